@@ -1,0 +1,59 @@
+"""Files that a run keeps: tensors with metadata in one safetensors file, written whole or not at all, checked when read."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from configs.errors import UserError
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes (16 hex digits)."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON-able metadata to a temporary file, then rename it: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, {"metadata": json.dumps(metadata), "checksum": checksum(tensors)})
+    os.replace(temporary, path)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata alone. Raises UserError if the file is truncated or no artifact."""
+    _, metadata, _ = _open(path)
+    return metadata
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata. Raises UserError if the file is truncated or its content is not what was written."""
+    file, metadata, expected = _open(path)
+    tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if checksum(tensors) != expected:
+        raise UserError(f"{path}: altered since it was written (checksum differs); delete it to make it again")
+    return tensors, metadata
+
+
+def _open(path: Path):
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    try:
+        file = safe_open(path, "pt")
+        header = file.metadata()
+        return file, json.loads(header["metadata"]), header["checksum"]
+    except (SafetensorError, OSError, TypeError, KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: truncated or damaged ({error}); delete it to make it again") from None

@@ -1,0 +1,73 @@
+"""From a YAML file and a command line to a `Config`, with errors that a person can read."""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+
+from configs.errors import UserError
+from configs.schema import Config
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def make_parser(description: str) -> ArgumentParser:
+    """The parser of all scripts: every field of `Config` is an option, and `--config` reads a YAML file."""
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; later options override it")
+    parser.add_argument("--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it")
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def parse(arguments: list[str], description: str = "") -> tuple[Config, bool]:
+    """Read settings from `arguments`, such as `["--config", "configs/digits.yaml", "--student.lr", "0.01"]`.
+
+    Returns the config and whether `--overwrite` was given.
+    Raises UserError, in one line, for an unknown key, a wrong type or an impossible value, naming where it stands.
+    """
+    parser = make_parser(description)
+    for flag, path in zip(arguments, arguments[1:]):
+        if flag == "--config":  # alone first, so that an error names the file it is in
+            _parse(parser, ["--config", path], where=path)
+    settings = _parse(parser, arguments, where="command line")
+    overwrite = settings.pop("overwrite")
+    settings.pop("config")
+    return Config(**vars(settings)), overwrite
+
+
+def _parse(parser: ArgumentParser, arguments: list[str], where: str):
+    if where != "command line" and not Path(where).is_file():
+        raise UserError(f"{where}: no such config file")
+    try:
+        return parser.instantiate(parser.parse_args(arguments))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(f"{where}: {_one_line(str(error), parser)}") from None
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """jsonargparse explains over several lines; an unknown key gets the nearest known one."""
+    message = re.sub(r"\s+", " ", message).replace("Parser key ", "").strip()
+    unknown = re.search(r"Group '(?P<group>\S+)' does not accept option '(?P<key>\S+)'", message)
+    unknown = unknown or re.search(r"(?P<group>)[Uu]nrecognized arguments: --(?P<key>[\w.]+)", message)
+    unknown = unknown or re.search(r"(?P<group>)[Oo]ption '(?P<key>\S+)' is not accepted", message)
+    if unknown is None:
+        return message
+    key = ".".join(filter(None, (unknown["group"], unknown["key"])))
+    near = difflib.get_close_matches(key, parser.get_defaults().keys(), n=1)
+    return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "; see --help for all keys")
+
+
+def main(stage: Callable[[Config, bool], None], description: str) -> None:
+    """Run one script: parse, run, and turn what the user can mend into one line and exit code 2."""
+    try:
+        stage(*parse(sys.argv[1:], description))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command continues from the last finished epoch or part", file=sys.stderr)
+        sys.exit(130)

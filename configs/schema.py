@@ -1,0 +1,173 @@
+"""Every setting of an experiment, as nested dataclasses.
+
+The docstring below a field is its documentation: `python train_teacher.py --help` prints the same text. A YAML file of this
+folder gives the fields that differ from the defaults here; the command line overrides both (`--teacher.epochs 30`).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
+
+Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
+Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
+
+Source = Literal["digits", "letters", "noise", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
+View = Literal["plain", "augmented", "mixup"]
+
+
+@dataclass
+class DataSet:
+    """One data set."""
+
+    source: Source = "digits"
+    """Where the images come from. `folder` reads `<root>/<split>/<class>/*.png` (jpg, jpeg, webp), or, out of distribution,
+    any tree of images."""
+    root: str = "downloads"
+    """The folder that torchvision downloads to, or the tree of images of a `folder`."""
+    name: str | None = None
+    """The name in tables, plots and file names. Default: the source, or the last part of a folder's path."""
+
+    def __post_init__(self):
+        if self.name is None:
+            self.name = self.root.rstrip("/").split("/")[-1] if self.source == "folder" else self.source
+
+
+@dataclass
+class Augmentation:
+    """Random changes of a training image, drawn anew for each image in each epoch (or view)."""
+
+    flip: bool = True
+    """Mirror left and right with probability one half."""
+    crop: NonNegativeInt = 4
+    """Shift by up to this many pixels along each axis; the border is a reflection."""
+    rotation: NonNegativeFloat = 0.0
+    """Rotate by up to this many degrees either way (the first work: 15)."""
+
+
+@dataclass
+class Data:
+    """What is in distribution, what is out of it, and how images are prepared."""
+
+    train: DataSet = field(default_factory=DataSet)
+    """The in-distribution set: its train split trains teacher and student, its test split is for evaluate.py alone."""
+    ood: list[DataSet] = field(default_factory=list)
+    """Out-of-distribution sets (their test splits)."""
+    max_ood: PositiveInt | None = None
+    """Evaluate on a fixed random subset of at most this many images of each out-of-distribution set."""
+    size: PositiveInt = 32
+    """Height and width; other images are resized to it."""
+    channels: Literal[1, 3] = 3
+    """3 for RGB, 1 for grey; other images are converted."""
+    validation: PositiveInt = 5000
+    """Training images split off by seed for early choices (unless teacher.train_on_all)."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Augmentation of the teacher's training images, and of the `augmented` views."""
+    decoded: str = "downloads/decoded"
+    """Where the decoded images of a `folder` are kept for later runs."""
+
+
+@dataclass
+class Training:
+    """What teacher and student have in common: a VGG with batch norm, and SGD with Nesterov momentum and a one-cycle schedule."""
+
+    network: Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg11"
+    """The depth, convolutions and linear layers; vgg5 is for 8x8 images."""
+    width: PositiveFloat = 1.0
+    """Multiplies the number of channels of every layer."""
+    epochs: PositiveInt = 20
+    """Passes over the training images."""
+    batch_size: PositiveInt = 256
+    """Images a step."""
+    lr: PositiveFloat = 0.1
+    """The peak of the one-cycle learning rate."""
+    warmup: Rate = 0.2
+    """Share of the steps before the peak."""
+    momentum: Rate = 0.9
+    """Nesterov momentum."""
+    weight_decay: NonNegativeFloat = 5e-4
+    """On weights of convolutions and linear layers (not on batch norm, not on biases)."""
+    compile: bool = False
+    """Use torch.compile: worth its minutes on a GPU and long runs."""
+
+
+@dataclass
+class Teacher(Training):
+    """The network whose dropout makes the distribution."""
+
+    conv_dropout: Rate | list[Rate] = 0.1
+    """Dropout after each convolution's ReLU: one rate for all, or a list with one for each."""
+    head_dropout: Rate = 0.5
+    """Dropout before each linear layer of the classifier."""
+    label_smoothing: Rate = 0.0
+    """Share of the target that is spread over all classes."""
+    train_on_all: bool = False
+    """Train on the validation images too; the last epoch is kept, as there is nothing to choose the best by."""
+
+
+@dataclass
+class Sampling:
+    """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
+
+    passes: Passes = 20
+    """Forward passes with dropout on, for each image and view."""
+    masks: Literal["independent", "grouped", "function"] = "grouped"
+    """`independent`: a mask for each image and pass. `grouped`: in a group of images one mask a pass serves all (the same
+    distribution for each image, several times faster on a CPU). `function`: pass t is the same function for every image."""
+    group_size: PositiveInt = 256
+    """Images that share a mask."""
+    views: list[View] = field(default_factory=lambda: ["augmented"])
+    """The inputs made of each training image, each with its own samples: kinds can repeat."""
+    keep_samples: bool = False
+    """Keep all samples beside their sufficient statistics (a student that imitates single samples needs them)."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the kept samples (log-probabilities)."""
+    batch_size: PositiveInt = 512
+    """Images times passes that go through the network at once. It changes the speed, not the samples."""
+
+
+@dataclass
+class Student(Training):
+    """The network that gives the teacher's distribution in one pass."""
+
+    init: Literal["teacher", "random"] = "teacher"
+    """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
+    alpha_floor: PositiveFloat = 1e-3
+    """Added to softplus: the smallest concentration."""
+
+
+@dataclass
+class Evaluation:
+    """What evaluate.py measures against."""
+
+    passes: Passes = 50
+    """Passes of one half of the reference; the second, independent half gives the repeatability."""
+    masks: Literal["independent", "grouped"] = "grouped"
+    """As in sampling."""
+    group_size: PositiveInt = 16
+    """Images that share a mask; the bootstrap resamples whole groups."""
+    bootstrap: PositiveInt = 1000
+    """Resamples behind each 95% interval."""
+    speed_images: PositiveInt = 512
+    """Images of the speed measurement at batch 256."""
+
+
+@dataclass
+class Config:
+    """Uncertainty distillation: teacher, samples, student, measures."""
+
+    name: str = "digits"
+    """Results go to <runs>/<name>."""
+    runs: str = "runs"
+    """The folder of all runs."""
+    seed: NonNegativeInt = 0
+    """Fixes the split, the weights, the batches, the views and the masks."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the networks; auto is bfloat16 autocast where the hardware has it."""
+    data: Data = field(default_factory=Data)
+    teacher: Teacher = field(default_factory=Teacher)
+    sampling: Sampling = field(default_factory=Sampling)
+    student: Student = field(default_factory=Student)
+    evaluation: Evaluation = field(default_factory=Evaluation)

@@ -1,0 +1,62 @@
+"""Data sets by name: images `uint8 [N, H, W, C]`, labels, and a name for each image.
+
+A new data set is one function `(config, split, data) -> Dataset` and one line in `SOURCES`.
+"""
+
+from typing import Literal
+
+import torch
+
+from configs.errors import UserError
+from configs.schema import Data, DataSet
+from data import builtin, folder, published
+from data.dataset import Dataset
+from data.resize import fit_to
+
+SOURCES = {
+    "digits": builtin.digits,
+    "letters": builtin.letters,
+    "noise": builtin.noise,
+    "cifar10": published.load,
+    "cifar100": published.load,
+    "svhn": published.load,
+    "mnist": published.load,
+    "fashion_mnist": published.load,
+    "kmnist": published.load,
+    "folder": folder.load,
+}
+
+
+def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+    """The images of one split, in the size and channels that `data` asks for. Raises UserError where something is missing."""
+    dataset = SOURCES[source.source](source, split, data)
+    dataset.images = fit_to(dataset.images, data.size, data.channels)
+    return dataset
+
+
+def load_train(data: Data, seed: int) -> tuple[Dataset, Dataset]:
+    """The in-distribution training images, split by seed into (training, validation)."""
+    full = load(data.train, "train", data)
+    if data.validation >= len(full):
+        raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
+    order = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
+    return full.subset(order[data.validation:]), full.subset(order[:data.validation])
+
+
+def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
+    """The evaluation sets: the in-distribution test set first, then every out-of-distribution set."""
+    test = load(data.train, "test", data)
+    if test.classes != classes:
+        extra = sorted(set(test.classes) - set(classes)) or sorted(set(classes) - set(test.classes))
+        raise UserError(f"{data.train.name}: class {extra[0]!r} is not in both train and test")
+    sets = [test]
+    for source in data.ood:
+        ood = load(source, "test", data)
+        if data.max_ood is not None and len(ood) > data.max_ood:
+            generator = torch.Generator().manual_seed(seed)
+            ood = ood.subset(torch.randperm(len(ood), generator=generator)[: data.max_ood])
+        sets.append(ood)
+    names = [dataset.name for dataset in sets]
+    if len(set(names)) < len(names):
+        raise UserError(f"data.ood: two evaluation sets have the same name ({', '.join(names)}); give one a `name`")
+    return sets

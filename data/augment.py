@@ -1,0 +1,66 @@
+"""Random changes of images, as tensor operations on a whole batch.
+
+Images are [N, H, W, C]. What is random is drawn first, for each image, so that the same change can be made again.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs.schema import Augmentation
+
+
+@dataclass
+class Draws:
+    """The random part of an augmentation. flip: bool [N]; shift: int64 [N, 2]; angle: float [N], in radians."""
+
+    flip: Tensor
+    shift: Tensor
+    angle: Tensor
+
+    def __getitem__(self, indices: Tensor) -> "Draws":
+        return Draws(self.flip[indices], self.shift[indices], self.angle[indices])
+
+
+def draw(count: int, settings: Augmentation, generator: torch.Generator | None = None) -> Draws:
+    """What happens to each of `count` images."""
+    flip = torch.rand(count, generator=generator) < (0.5 if settings.flip else 0.0)
+    shift = torch.randint(-settings.crop, settings.crop + 1, (count, 2), generator=generator)
+    angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
+    return Draws(flip, shift, angle)
+
+
+def augment(images: Tensor, draws: Draws) -> Tensor:
+    """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated (float)."""
+    draws = Draws(*(value.to(images.device) for value in (draws.flip, draws.shift, draws.angle)))
+    count, height, width, _ = images.shape
+    rows = torch.arange(height, device=images.device) + draws.shift[:, :1]
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    columns = torch.where(draws.flip[:, None], width - 1 - columns, columns) + draws.shift[:, 1:]
+    image = torch.arange(count, device=images.device)[:, None, None]
+    images = images[image, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
+    return _rotate(images, draws.angle) if draws.angle.any() else images
+
+
+def _reflect(position: Tensor, size: int) -> Tensor:
+    """Positions outside [0, size) mirrored at the border pixel, which is not repeated."""
+    position = position.abs()
+    return (size - 1) - ((size - 1) - position).abs()
+
+
+def _rotate(images: Tensor, angle: Tensor) -> Tensor:
+    """Bilinear rotation about the centre; what comes from outside repeats the border."""
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    planes = images.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(matrix, list(planes.shape), align_corners=False)
+    return F.grid_sample(planes, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+
+
+def mix(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
+    """Mixup (Zhang et al. 2018, eq. 1): share·image + (1 − share)·partner; share [N] in [0, 1]. Returns float."""
+    share = share.to(images.device).view(-1, 1, 1, 1)
+    return share * images.float() + (1 - share) * partners.float()

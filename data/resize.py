@@ -1,0 +1,24 @@
+"""Images of any size and channels as the network wants them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fit_to(images: Tensor, size: int, channels: int) -> Tensor:
+    """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing; grey is repeated, RGB is averaged.
+
+    Grey of RGB is ITU-R 601 luma, as in PIL.
+    """
+    if channels == 3 and images.shape[-1] == 1:
+        images = images.expand(-1, -1, -1, 3)
+    elif channels == 1 and images.shape[-1] == 3:
+        luma = torch.tensor([0.299, 0.587, 0.114])
+        images = (images.float() @ luma).round().to(torch.uint8).unsqueeze(-1)
+    if images.shape[1:3] != (size, size):
+        parts = [
+            F.interpolate(part.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True)
+            for part in images.split(4096)
+        ]
+        images = torch.cat(parts).permute(0, 2, 3, 1)
+    return images.contiguous()

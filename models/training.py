@@ -1,0 +1,157 @@
+"""The training loop: one for every network and every loss, resumable to the bit on a CPU."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from configs import artifact
+from configs.errors import UserError
+from configs.run import Run, difference
+from configs.schema import Training
+
+Batch = Any
+Losses = dict[str, Tensor]  # "loss" is minimized, the others are shown beside it
+
+
+@dataclass
+class Progress:
+    """How far the training is, and how it went: one row of `history` for each finished epoch."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    best: float = -math.inf
+
+
+def fit(
+    model: nn.Module,
+    batches: Callable[[int], Iterable[Batch]],
+    losses: Callable[[nn.Module, Batch], Losses],
+    validate: Callable[[nn.Module], dict[str, float]] | None,
+    steps: int,
+    run: Run,
+    settings: dict[str, Any],
+) -> Progress:
+    """Train `model` in place by SGD with Nesterov momentum and a one-cycle schedule.
+
+    batches(epoch) yields the epoch's `steps` batches, all randomness from torch's global generator. losses(model, batch) gives
+    "loss" and what else to show. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without
+    it, the last's. After each epoch all state goes to `checkpoints/<stage>.safetensors`, from which an interrupted call goes on.
+    Raises UserError if a loss is not finite; the last finished epoch stays on disk.
+    """
+    training: Training = getattr(run.config, run.stage)
+    optimizer = make_optimizer(model, training)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, training.lr, training.epochs * steps, pct_start=training.warmup, cycle_momentum=False
+    )
+    checkpoint = run / f"checkpoints/{run.stage}.safetensors"
+    progress, best = Progress(), {}
+    if checkpoint.exists():
+        progress, best = _restore(checkpoint, model, optimizer, schedule, run, settings)
+    if training.compile:
+        model.compile()
+
+    started = time.monotonic() - progress.seconds
+    first = len(progress.history)
+    bar = tqdm(total=training.epochs * steps, initial=first * steps, desc=run.stage, unit="step", smoothing=0.05)
+    for epoch in range(first, training.epochs):
+        model.train()
+        row = _train_epoch(model, batches(epoch), losses, optimizer, schedule, run, bar)
+        row |= {"epoch": epoch + 1, "lr": schedule.get_last_lr()[0]}
+        if validate is not None:
+            model.eval()
+            row |= {f"validation_{name}": value for name, value in validate(model).items()}
+        progress.history.append(row)
+        progress.seconds = time.monotonic() - started
+        if validate is None or row["validation_score"] > progress.best:
+            progress.best = row.get("validation_score", -math.inf)
+            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        _save(checkpoint, model, best, optimizer, schedule, run.device, {"settings": settings, **vars(progress)})
+        run.scalars(epoch + 1, row)
+        run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
+    bar.close()
+    model.load_state_dict(best)
+    model.eval()
+    return progress
+
+
+def _train_epoch(model, batches, losses, optimizer, schedule, run: Run, bar: tqdm) -> dict[str, float]:
+    """One epoch; returns the mean of each loss."""
+    sums: dict[str, Tensor] = {}
+    for step, batch in enumerate(batches, 1):
+        with run.autocast():
+            values = losses(model, batch)
+        optimizer.zero_grad(set_to_none=True)
+        values["loss"].backward()
+        optimizer.step()
+        schedule.step()
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+        bar.update()
+        if step % 10 == 0:
+            bar.set_postfix({name: f"{value.item() / step:.3f}" for name, value in sums.items()})
+            _require_finite(sums["loss"], run)
+    _require_finite(sums["loss"], run)
+    return {name: value.item() / step for name, value in sums.items()}
+
+
+def _require_finite(loss: Tensor, run: Run) -> None:
+    if not math.isfinite(loss.item()):
+        raise UserError(
+            f"{run.stage}: the loss is not finite; the last finished epoch is kept. "
+            f"Try a lower learning rate (--{run.stage}.lr) with --overwrite"
+        )
+
+
+def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; weight decay on matrices and kernels only, not on batch norm and biases."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, training.lr, momentum=training.momentum, nesterov=training.momentum > 0)
+
+
+def shuffled(count: int, batch_size: int) -> Iterator[Tensor]:
+    """Random batches of indices below `count`; the rest that does not fill a batch is left out this time."""
+    batch_size = min(batch_size, count)
+    order = torch.randperm(count)
+    yield from order[: count // batch_size * batch_size].split(batch_size)
+
+
+def _save(path, model, best, optimizer, schedule, device, metadata: dict[str, Any]) -> None:
+    """Model, best model, optimizer, schedule and random state in one file."""
+    state = optimizer.state_dict()
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    tensors |= {f"momentum.{i}": value["momentum_buffer"] for i, value in state["state"].items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    scalars = {"param_groups": state["param_groups"], "schedule": schedule.state_dict()}
+    artifact.save(path, tensors, metadata | scalars)
+
+
+def _restore(path, model, optimizer, schedule, run: Run, settings: dict[str, Any]) -> tuple[Progress, dict[str, Tensor]]:
+    tensors, metadata = artifact.load(path)
+    differs = difference(metadata["settings"], settings)
+    if differs:
+        raise UserError(f"{path} was begun with other settings ({differs}); give --overwrite to start anew, or another --name")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    model.load_state_dict(part("model."))
+    momentum = {int(i): {"momentum_buffer": value} for i, value in part("momentum.").items()}
+    optimizer.load_state_dict({"state": momentum, "param_groups": metadata["param_groups"]})
+    schedule.load_state_dict(metadata["schedule"])
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and run.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
+    progress = Progress(metadata["history"], metadata["seconds"], metadata["best"])
+    run.log(f"continues after epoch {len(progress.history)}")
+    return progress, {name: value.to(run.device) for name, value in part("best.").items()}

@@ -1,0 +1,87 @@
+"""Train the teacher: a VGG whose dropout, left on at test time, gives a distribution of class probabilities.
+
+    python train_teacher.py --config configs/digits.yaml
+    python train_teacher.py --config configs/cifar10.yaml --teacher.epochs 30
+
+Writes runs/<name>/teacher.safetensors. The same command again continues or skips; --overwrite starts anew.
+"""
+
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import data
+from configs import artifact, cli
+from configs.run import Run
+from configs.schema import Config
+from data.augment import augment, draw
+from models.training import fit, shuffled
+from models.vgg import Architecture, vgg
+
+
+def main(config: Config, overwrite: bool) -> None:
+    """Data, network, training, and the file that the other scripts read."""
+    run = Run(config, "teacher", overwrite, ["teacher.safetensors", "checkpoints/teacher.safetensors"])
+
+    # Data: on the device as one tensor.
+    train, validation = data.load_train(config.data, config.seed)
+    if config.teacher.train_on_all:
+        train, validation = data.load(config.data.train, "train", config.data), None
+    settings = {
+        "seed": config.seed,
+        "dtype": run.dtype,
+        "teacher": asdict(config.teacher),
+        "augmentation": asdict(config.data.augmentation),
+        "data": train.fingerprint(),
+    }
+    if run.finished("teacher.safetensors", settings):
+        return
+    train = train.to(run.device)
+
+    # Model.
+    torch.manual_seed(config.seed)
+    architecture = Architecture(
+        config.teacher.network,
+        config.teacher.width,
+        config.data.size,
+        config.data.channels,
+        len(train.classes),
+        config.teacher.conv_dropout,
+        config.teacher.head_dropout,
+    )
+    model = vgg(architecture)
+    model[0].fit(train.images)
+    model.to(run.device)
+
+    # Loss and validation.
+    def batches(epoch: int):
+        for indices in shuffled(len(train), config.teacher.batch_size):
+            images = augment(train.images[indices], draw(len(indices), config.data.augmentation))
+            yield images, train.labels[indices]
+
+    def losses(model: nn.Module, batch):
+        images, labels = batch
+        logits = model(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.teacher.label_smoothing)
+        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+
+    @torch.inference_mode()
+    def validate(model: nn.Module):
+        with run.autocast():
+            logits = torch.cat([model(images).float() for images in validation.images.to(run.device).split(1024)])
+        labels = validation.labels.to(run.device)
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
+
+    # Loop and save.
+    steps = len(train) // min(config.teacher.batch_size, len(train))
+    progress = fit(model, batches, losses, validate if validation else None, steps, run, settings)
+    metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
+    artifact.save(run / "teacher.safetensors", model.state_dict(), metadata)
+    run.log(f"wrote {run / 'teacher.safetensors'} after {progress.seconds:.0f} s of training")
+
+
+if __name__ == "__main__":
+    cli.main(main, __doc__)
