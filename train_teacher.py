@@ -17,26 +17,21 @@ from configs import artifact, cli
 from configs.run import Run
 from configs.schema import Config
 from data.augment import augment, draw
+from models import teacher
 from models.training import fit, shuffled
 from models.vgg import Architecture, vgg
 
 
 def main(config: Config, overwrite: bool) -> None:
     """Data, network, training, and the file that the other scripts read."""
-    run = Run(config, "teacher", overwrite, ["teacher.safetensors", "checkpoints/teacher.safetensors"])
+    run = Run(config, "teacher", overwrite, [teacher.FILE, "checkpoints/teacher.safetensors"])
 
     # Data: on the device as one tensor.
     train, validation = data.load_train(config.data, config.seed)
     if config.teacher.train_on_all:
         train, validation = data.load(config.data.train, "train", config.data), None
-    settings = {
-        "seed": config.seed,
-        "dtype": run.dtype,
-        "teacher": asdict(config.teacher),
-        "augmentation": asdict(config.data.augmentation),
-        "data": train.fingerprint(),
-    }
-    if run.finished("teacher.safetensors", settings):
+    settings = teacher.settings(run) | {"data": train.fingerprint(), "dtype": run.dtype}
+    if run.finished(teacher.FILE, settings):
         return
     train = train.to(run.device)
 
@@ -52,7 +47,7 @@ def main(config: Config, overwrite: bool) -> None:
         config.teacher.head_dropout,
     )
     model = vgg(architecture)
-    model[0].fit(train.images)
+    model.normalize.fit(train.images)
     model.to(run.device)
 
     # Loss and validation.
@@ -79,8 +74,8 @@ def main(config: Config, overwrite: bool) -> None:
     steps = len(train) // min(config.teacher.batch_size, len(train))
     progress = fit(model, batches, losses, validate if validation else None, steps, run, settings)
     metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
-    artifact.save(run / "teacher.safetensors", model.state_dict(), metadata)
-    run.log(f"wrote {run / 'teacher.safetensors'} after {progress.seconds:.0f} s of training")
+    artifact.save(run / teacher.FILE, model.state_dict(), metadata)
+    run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
 
 if __name__ == "__main__":

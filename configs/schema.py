@@ -106,8 +106,8 @@ class Teacher(Training):
 
 
 @dataclass
-class Sampling:
-    """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
+class McDropout:
+    """How the teacher is sampled."""
 
     passes: Passes = 20
     """Forward passes with dropout on, for each image and view."""
@@ -116,14 +116,20 @@ class Sampling:
     distribution for each image, several times faster on a CPU). `function`: pass t is the same function for every image."""
     group_size: PositiveInt = 256
     """Images that share a mask."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the samples kept on disk (log-probabilities)."""
+    batch_size: PositiveInt = 512
+    """Images times passes that go through the network at once. It changes the speed, not the samples."""
+
+
+@dataclass
+class Sampling(McDropout):
+    """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
+
     views: list[View] = field(default_factory=lambda: ["augmented"])
     """The inputs made of each training image, each with its own samples: kinds can repeat."""
     keep_samples: bool = False
-    """Keep all samples beside their sufficient statistics (a student that imitates single samples needs them)."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """Of the kept samples (log-probabilities)."""
-    batch_size: PositiveInt = 512
-    """Images times passes that go through the network at once. It changes the speed, not the samples."""
+    """Keep all samples beside their statistics (a student that imitates single samples needs them)."""
 
 
 @dataclass
@@ -137,19 +143,17 @@ class Student(Training):
 
 
 @dataclass
-class Evaluation:
-    """What evaluate.py measures against."""
+class Evaluation(McDropout):
+    """What evaluate.py measures against: two independent halves of `passes` passes; the second gives the repeatability."""
 
     passes: Passes = 50
-    """Passes of one half of the reference; the second, independent half gives the repeatability."""
-    masks: Literal["independent", "grouped"] = "grouped"
-    """As in sampling."""
+    """Forward passes of one half of the reference."""
     group_size: PositiveInt = 16
     """Images that share a mask; the bootstrap resamples whole groups."""
     bootstrap: PositiveInt = 1000
     """Resamples behind each 95% interval."""
     speed_images: PositiveInt = 512
-    """Images of the speed measurement at batch 256."""
+    """Images of the speed measurement."""
 
 
 @dataclass

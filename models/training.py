@@ -25,7 +25,7 @@ class Progress:
 
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
-    best: float = -math.inf
+    best: float | None = None
 
 
 def fit(
@@ -68,8 +68,9 @@ def fit(
             row |= {f"validation_{name}": value for name, value in validate(model).items()}
         progress.history.append(row)
         progress.seconds = time.monotonic() - started
-        if validate is None or row["validation_score"] > progress.best:
-            progress.best = row.get("validation_score", -math.inf)
+        score = row.get("validation_score")
+        if progress.best is None or score > progress.best:
+            progress.best = score
             best = {name: value.detach().clone() for name, value in model.state_dict().items()}
         _save(checkpoint, model, best, optimizer, schedule, run.device, {"settings": settings, **vars(progress)})
         run.scalars(epoch + 1, row)

@@ -1,7 +1,7 @@
 """VGG (Simonyan & Zisserman 2015) with batch norm and dropout, as one `nn.Sequential`: the sampler can cut it anywhere."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,22 +68,25 @@ def vgg(architecture: Architecture) -> nn.Sequential:
     if a.size < 2 ** len(blocks):
         raise UserError(f"data.size: {a.network} halves the image {len(blocks)} times, {a.size} pixels are too few")
 
-    layers: list[nn.Module] = [Normalize(a.channels)]
+    layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels)}
     channels = a.channels
-    for block in blocks:
-        for base in block:
+    for b, block in enumerate(blocks, 1):
+        for c, base in enumerate(block, 1):
             width = scaled(base, a.width)
-            layers += [
-                nn.Conv2d(channels, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-                nn.Dropout(rates.pop(0)),
-            ]
+            layers[f"conv{b}_{c}"] = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+            layers[f"norm{b}_{c}"] = nn.BatchNorm2d(width)
+            layers[f"relu{b}_{c}"] = nn.ReLU(inplace=True)
+            layers[f"dropout{b}_{c}"] = nn.Dropout(rates.pop(0))
             channels = width
-        layers.append(nn.MaxPool2d(2))
-    head = [nn.Dropout(a.head_dropout), nn.Linear(channels, channels), nn.ReLU(inplace=True)]
-    head += [nn.Dropout(a.head_dropout), nn.Linear(channels, a.outputs)]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
+        layers[f"pool{b}"] = nn.MaxPool2d(2)
+    layers["average"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["head_dropout1"] = nn.Dropout(a.head_dropout)
+    layers["head1"] = nn.Linear(channels, channels)
+    layers["head_relu"] = nn.ReLU(inplace=True)
+    layers["head_dropout2"] = nn.Dropout(a.head_dropout)
+    layers["head2"] = nn.Linear(channels, a.outputs)
+    network = nn.Sequential(OrderedDict(layers))
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")

@@ -1,0 +1,104 @@
+"""The cache of MC-dropout samples: made once, used by every student, never used where it does not match.
+
+`mc_samples/<data set>-<role>-<view>.safetensors` holds, for each input, the statistics of `uncertainty.samples.statistics`, its
+mask group and, if asked for, all samples `log_probs` [N, T, C].
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from configs import artifact
+from configs.errors import UserError
+from configs.run import Run, difference
+from configs.schema import McDropout
+from data.dataset import Dataset
+from data.views import View
+from uncertainty.mc_dropout import Plan, sample
+from uncertainty.samples import statistics
+
+VERSION = 1  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
+SAVE_EVERY_S = 60.0
+
+
+class SampleCache:
+    """The samples of one teacher, made when they are first asked for.
+
+    seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    """
+
+    def __init__(self, run: Run, teacher: nn.Module, checksum: str):
+        self.run = run
+        self.teacher = teacher
+        self.checksum = checksum
+        self.seconds = 0.0
+
+    def get(self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool) -> dict[str, Tensor]:
+        """Statistics, mask groups (and samples, if kept) of the teacher on a view of `dataset`, in its order.
+
+        role says what they are for: roles never share a mask. A file made for another request, or damaged, is made again with a
+        line that says why; a partial one is continued.
+        """
+        number = view.spec["number"]
+        plan = Plan(settings.passes, settings.masks, settings.group_size, (self.run.config.seed, role, dataset.name, number))
+        request = {
+            "version": VERSION,
+            "teacher": self.checksum,
+            "data": dataset.fingerprint(),
+            "view": view.spec,
+            "compute": self.run.dtype,
+            "keep_samples": keep_samples,
+            "dtype": settings.dtype,
+            "plan": asdict(plan) | {"key": list(plan.key)},
+        }
+        path = self.run / f"mc_samples/{dataset.name}-{role}-{number}.safetensors"
+        tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
+        self.seconds += metadata["seconds"]
+        return tensors
+
+    def _make(self, path: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
+        """Sample group by group; what is done is saved every minute."""
+        partial = path.with_suffix(".partial")
+        tensors, metadata = self._read(partial, request) or ({}, {"request": request, "groups": 0, "seconds": 0.0})
+        first, count = metadata["groups"], len(dataset)
+        done = sum(map(len, plan.groups(count)[:first]))
+        clock = saved = time.monotonic() - metadata["seconds"]
+        with tqdm(desc=path.stem, total=count, initial=done, unit="image", smoothing=0.05) as bar, self.run.autocast():
+            for group, indices, log_probs in sample(self.teacher, view.images, count, plan, batch_size, first):
+                parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
+                if request["keep_samples"]:
+                    parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))
+                for name, part in parts.items():
+                    if name not in tensors:
+                        tensors[name] = torch.zeros(count, *part.shape[1:], dtype=part.dtype)
+                    tensors[name][indices] = part.cpu()
+                metadata |= {"groups": group + 1, "seconds": time.monotonic() - clock}
+                bar.update(len(indices))
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    artifact.save(partial, tensors, metadata)
+                    saved = time.monotonic()
+        artifact.save(path, tensors, metadata)
+        partial.unlink(missing_ok=True)
+        self.run.log(f"{path.name}: {count} images x {plan.passes} passes in {metadata['seconds']:.0f} s")
+        return tensors, metadata
+
+    def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The file's content if it is whole and answers `request`."""
+        if not path.exists():
+            return None
+        try:
+            tensors, metadata = artifact.load(path)
+        except UserError as error:
+            self.run.log(f"{error}; making it again")
+            return None
+        differs = difference(metadata["request"], request)
+        if differs:
+            self.run.log(f"{path.name} does not match ({differs}); making it again")
+            return None
+        self.run.log(f"{path.name}: {metadata['groups']} groups there already")
+        return tensors, metadata

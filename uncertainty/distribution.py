@@ -1,0 +1,61 @@
+"""The idea that carries the project: a distribution over class probabilities, whatever it is made of.
+
+A teacher's samples are one (`samples.Samples`), a student's Dirichlet is another (`dirichlet.Dirichlet`). Each answers the same
+questions, so evaluation and plots know no method by name. All entropies are in nats.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance", "entropy_minus_variance")
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """H(p) = −Σ p_c log p_c of probabilities [..., C], with 0 log 0 = 0. Returns [...]."""
+    return torch.special.entr(probs).sum(-1)
+
+
+class Distribution(ABC):
+    """A distribution of the class probabilities p of each of N inputs. Every property is a tensor [N], `mean` is [N, C]."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """E[p], the predicted probabilities [N, C]."""
+
+    @property
+    @abstractmethod
+    def expected_entropy(self) -> Tensor:
+        """E[H(p)], the aleatoric part of the predictive entropy (Depeweg et al. 2018, eq. 9)."""
+
+    @property
+    @abstractmethod
+    def mutual_information(self) -> Tensor:
+        """I(y; p) = H(E[p]) − E[H(p)], the epistemic part of the predictive entropy (Houlsby et al. 2011, eq. 1)."""
+
+    @property
+    @abstractmethod
+    def total_variance(self) -> Tensor:
+        """Σ_c Var(p_c), the epistemic uncertainty of the first work."""
+
+    @property
+    def predictive_entropy(self) -> Tensor:
+        """H(E[p]), the entropy of the predicted class: all uncertainty together."""
+        return entropy(self.mean)
+
+    @property
+    def entropy_minus_variance(self) -> Tensor:
+        """H(E[p]) − Σ_c Var(p_c), the aleatoric uncertainty of the first work."""
+        return self.predictive_entropy - self.total_variance
+
+    @property
+    def max_probability(self) -> Tensor:
+        """max_c E[p_c], the confidence in the predicted class."""
+        return self.mean.amax(-1)
+
+    @property
+    def predicted(self) -> Tensor:
+        """argmax_c E[p_c]."""
+        return self.mean.argmax(-1)

@@ -1,0 +1,61 @@
+"""The empirical distribution of T samples: MC-dropout passes, or the members of an ensemble."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uncertainty.distribution import Distribution, entropy
+
+
+@dataclass(frozen=True)
+class Samples(Distribution):
+    """T samples of the class probabilities of each input, as log-probabilities [N, T, C]. Raises ValueError for another shape."""
+
+    log_probs: Tensor
+
+    def __post_init__(self):
+        if self.log_probs.ndim != 3:
+            raise ValueError(f"log_probs must be [N, T, C], not {tuple(self.log_probs.shape)}")
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_probs.exp().mean(1)
+
+    @property
+    def expected_entropy(self) -> Tensor:
+        """1/T Σ_t H(p_t)."""
+        return entropy(self.log_probs.exp()).mean(1)
+
+    @property
+    def mutual_information(self) -> Tensor:
+        """H(1/T Σ_t p_t) − 1/T Σ_t H(p_t). A plug-in estimate: biased low by about (effective classes − 1) / 2T."""
+        return self.predictive_entropy - self.expected_entropy
+
+    @property
+    def total_variance(self) -> Tensor:
+        """Σ_c of the unbiased variance (T − 1) of p_c. Raises ValueError for a single sample."""
+        if self.log_probs.shape[1] < 2:
+            raise ValueError("a variance needs at least two samples")
+        return self.log_probs.exp().var(1, correction=1).sum(-1)
+
+    @property
+    def variation_ratio(self) -> Tensor:
+        """1 − (share of the samples that vote for the most voted class) (Freeman 1965)."""
+        votes = torch.nn.functional.one_hot(self.log_probs.argmax(-1), self.log_probs.shape[-1])
+        return 1 - votes.to(self.log_probs.dtype).mean(1).amax(-1)
+
+
+def statistics(log_probs: Tensor) -> dict[str, Tensor]:
+    """What a student needs of samples [N, T, C], whatever T is: 2C + 2 numbers an input.
+
+    mean_log_prob [N, C] is sufficient for a Dirichlet's likelihood; mean [N, C], total_variance [N] and expected_entropy [N] are
+    the moments, all unbiased for any T ≥ 2.
+    """
+    samples = Samples(log_probs)
+    return {
+        "mean_log_prob": log_probs.mean(1),
+        "mean": samples.mean,
+        "total_variance": samples.total_variance,
+        "expected_entropy": samples.expected_entropy,
+    }
