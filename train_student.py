@@ -15,11 +15,11 @@ from configs.run import Run
 from configs.schema import Config
 from data.views import make_views
 from models import student, teacher
+from models.inference import logits_of
 from models.student import Student
 from models.training import fit, shuffled
 from models.vgg import Architecture
 from uncertainty.cache import SampleCache
-from uncertainty.dirichlet import Dirichlet
 
 
 def main(config: Config, overwrite: bool) -> None:
@@ -72,11 +72,9 @@ def main(config: Config, overwrite: bool) -> None:
         images, mean_log_prob = batch
         return {"loss": model(images).nll(mean_log_prob).mean()}
 
-    @torch.inference_mode()
     def validate(model: Student):
-        with run.autocast():
-            alpha = torch.cat([model(images).alpha for images in validation.images.split(1024)])
-        loss = Dirichlet(alpha).nll(validation_targets).mean().item()
+        distribution = model.distribution(logits_of(model.network, validation.images, run))
+        loss = distribution.nll(validation_targets).mean().item()
         return {"loss": loss, "score": -loss}
 
     # Loop and save.

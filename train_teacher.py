@@ -18,6 +18,7 @@ from configs.run import Run
 from configs.schema import Config
 from data.augment import augment, draw
 from models import teacher
+from models.inference import logits_of
 from models.training import fit, shuffled
 from models.vgg import Architecture, vgg
 
@@ -62,11 +63,8 @@ def main(config: Config, overwrite: bool) -> None:
         loss = F.cross_entropy(logits, labels, label_smoothing=config.teacher.label_smoothing)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
-    @torch.inference_mode()
     def validate(model: nn.Module):
-        with run.autocast():
-            logits = torch.cat([model(images).float() for images in validation.images.to(run.device).split(1024)])
-        labels = validation.labels.to(run.device)
+        logits, labels = logits_of(model, validation.images, run), validation.labels.to(run.device)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from configs import artifact
 from configs.errors import UserError
-from configs.run import Run
+from configs.run import Run, difference
 from models.vgg import Architecture, vgg
 from uncertainty.dirichlet import Dirichlet
 
@@ -35,7 +35,11 @@ class Student(nn.Module):
         self.classes = classes
 
     def forward(self, images: Tensor) -> Dirichlet:
-        return Dirichlet(F.softplus(self.network(images).float()) + self.alpha_floor)
+        return self.distribution(self.network(images))
+
+    def distribution(self, logits: Tensor) -> Dirichlet:
+        """The distribution that the network's outputs [N, C] stand for."""
+        return Dirichlet(F.softplus(logits.float()) + self.alpha_floor)
 
     def init_from(self, teacher: nn.Module) -> int:
         """Copy every tensor of `teacher` that has the same name and shape here; returns how many."""
@@ -59,10 +63,22 @@ def load_student(run: str | Path, device: str | torch.device = "cpu") -> Student
 
     Raises UserError if the folder has no student.
     """
-    path = Path(run) / FILE
-    if not path.exists():
-        raise UserError(f"{path}: no such file; train a student first (train_student.py)")
-    tensors, metadata = artifact.load(path)
+    return _load(Path(run), device)[0]
+
+
+def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:
+    """The student of a run and its metadata. Raises UserError if another teacher or other settings made it."""
+    student, metadata = _load(run.folder, run.device)
+    wanted = settings(run) | {"teacher": teacher_checksum}
+    if differs := difference({key: metadata["settings"][key] for key in wanted}, wanted):
+        raise UserError(f"{run / FILE} was made with other settings ({differs}); run train_student.py again or use its config.yaml")
+    return student, metadata
+
+
+def _load(folder: Path, device: str | torch.device) -> tuple[Student, dict[str, Any]]:
+    if not (folder / FILE).exists():
+        raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
+    tensors, metadata = artifact.load(folder / FILE)
     student = Student(Architecture(**metadata["architecture"]), metadata["alpha_floor"], metadata["classes"])
     student.network.load_state_dict(tensors)
-    return student.to(device).eval().requires_grad_(False)
+    return student.to(device).eval().requires_grad_(False), metadata

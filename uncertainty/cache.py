@@ -32,10 +32,11 @@ class SampleCache:
     seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
-    def __init__(self, run: Run, teacher: nn.Module, checksum: str):
+    def __init__(self, run: Run, teacher: nn.Module, checksum: str, overwrite: bool = False):
         self.run = run
         self.teacher = teacher
         self.checksum = checksum
+        self.overwrite = overwrite
         self.seconds = 0.0
 
     def get(self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool) -> dict[str, Tensor]:
@@ -57,6 +58,8 @@ class SampleCache:
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
         path = self.run / f"mc_samples/{dataset.name}-{role}-{number}.safetensors"
+        if self.overwrite:
+            path.unlink(missing_ok=True)
         tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
         self.seconds += metadata["seconds"]
         return tensors

@@ -1,0 +1,136 @@
+"""Measure how much of the teacher's uncertainty the student gives in one pass, in distribution and out of it.
+
+    python evaluate.py --config configs/digits.yaml
+
+Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached); writes
+runs/<name>/metrics.json and plots/*.png and prints one table. --overwrite samples the evaluation sets anew.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+
+from numpy import ndarray
+from torch import Tensor
+
+import data
+import plots
+from configs import cli
+from configs.run import Run
+from configs.schema import Config
+from data.dataset import UNLABELLED, Dataset
+from data.views import make_views
+from models import student, teacher
+from models.inference import logits_of
+from plots.table import table
+from uncertainty.agreement import agreement, measures_of, passes_curve
+from uncertainty.cache import SampleCache
+from uncertainty.classification import classification, ood_detection
+from uncertainty.distribution import MEASURES, Distribution
+from uncertainty.samples import Samples
+from uncertainty.speed import compare_speed
+
+
+@dataclass
+class Evaluated:
+    """All outputs on one data set."""
+
+    dataset: Dataset
+    halves: list[Samples]  # two independent estimates of the teacher's distribution
+    group: ndarray  # mask group of each image
+    deterministic: Tensor  # the teacher's softmax without dropout [N, C]
+    student: Distribution
+
+
+def main(config: Config, overwrite: bool) -> None:
+    """Networks, outputs on every data set, measures, plots, table."""
+    run = Run(config, "evaluate")
+    network, trained = teacher.load_teacher(run)
+    model, distilled = student.load_distilled(run, trained["checksum"])
+
+    # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
+    cache = SampleCache(run, network, trained["checksum"], overwrite)
+    sets = data.load_evaluation(config.data, trained["classes"], config.seed)
+    references = []
+    for dataset in sets:
+        view = make_views(["plain"], dataset.images.to(run.device), config.data.augmentation, config.seed)[0]
+        references.append([cache.get(dataset, f"reference-{half}", view, config.evaluation, True) for half in "ab"])
+    started = time.monotonic()
+
+    evaluated = [
+        Evaluated(
+            dataset,
+            [Samples(half["log_probs"].float()) for half in reference],
+            reference[0]["group"].numpy(),
+            logits_of(network, dataset.images, run).softmax(1).cpu(),
+            model.distribution(logits_of(model.network, dataset.images, run).cpu()),
+        )
+        for dataset, reference in zip(sets, references)
+    ]
+
+    # Measures. The prediction of a distribution is its mean; "teacher" is the first half of the reference.
+    inside = evaluated[0]
+    labels = inside.dataset.labels.numpy()
+    means = {"teacher_deterministic": inside.deterministic, "teacher": inside.halves[0].mean, "student": inside.student.mean}
+    probs = {who: mean.double().numpy() for who, mean in means.items()}
+    theirs = {e.dataset.name: measures_of(e.halves[0]) for e in evaluated}
+    mine = {e.dataset.name: measures_of(e.student) for e in evaluated}
+    metrics = {"provenance": run.provenance({e.dataset.name: e.dataset.fingerprint() for e in evaluated})}
+    metrics |= {who: classification(p, labels) for who, p in probs.items()}
+    metrics["agreement"] = {
+        e.dataset.name: agreement(e.student, e.halves, e.deterministic, e.group, config.evaluation.bootstrap, config.seed)
+        for e in evaluated
+    }
+    metrics["ood"] = {
+        e.dataset.name: {
+            who: {m: ood_detection(values[inside.dataset.name][m], values[e.dataset.name][m]) for m in MEASURES}
+            for who, values in (("teacher", theirs), ("student", mine))
+        }
+        for e in evaluated[1:]
+    }
+    metrics["passes"] = {e.dataset.name: passes_curve(e.halves) for e in evaluated}
+    metrics["speed"] = compare_speed(run, network, model, inside.dataset.images.to(run.device), config.evaluation)
+
+    # Plots.
+    confidence = {who: p.max(1) for who, p in probs.items()}
+    correct = {who: p.argmax(1) == labels for who, p in probs.items()}
+    figures = {
+        "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"]),
+        "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
+        "reliability": plots.reliability(confidence, correct, inside.dataset.name),
+        "risk_coverage": plots.risk_coverage(confidence, correct, inside.dataset.name),
+        "training_curves": plots.training_curves({"teacher": trained["history"], "student": distilled["history"]}),
+    }
+    if len(evaluated) > 1:
+        figures["roc"] = plots.roc(theirs, mine, metrics["ood"])
+    for e in evaluated[1:]:
+        pair = (inside.dataset.name, e.dataset.name)
+        figures[f"histograms_{pair[1]}"] = plots.histograms(*({name: values[name] for name in pair} for values in (theirs, mine)))
+    for e in evaluated:
+        name, images = e.dataset.name, e.dataset.images.numpy()
+        figures[f"extremes_{name}"] = plots.extremes(images, mine[name], captions(e, model.classes), name)
+    for name, figure in figures.items():
+        (run / "plots").mkdir(exist_ok=True)
+        figure.savefig(run / f"plots/{name}.png")
+
+    # Files and table.
+    metrics["stages_s"] = {
+        "teacher": trained["seconds"],
+        "sampling": distilled["sampling_seconds"],
+        "student": distilled["seconds"],
+        "reference": cache.seconds,
+        "evaluate": time.monotonic() - started,
+    }
+    (run / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    print(f"\n{table(metrics)}\n")
+    run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def captions(e: Evaluated, classes: list[str]) -> list[str]:
+    """What the student takes each image for and, where that is known, what it is."""
+    truth = [e.dataset.classes[label] if label != UNLABELLED else "?" for label in e.dataset.labels.tolist()]
+    return [f"{classes[p]}\n(is: {t})" for p, t in zip(e.student.predicted.tolist(), truth)]
+
+
+if __name__ == "__main__":
+    cli.main(main, __doc__)

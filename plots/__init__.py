@@ -1,0 +1,17 @@
+"""The figures of an evaluation: functions of arrays that return a matplotlib Figure."""
+
+from plots.agreement import correlation_by_passes, histograms, teacher_against_student
+from plots.decisions import reliability, risk_coverage, roc
+from plots.images import extremes
+from plots.training import training_curves
+
+__all__ = [
+    "correlation_by_passes",
+    "extremes",
+    "histograms",
+    "reliability",
+    "risk_coverage",
+    "roc",
+    "teacher_against_student",
+    "training_curves",
+]

@@ -1,0 +1,82 @@
+"""The student's uncertainties beside the teacher's."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+from plots.style import COLOURS, GREY, MEASURE_NAMES, NAMES, axis_label, grid
+
+PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
+
+
+def teacher_against_student(
+    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]
+) -> Figure:
+    """A column for each data set, a row for each measure: density of (teacher, student), and what the correlation is worth.
+
+    teacher, student: {data set: {measure: [N]}}; agreement: that part of metrics.json.
+    """
+    figure, axes = grid(len(PANELS), len(teacher), "Teacher (MC-dropout) against student (one pass): each input's uncertainty")
+    for row, measure in zip(axes, PANELS):
+        for axis, name in zip(row, teacher):
+            x, y = teacher[name][measure], student[name][measure]
+            limit = max(np.quantile(x, 0.999), np.quantile(y, 0.999))
+            inside = (x <= limit) & (y <= limit)
+            axis.hexbin(x[inside], y[inside], gridsize=45, bins="log", cmap="cividis", linewidths=0, extent=(0, limit, 0, limit))
+            axis.plot([0, limit], [0, limit], color=COLOURS["student"], linewidth=1)
+            axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+            entry = agreement[name][measure]
+            text = "\n".join([
+                f"Pearson {entry['pearson']:.3f}",
+                f"Spearman {entry['spearman']:.3f}",
+                f"repeatability {entry['repeatability_pearson']:.3f}",
+                f"floor {entry['floor_pearson']:.3f}",
+            ])
+            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
+            axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", fontsize=7, bbox=box)
+            if row is axes[0]:
+                axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
+            if row is axes[-1]:
+                axis.set_xlabel("teacher")
+            if name == next(iter(teacher)):
+                axis.set_ylabel(f"{axis_label(measure)}\nstudent")
+    return figure
+
+
+def histograms(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]]) -> Figure:
+    """Two rows, the data sets (in distribution, out of it); three columns, the kinds of uncertainty; both networks overlaid."""
+    columns = ("total_variance", "expected_entropy", "predictive_entropy")
+    figure, axes = grid(len(teacher), len(columns), "Distribution of each uncertainty: " + " and ".join(teacher), 3.0)
+    for row, name in zip(axes, teacher):
+        for axis, measure in zip(row, columns):
+            values = {"teacher": teacher[name][measure], "student": student[name][measure]}
+            top = max(np.quantile(v[measure], 0.995) for both in (teacher, student) for v in both.values())
+            for who, x in values.items():
+                axis.hist(x.clip(max=top), bins=np.linspace(0, top, 41), histtype="stepfilled", alpha=0.35, color=COLOURS[who])
+                axis.hist(x.clip(max=top), bins=np.linspace(0, top, 41), histtype="step", color=COLOURS[who], label=NAMES[who])
+            axis.set(title=name, xlabel=axis_label(measure), ylabel="images", yscale="log")
+    axes[0][-1].legend()
+    return figure
+
+
+def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[str, dict]) -> Figure:
+    """For each data set and measure, what N teacher passes reach (a curve), and where student and floor stand (lines)."""
+    figure, axes = grid(len(PANELS), len(curves), "How many teacher passes is one student pass worth?")
+    for row, measure in zip(axes, PANELS):
+        for axis, (name, curve) in zip(row, curves.items()):
+            entry = agreement[name][measure]
+            axis.plot(curve[measure]["passes"], curve[measure]["pearson"], "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
+            axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
+            axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
+            axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
+            low = min(curve[measure]["pearson"][0], entry["floor_pearson"], entry["pearson_ci"][0])
+            axis.set(xscale="log", ylim=(max(-0.1, low - 0.05), 1.02), xticks=[1, 2, 4, 8, 16, 32], xticklabels=[1, 2, 4, 8, 16, 32])
+            axis.minorticks_off()
+            if row is axes[0]:
+                axis.set_title(name)
+            if row is axes[-1]:
+                axis.set_xlabel("passes N")
+            if name == next(iter(curves)):
+                axis.set_ylabel(f"{MEASURE_NAMES[measure]}\nPearson with {entry['reference_passes']} other passes")
+    axes[0][0].legend(loc="lower right")
+    return figure

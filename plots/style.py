@@ -1,0 +1,50 @@
+"""One look for all figures: Okabe & Ito's colours (safe for colour-blind readers), and the names of the measures."""
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+matplotlib.rcParams |= {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "figure.titlesize": 12,
+    "savefig.dpi": 100,
+}
+
+BLUE, ORANGE, GREEN, GREY, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#767676", "#CC79A7", "#56B4E9"
+COLOURS = {"teacher": BLUE, "student": ORANGE, "teacher_deterministic": GREY}
+NAMES = {"teacher": "teacher, T passes", "student": "student, 1 pass", "teacher_deterministic": "teacher, no dropout"}
+
+MEASURE_COLOURS = {
+    "predictive_entropy": BLUE,
+    "expected_entropy": GREEN,
+    "mutual_information": ORANGE,
+    "total_variance": PINK,
+    "entropy_minus_variance": SKY,
+}
+MEASURE_NAMES = {
+    "predictive_entropy": "predictive entropy",
+    "expected_entropy": "expected entropy (aleatoric)",
+    "mutual_information": "mutual information (epistemic)",
+    "total_variance": "total variance (epistemic)",
+    "entropy_minus_variance": "entropy − variance (aleatoric, first work)",
+}
+
+
+def axis_label(measure: str) -> str:
+    """Name and unit of a measure."""
+    return MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
+
+
+def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with `rows` x `columns` square panels and a title."""
+    figure = Figure(figsize=(size * columns + 0.4, size * rows + 0.6), layout="constrained")
+    figure.suptitle(title)
+    return figure, figure.subplots(rows, columns, squeeze=False).tolist()

@@ -1,0 +1,52 @@
+"""The one table of an evaluation, made from its metrics.json:
+
+    python -m plots.table results/cifar10_cpu/metrics.json
+"""
+
+import json
+import sys
+
+from plots.style import MEASURE_NAMES, NAMES
+
+SCORES = {"accuracy": "accuracy", "nll": "NLL", "brier": "Brier", "ece": "ECE", "misclassification_auroc": "error AUROC", "aurc": "AURC"}
+
+
+def table(metrics: dict) -> str:
+    """metrics.json as Markdown: predictions, agreement on each data set, detection of each out-of-distribution set, speed."""
+    inside = next(iter(metrics["agreement"]))
+    lines = [f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
+    for who in ("teacher_deterministic", "teacher", "student"):
+        lines.append(f"| {NAMES[who]} | " + " | ".join(number(metrics[who][score]) for score in SCORES) + " |")
+    lines += ["", "| teacher against student | Pearson (95%) | Spearman | repeatability | floor | student's mean / teacher's |", "|---" * 6 + "|"]
+    for dataset, entry in metrics["agreement"].items():
+        for measure, name in MEASURE_NAMES.items():
+            e = entry[measure]
+            low, high = e["pearson_ci"]
+            cells = [f"**{e['pearson']:.3f}** ({low:.3f}-{high:.3f})"]
+            cells += [number(e[key]) for key in ("spearman", "repeatability_pearson", "floor_pearson")]
+            cells.append(f"{e['student_mean'] / e['teacher_mean']:.2f}")
+            lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
+    if metrics["ood"]:
+        lines += ["", "| AUROC against " + inside + " | " + " | ".join(name.split(" (")[0] for name in MEASURE_NAMES.values()) + " |"]
+        lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
+        for dataset, entry in metrics["ood"].items():
+            for who in entry:
+                cells = [number(entry[who][measure]["auroc"]) for measure in MEASURE_NAMES]
+                lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
+    s = metrics["speed"]
+    lines += [
+        "",
+        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes {s['teacher_images_per_s']:.0f}, "
+        f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1).",
+    ]
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        print(table(json.load(file)))

@@ -1,0 +1,78 @@
+"""How good predicted probabilities are, and how well an uncertainty tells errors and foreign images apart. NumPy arrays."""
+
+import numpy as np
+from numpy import ndarray
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+
+def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
+    """All scores of predicted probabilities [N, C] against labels [N]: the entries of a method in metrics.json."""
+    confidence, correct = probs.max(1), probs.argmax(1) == labels
+    return {
+        "accuracy": correct.mean(),
+        "nll": nll(probs, labels),
+        "brier": brier(probs, labels),
+        "ece": ece(confidence, correct),
+        "ece_equal_mass": ece(confidence, correct, equal_mass=True),
+        "misclassification_auroc": roc_auc_score(~correct, -confidence) if 0 < correct.mean() < 1 else None,
+        "aurc": aurc(confidence, correct),
+    }
+
+
+def nll(probs: ndarray, labels: ndarray) -> float:
+    """Mean −log p of the true class, in nats; probabilities below 1e-12 count as 1e-12."""
+    return -np.log(probs[np.arange(len(labels)), labels].clip(1e-12)).mean()
+
+
+def brier(probs: ndarray, labels: ndarray) -> float:
+    """Mean Σ_c (p_c − 1[c = y])², between 0 and 2 (Brier 1950)."""
+    return ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(1).mean()
+
+
+def confidence_bins(confidence: ndarray, correct: ndarray, bins: int = 15, equal_mass: bool = False) -> ndarray:
+    """Share of the inputs, mean confidence and accuracy of each bin that is not empty: [B, 3].
+
+    Bins are (k/15, (k+1)/15] of confidence, or with `equal_mass` hold the same number of inputs, sorted by confidence.
+    """
+    if equal_mass:
+        bin_of = np.empty(len(confidence), dtype=int)
+        bin_of[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * bins // len(confidence)
+    else:
+        bin_of = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
+    count, sum_confidence, sum_correct = (np.bincount(bin_of, w, bins) for w in (None, confidence, correct))
+    full = count > 0
+    count = count[full]
+    return np.stack([count / len(confidence), sum_confidence[full] / count, sum_correct[full] / count], 1)
+
+
+def ece(confidence: ndarray, correct: ndarray, bins: int = 15, equal_mass: bool = False) -> float:
+    """Expected calibration error: Σ_b share_b · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3)."""
+    share, mean_confidence, accuracy = confidence_bins(confidence, correct, bins, equal_mass).T
+    return (share * np.abs(accuracy - mean_confidence)).sum()
+
+
+def risk_coverage(confidence: ndarray, correct: ndarray) -> tuple[ndarray, ndarray]:
+    """Coverage k/N, and the error rate among the k most confident inputs, for k = 1..N (Geifman & El-Yaniv 2017)."""
+    wrong = ~correct[np.argsort(-confidence, kind="stable")]
+    k = np.arange(1, len(wrong) + 1)
+    return k / len(wrong), wrong.cumsum() / k
+
+
+def aurc(confidence: ndarray, correct: ndarray) -> float:
+    """Area under the risk-coverage curve: the mean of its risks (Geifman et al. 2019)."""
+    return risk_coverage(confidence, correct)[1].mean()
+
+
+def ood_detection(inside: ndarray, outside: ndarray) -> dict[str, float]:
+    """How well an uncertainty [N] is higher on `outside` than on `inside`; out of distribution is the positive class.
+
+    fpr95: the share of in-distribution inputs above the threshold that 95% of the others exceed.
+    """
+    is_outside = np.repeat([0, 1], [len(inside), len(outside)])
+    score = np.concatenate([inside, outside])
+    fpr, tpr, _ = roc_curve(is_outside, score)
+    return {
+        "auroc": roc_auc_score(is_outside, score),
+        "auprc": average_precision_score(is_outside, score),
+        "fpr95": fpr[np.searchsorted(tpr, 0.95)],
+    }
