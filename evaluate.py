@@ -127,9 +127,9 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def captions(e: Evaluated, classes: list[str]) -> list[str]:
-    """What the student takes each image for and, where that is known, what it is."""
-    truth = [e.dataset.classes[label] if label != UNLABELLED else "?" for label in e.dataset.labels.tolist()]
-    return [f"{classes[p]}\n(is: {t})" for p, t in zip(e.student.predicted.tolist(), truth)]
+    """For each image what it is, where that is known, and what the student takes it for."""
+    pairs = zip(e.dataset.labels.tolist(), e.student.predicted.tolist())
+    return [f"{e.dataset.classes[label] if label != UNLABELLED else '?'}\n→ {classes[p]}" for label, p in pairs]
 
 
 if __name__ == "__main__":

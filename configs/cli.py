@@ -62,12 +62,17 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
 
 
 def main(stage: Callable[[Config, bool], None], description: str) -> None:
-    """Run one script: parse, run, and turn what the user can mend into one line and exit code 2."""
+    """Run one script: parse the command line, then call `stage(config, overwrite)`."""
+    guard(lambda: stage(*parse(sys.argv[1:], description)))
+
+
+def guard(work: Callable[[], None]) -> None:
+    """Call `work`, and turn what the user can mend into one line and exit code 2."""
     try:
-        stage(*parse(sys.argv[1:], description))
+        work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command continues from the last finished epoch or part", file=sys.stderr)
+        print("\ninterrupted: the same command continues from what is finished", file=sys.stderr)
         sys.exit(130)

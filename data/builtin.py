@@ -38,10 +38,12 @@ def letters(source: DataSet, split: Literal["train", "test"], data: Data) -> Dat
     """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     fonts = [path for path in sorted(folder.glob("*.ttf")) if path.stem.startswith(FONTS) and "Display" not in path.stem]
-    pairs = [(path, letter) for path in fonts for letter in string.ascii_letters if letter not in LOOKALIKES]
+    classes = [letter for letter in string.ascii_letters if letter not in LOOKALIKES]
+    pairs = [(path, letter) for path in fonts for letter in classes]
     images = np.stack([_draw(ImageFont.truetype(path, 64), letter) for path, letter in pairs])
     names = [f"{letter} in {path.stem}" for path, letter in pairs]
-    return Dataset(source.name, torch.from_numpy(images), torch.full((len(images),), UNLABELLED), names, [])
+    labels = torch.arange(len(classes)).repeat(len(fonts))
+    return Dataset(source.name, torch.from_numpy(images), labels, names, classes)
 
 
 def _draw(font: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
