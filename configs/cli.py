@@ -49,16 +49,30 @@ def _parse(parser: ArgumentParser, arguments: list[str], where: str):
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:
-    """jsonargparse explains over several lines; an unknown key gets the nearest known one."""
-    message = re.sub(r"\s+", " ", message).replace("Parser key ", "").strip()
-    unknown = re.search(r"Group '(?P<group>\S+)' does not accept option '(?P<key>\S+)'", message)
-    unknown = unknown or re.search(r"(?P<group>)[Uu]nrecognized arguments: --(?P<key>[\w.]+)", message)
-    unknown = unknown or re.search(r"(?P<group>)[Oo]ption '(?P<key>\S+)' is not accepted", message)
-    if unknown is None:
-        return message
-    key = ".".join(filter(None, (unknown["group"], unknown["key"])))
-    near = difflib.get_close_matches(key, parser.get_defaults().keys(), n=1)
-    return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "; see --help for all keys")
+    """jsonargparse explains over several lines, in terms of types; an unknown key gets the nearest known one."""
+    message = re.sub(r"\s+", " ", message).strip()
+    for pattern in UNKNOWN_KEY:
+        if found := re.search(pattern, message):
+            key = ".".join(found.groups())
+            near = difflib.get_close_matches(key, parser.get_defaults().keys(), n=1)
+            return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "; see --help for all keys")
+    for pattern, shorter in SHORTER:
+        message = re.sub(pattern, shorter, message)
+    return message
+
+
+UNKNOWN_KEY = (
+    r"Group '(\S+)' does not accept option '(\S+)'",
+    r"[Uu]nrecognized arguments: --([\w.]+)",
+    r"[Oo]ption '(\S+)' is not accepted",
+)
+RESTRICTION = r"does not conform to restriction (v\S+(?: and v\S+)*)"
+SHORTER = (
+    (r"Parser key |Problem with given class_path '\S+': ", ""),
+    (rf"Does not validate against any of the Union .*?{RESTRICTION}.*Given value: (\S+)", r"\2 is not allowed, only \1"),
+    (rf"Not of type \w+: (\S+) {RESTRICTION}", r"\1 is not allowed, only \2"),
+    (r"Expected a typing.Literal\[(.*?)\]\. Got value: (\S+)", r"\2 is not allowed, only \1"),
+)
 
 
 def main(stage: Callable[[Config, bool], None], description: str) -> None:

@@ -1,0 +1,132 @@
+"""The cache: used when it matches, made again when it does not, continued when it was cut."""
+
+import pytest
+import torch
+from torch import nn
+
+import uncertainty.cache
+from configs import artifact
+from configs.run import Run
+from configs.schema import McDropout
+from data.dataset import Dataset
+from data.views import make_views
+from uncertainty.cache import SampleCache
+from uncertainty.samples import statistics
+
+SETTINGS = McDropout(passes=6, group_size=4)
+
+
+@pytest.fixture
+def toy() -> Dataset:
+    images = torch.randint(0, 256, (18, 4, 4, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Dataset("toy", images, torch.zeros(18, dtype=torch.long), [""] * 18, ["a"])
+
+
+@pytest.fixture
+def get(tiny, toy):
+    """Ask for samples as the scripts do; returns (tensors, log lines of this call)."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), _Scale(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network):
+        run = Run(tiny, "test")
+        log = run / "log.txt"
+        before = len(log.read_text())
+        view = make_views(["plain"], dataset.images, tiny.data.augmentation, 0)[0]
+        tensors = SampleCache(run, network, checksum).get(dataset, "train", view, settings, keep)
+        return tensors, log.read_text()[before:]
+
+    return get
+
+
+class _Scale(nn.Module):
+    def forward(self, x):
+        return x.float() / 255
+
+
+def path_of(tiny):
+    return Run(tiny, "test") / "mc_samples/toy-train-0.safetensors"
+
+
+def test_samples_and_statistics_agree_and_are_read_back(get):
+    made, said = get()
+    assert "18 images x 6 passes" in said
+    read, said = get()
+    assert "there already" in said
+    assert made.keys() == read.keys() and all(torch.equal(made[name], read[name]) for name in made)
+    for name, value in statistics(read["log_probs"]).items():
+        torch.testing.assert_close(read[name], value)
+    assert read["group"].bincount().tolist() == [4, 4, 4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"settings": McDropout(passes=7, group_size=4)}, "plan.passes: 6 there, 7 asked for"),
+        ({"settings": McDropout(passes=6, group_size=5)}, "plan.group_size: 4 there, 5 asked for"),
+        ({"settings": McDropout(passes=6, group_size=4, masks="independent")}, "plan.masks: grouped there, independent asked for"),
+        ({"checksum": "another"}, "teacher: t there, another asked for"),
+        ({"keep": False}, "keep_samples: True there, False asked for"),
+    ],
+)
+def test_a_cache_that_does_not_match_is_made_again_with_a_line_that_says_what_differs(get, change, said):
+    get()
+    _, log = get(**change)
+    assert said in log and "making it again" in log
+
+
+def test_other_pixels_do_not_match(get, toy):
+    get()
+    toy.images[3, 0, 0, 0] ^= 1
+    assert "data:" in get()[1]
+
+
+@pytest.mark.parametrize("damage, said", [("truncate", "truncated or damaged"), ("alter", "altered since it was written")])
+def test_a_damaged_file_is_detected_and_made_again(get, tiny, damage, said):
+    made, _ = get()
+    content = bytearray(path_of(tiny).read_bytes())
+    if damage == "truncate":
+        content = content[:-10]
+    else:
+        content[-10] ^= 1
+    path_of(tiny).write_bytes(content)
+    again, log = get()
+    assert said in log
+    assert all(torch.equal(made[name], again[name]) for name in made)
+
+
+def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
+    whole, _ = get()
+    path_of(tiny).unlink()
+    monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
+    sample, sampled = uncertainty.cache.sample, []
+
+    def cut(*arguments):
+        for group, *rest in sample(*arguments):
+            if group == 3 and not sampled.count(3):
+                sampled.append(3)
+                raise KeyboardInterrupt
+            sampled.append(group)
+            yield group, *rest
+
+    monkeypatch.setattr(uncertainty.cache, "sample", cut)
+    with pytest.raises(KeyboardInterrupt):
+        get()
+    continued, log = get()
+    assert sampled == [0, 1, 2, 3, 3, 4] and "3 groups" in log
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+    assert not path_of(tiny).with_suffix(".partial").exists()
+
+
+def test_half_precision_keeps_the_samples_small_and_the_statistics_exact(get):
+    full, _ = get()
+    half, _ = get(settings=McDropout(passes=6, group_size=4, dtype="float16"))
+    assert half["log_probs"].dtype == torch.float16
+    torch.testing.assert_close(half["mean"], full["mean"])
+
+
+def test_statistics_do_not_grow_with_the_passes(get, tiny):
+    few, _ = get(keep=False)
+    many, _ = get(settings=McDropout(passes=60, group_size=4), keep=False)
+    assert {name: value.shape for name, value in few.items()} == {name: value.shape for name, value in many.items()}
+    assert artifact.read_metadata(path_of(tiny))["request"]["plan"]["passes"] == 60

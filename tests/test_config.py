@@ -1,0 +1,87 @@
+"""Settings: from files and command lines, and the one line that says what is wrong with them."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from configs.cli import parse
+from configs.errors import UserError
+from configs.schema import Source, View
+from data import SOURCES
+from data.views import VIEWS
+
+DIGITS = "configs/digits.yaml"
+
+
+def changed(tmp_path: Path, **changes) -> str:
+    """digits.yaml with nested changes, as a file."""
+    settings = yaml.safe_load(Path(DIGITS).read_text())
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            settings[section][name] = value
+        else:
+            settings[section] = value
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+@pytest.mark.parametrize("path", sorted(map(str, Path("configs").glob("*.yaml"))))
+def test_every_config_of_the_repository_is_valid(path):
+    assert parse(["--config", path])[0].name == Path(path).stem
+
+
+def test_the_command_line_overrides_the_file():
+    config, overwrite = parse(["--config", DIGITS, "--student.lr", "0.01", "--data.ood", "[{source: noise}]", "--overwrite"])
+    assert (config.student.lr, config.teacher.network, overwrite) == (0.01, "vgg5", True)
+    assert [source.name for source in config.data.ood] == ["noise"]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"teacher__epoch": 3}, "unknown key teacher.epoch, did you mean teacher.epochs?"),
+        ({"techer": {"epochs": 3}}, "unknown key techer.epochs, did you mean teacher.epochs?"),
+        ({"teacher__conv_dropout": 1.2}, '"teacher.conv_dropout": 1.2 is not allowed, only v>=0 and v<1'),
+        ({"teacher__head_dropout": 1.2}, '"teacher.head_dropout": 1.2 is not allowed, only v>=0 and v<1'),
+        ({"teacher__width": 0}, '"teacher.width": 0 is not allowed, only v>0'),
+        ({"sampling__passes": 0}, '"sampling.passes": 0 is not allowed, only v>=2'),
+        ({"teacher__lr": "fast"}, '"teacher.lr": Not of type PositiveFloat'),
+        ({"data__ood": [{"source": "leters"}]}, "leters is not allowed, only 'digits', 'letters'"),
+        ({"sampling__views": ["plane"]}, "plane is not allowed, only 'plain', 'augmented', 'mixup'"),
+    ],
+)
+def test_an_error_in_a_file_is_one_line_that_names_file_key_and_what_is_allowed(tmp_path, changes, said):
+    path = changed(tmp_path, **changes)
+    with pytest.raises(UserError) as error:
+        parse(["--config", path])
+    assert str(error.value).startswith(f"{path}: ") and said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_error_on_the_command_line_says_so():
+    with pytest.raises(UserError, match="command line: unknown key student.lrr, did you mean student.lr"):
+        parse(["--config", DIGITS, "--student.lrr", "1"])
+    with pytest.raises(UserError, match="nowhere.yaml: no such config file"):
+        parse(["--config", "nowhere.yaml"])
+
+
+def test_a_script_ends_with_code_2_one_line_and_no_traceback(tmp_path):
+    command = [sys.executable, "train_teacher.py", "--config", changed(tmp_path, teacher__width=0)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+
+
+def test_help_documents_every_field():
+    done = subprocess.run([sys.executable, "train_teacher.py", "--help"], capture_output=True, text=True)
+    assert "Share of the target that is spread over all classes." in " ".join(done.stdout.split())
+
+
+def test_what_the_schema_allows_is_what_is_registered():
+    assert set(get_args(Source)) == set(SOURCES)
+    assert set(get_args(View)) == set(VIEWS)

@@ -1,0 +1,123 @@
+"""The measures against arbitrary precision, scipy, Monte Carlo and plain loops."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from uncertainty.dirichlet import Dirichlet
+from uncertainty.distribution import MEASURES
+from uncertainty.samples import Samples, statistics
+
+ALPHAS = [
+    [1.0, 1.0, 1.0],
+    [1e-3] * 10,
+    [1e6] * 10,
+    [1e6, 1e-3],
+    [1e6] + [1e-3] * 9,
+    [1e-3, 1.0, 1e3, 1e6],
+    [31.9, 32.1, 5.0],
+    [0.3, 2.5, 0.01, 7.0, 100.0],
+]
+
+
+def exact(alpha: list[float]) -> dict[str, float]:
+    """Every measure at 60 digits, from the textbook formulas."""
+    with mpmath.workdps(60):
+        a = [mpmath.mpf(x) for x in alpha]
+        a0 = mpmath.fsum(a)
+        m = [x / a0 for x in a]
+        predictive = -mpmath.fsum(x * mpmath.log(x) for x in m)
+        expected = -mpmath.fsum(mi * (mpmath.digamma(ai + 1) - mpmath.digamma(a0 + 1)) for mi, ai in zip(m, a))
+        variance = mpmath.fsum(ai * (a0 - ai) / (a0**2 * (a0 + 1)) for ai in a)
+        log_beta = mpmath.fsum(map(mpmath.loggamma, a)) - mpmath.loggamma(a0)
+        differential = log_beta + (a0 - len(a)) * mpmath.digamma(a0) - mpmath.fsum((ai - 1) * mpmath.digamma(ai) for ai in a)
+        values = {
+            "predictive_entropy": predictive,
+            "expected_entropy": expected,
+            "mutual_information": predictive - expected,
+            "total_variance": variance,
+            "entropy_minus_variance": predictive - variance,
+            "differential_entropy": differential,
+            "precision": a0,
+            "max_probability": max(m),
+        }
+        return {name: float(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("alpha", ALPHAS, ids=str)
+def test_dirichlet_is_exact_over_nine_orders_of_magnitude(alpha):
+    dirichlet = Dirichlet(torch.tensor([alpha], dtype=torch.float64))
+    for name, value in exact(alpha).items():
+        assert getattr(dirichlet, name).item() == pytest.approx(value, rel=1e-6, abs=0), name
+
+
+def test_dirichlet_against_scipy():
+    for alpha in ([0.5, 1.5, 3.0], [10.0, 20.0, 0.7, 1.0]):
+        dirichlet, reference = Dirichlet(torch.tensor([alpha], dtype=torch.float64)), scipy.stats.dirichlet(alpha)
+        assert dirichlet.differential_entropy.item() == pytest.approx(reference.entropy(), rel=1e-10)
+        assert dirichlet.mean[0].numpy() == pytest.approx(reference.mean(), rel=1e-12)
+        assert dirichlet.total_variance.item() == pytest.approx(reference.var().sum(), rel=1e-12)
+        assert dirichlet.predictive_entropy.item() == pytest.approx(scipy.stats.entropy(reference.mean()), rel=1e-12)
+
+
+def test_dirichlet_against_a_million_samples():
+    alpha = torch.tensor([0.4, 1.3, 6.0], dtype=torch.float64)
+    torch.manual_seed(0)
+    log_probs = torch.distributions.Dirichlet(alpha).sample((1_000_000,)).log()
+    closed, sampled = Dirichlet(alpha[None]), Samples(log_probs[None])
+    for name in (*MEASURES, "max_probability"):
+        assert getattr(closed, name).item() == pytest.approx(getattr(sampled, name).item(), rel=5e-3), name
+    log_density = torch.distributions.Dirichlet(alpha).log_prob(log_probs.exp())
+    assert closed.differential_entropy.item() == pytest.approx(-log_density.mean().item(), rel=5e-3)
+
+
+def test_samples_against_plain_loops():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([0.5, 1, 2, 0.2], size=(6, 7))
+    samples = Samples(torch.from_numpy(np.log(p)))
+    for n in range(6):
+        mean = sum(p[n]) / 7
+        expected = sum(scipy.stats.entropy(p[n, t]) for t in range(7)) / 7
+        variance = sum(sum((p[n, t, c] - mean[c]) ** 2 for t in range(7)) / 6 for c in range(4))
+        votes = [int(p[n, t].argmax()) for t in range(7)]
+        assert samples.predictive_entropy[n].item() == pytest.approx(scipy.stats.entropy(mean), rel=1e-10)
+        assert samples.expected_entropy[n].item() == pytest.approx(expected, rel=1e-10)
+        assert samples.mutual_information[n].item() == pytest.approx(scipy.stats.entropy(mean) - expected, rel=1e-9)
+        assert samples.total_variance[n].item() == pytest.approx(variance, rel=1e-10)
+        assert samples.entropy_minus_variance[n].item() == pytest.approx(scipy.stats.entropy(mean) - variance, rel=1e-9)
+        assert samples.variation_ratio[n].item() == pytest.approx(1 - max(map(votes.count, votes)) / 7)
+
+
+def test_certain_samples_have_no_uncertainty_and_no_nan():
+    log_probs = torch.tensor([0.0, -math.inf, -math.inf]).expand(2, 5, 3)
+    samples = Samples(log_probs)
+    for name in (*MEASURES, "variation_ratio"):
+        assert getattr(samples, name).tolist() == [0.0, 0.0], name
+
+
+def test_samples_refuse_what_has_no_answer():
+    with pytest.raises(ValueError, match="N, T, C"):
+        Samples(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="two samples"):
+        Samples(torch.zeros(5, 1, 3)).total_variance
+
+
+def test_likelihood_from_statistics_is_the_mean_over_all_samples():
+    torch.manual_seed(0)
+    alpha = torch.rand(8, 10, dtype=torch.float64) * 5 + 0.05
+    log_probs = torch.randn(8, 25, 10, dtype=torch.float64).mul(2).log_softmax(-1)
+    reference = -torch.distributions.Dirichlet(alpha[:, None]).log_prob(log_probs.exp()).mean(1)
+    torch.testing.assert_close(Dirichlet(alpha).nll(statistics(log_probs)["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10)
+
+
+def test_statistics_are_the_samples_moments():
+    log_probs = torch.randn(4, 9, 3, dtype=torch.float64).log_softmax(-1)
+    found = statistics(log_probs)
+    assert sum(value[0].numel() for value in found.values()) == 2 * 3 + 2
+    torch.testing.assert_close(found["mean"], log_probs.exp().mean(1))
+    torch.testing.assert_close(found["total_variance"], log_probs.exp().var(1).sum(-1))
+    torch.testing.assert_close(found["expected_entropy"], -(log_probs.exp() * log_probs).sum(-1).mean(1))

@@ -1,0 +1,115 @@
+"""The sampler against dropout as torch does it, and its modes against each other."""
+
+import pytest
+import torch
+from torch import nn
+
+from configs.errors import UserError
+from models.vgg import Architecture, vgg
+from uncertainty.mc_dropout import Plan, sample, split
+
+COUNT = 12
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return vgg(Architecture("vgg5", 0.125, size=8, channels=1, outputs=4, conv_dropout=0.2, head_dropout=0.5)).eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (COUNT, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "train", "toy", 0), batch_size=512) -> torch.Tensor:
+    """All samples, in the images' order."""
+    log_probs = torch.empty(len(images), passes, 4)
+    plan = Plan(passes, masks, group_size, key)
+    for _, indices, part in sample(network, lambda i: images[i], len(images), plan, batch_size):
+        log_probs[indices] = part
+    return log_probs
+
+
+@pytest.mark.parametrize("masks", ["independent", "grouped", "function"])
+def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks):
+    passes = 4000
+    probs = draw(network, images, masks, passes).exp()
+    for layer in network:
+        layer.train(isinstance(layer, nn.Dropout))
+    with torch.inference_mode():
+        plain = torch.stack([network(images).softmax(-1) for _ in range(passes)], 1)
+    error = (plain.var(1) * 2 / passes).sqrt()
+    assert ((probs.mean(1) - plain.mean(1)).abs() < 5 * error).all()
+    # The variance of a sample variance is (kurtosis part) / T.
+    fourth = ((plain - plain.mean(1, keepdim=True)) ** 4).mean(1)
+    error = ((fourth - plain.var(1) ** 2) * 2 / passes).sqrt()
+    assert ((probs.var(1) - plain.var(1)).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize("masks", ["independent", "grouped", "function"])
+def test_samples_do_not_depend_on_the_batch_size(network, images, masks):
+    torch.testing.assert_close(draw(network, images, masks), draw(network, images, masks, batch_size=5), rtol=1e-4, atol=1e-5)
+
+
+def test_which_images_share_a_mask(network, images):
+    same = images[:1].expand(COUNT, -1, -1, -1)  # equal inputs get equal samples exactly if they share masks
+    groups = Plan(8, "grouped", 4, (0, "train", "toy", 0)).groups(COUNT)
+    for masks, across in (("independent", False), ("grouped", False), ("function", True)):
+        log_probs = draw(network, same, masks)
+        first, second = groups[0][0], groups[0][1]
+        assert torch.allclose(log_probs[first], log_probs[second], atol=1e-5) == (masks != "independent")
+        assert torch.allclose(log_probs[first], log_probs[groups[1][0]], atol=1e-5) == across
+        assert not torch.allclose(log_probs[:, 0], log_probs[:, 1], atol=1e-3)
+
+
+def test_seed_role_data_set_and_view_change_the_masks_and_nothing_else_does(network, images):
+    base = (0, "train", "toy", 0)
+    first = draw(network, images, key=base)
+    assert torch.equal(first, draw(network, images, key=base))
+    for other in ((1, *base[1:]), (0, "reference-a", "toy", 0), (0, "train", "other", 0), (0, "train", "toy", 1)):
+        assert not torch.allclose(first, draw(network, images, key=other), atol=1e-3), other
+
+
+def test_groups_are_a_permutation_that_both_halves_of_a_reference_share():
+    a, b = (Plan(8, "grouped", 5, (0, role, "toy", 0)).groups(23) for role in ("reference-a", "reference-b"))
+    assert sorted(torch.cat(a).tolist()) == list(range(23))
+    assert [g.tolist() for g in a] == [g.tolist() for g in b]
+    assert torch.cat(a).tolist() != list(range(23))
+
+
+def test_layers_before_the_first_active_dropout_run_once(network, images):
+    for name, layer in network.named_children():
+        if name.startswith("dropout1"):
+            layer.p = 0.0
+    calls = {"conv1_1": 0, "conv2_1": 0, "conv3_1": 0}
+    for name in calls:
+        getattr(network, name).register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+    draw(network, images, passes=6, group_size=COUNT, batch_size=COUNT)
+    assert calls == {"conv1_1": 1, "conv2_1": 1, "conv3_1": 6}
+
+
+def test_the_network_is_left_as_it_was(network, images):
+    before = network(images)
+    draw(network, images)
+    assert torch.equal(network(images), before)
+
+
+def test_dropout_in_one_linear_layer_has_its_exact_variance():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 2))
+    x = torch.randn(1, 6)
+    log_probs = torch.cat([part for _, _, part in sample(network, lambda i: x[i], 1, Plan(40_000, "grouped", 1, (0, "r", "d", 0)))])
+    margin = (log_probs[..., 0] - log_probs[..., 1])[0]  # a linear function of the masks
+    weight = (network[1].weight[0] - network[1].weight[1]).detach() * x[0]
+    variance = (weight**2).sum().item() * 0.3 / 0.7
+    mean = weight.sum().item() + (network[1].bias[0] - network[1].bias[1]).item()
+    assert margin.var().item() == pytest.approx(variance, rel=0.03)
+    assert margin.mean().item() == pytest.approx(mean, abs=5 * (variance / 40_000) ** 0.5)
+
+
+def test_a_network_without_dropout_is_refused():
+    with pytest.raises(UserError, match="no dropout"):
+        split(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)))
+    with pytest.raises(UserError, match="Sequential"):
+        split(nn.Linear(3, 3))
