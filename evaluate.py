@@ -7,6 +7,7 @@ runs/<name>/metrics.json and plots/*.png and prints one table. --overwrite sampl
 """
 
 import json
+import math
 import time
 from dataclasses import dataclass
 
@@ -121,9 +122,19 @@ def main(config: Config, overwrite: bool) -> None:
         "reference": cache.seconds,
         "evaluate": time.monotonic() - started,
     }
-    (run / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    metrics = without_nan(metrics)
+    (run / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def without_nan(value):
+    """Nested metrics with None, JSON's null, for what is not defined (a correlation with a constant)."""
+    if isinstance(value, dict):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def captions(e: Evaluated, classes: list[str]) -> list[str]:

@@ -69,14 +69,17 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
-            low = min(curve[measure]["pearson"][0], entry["floor_pearson"], entry["pearson_ci"][0])
-            axis.set(xscale="log", ylim=(max(-0.1, low - 0.05), 1.02), xticks=[1, 2, 4, 8, 16, 32], xticklabels=[1, 2, 4, 8, 16, 32])
-            axis.minorticks_off()
+            low = np.nanmin([0.9, curve[measure]["pearson"][0], entry["floor_pearson"], entry["pearson_ci"][0]])
+            ticks = [1, 2, 4, 8, 16, 32, 64]
+            axis.set(xscale="log", xlim=(0.9, 1.15 * curve[measure]["passes"][-1]), ylim=(max(-0.1, low - 0.05), 1.02))
+            axis.set_xticks(ticks[: np.searchsorted(ticks, curve[measure]["passes"][-1])], minor=False)
+            axis.set_xticks([], minor=True)
+            axis.xaxis.set_major_formatter("{x:.0f}")
             if row is axes[0]:
                 axis.set_title(name)
             if row is axes[-1]:
                 axis.set_xlabel("passes N")
             if name == next(iter(curves)):
                 axis.set_ylabel(f"{MEASURE_NAMES[measure]}\nPearson with {entry['reference_passes']} other passes")
-    axes[0][0].legend(loc="lower right")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

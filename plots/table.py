@@ -22,7 +22,7 @@ def table(metrics: dict) -> str:
         for measure, name in MEASURE_NAMES.items():
             e = entry[measure]
             low, high = e["pearson_ci"]
-            cells = [f"**{e['pearson']:.3f}** ({low:.3f}-{high:.3f})"]
+            cells = [f"**{number(e['pearson'])}** ({number(low)}-{number(high)})"]
             cells += [number(e[key]) for key in ("spearman", "repeatability_pearson", "floor_pearson")]
             cells.append(f"{e['student_mean'] / e['teacher_mean']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
@@ -43,7 +43,7 @@ def table(metrics: dict) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash."""
+    """Three digits, or a dash for what is not defined."""
     return "-" if value is None else f"{value:.3f}"
 
 

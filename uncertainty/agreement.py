@@ -23,8 +23,8 @@ def measures_of(distribution: Distribution) -> dict[str, ndarray]:
 
 
 def pearson(x: ndarray, halves: list[ndarray]) -> float:
-    """The correlation of x [N] with each half [N], averaged."""
-    return float(np.mean([pearsonr(x, half)[0] for half in halves]))
+    """The correlation of x [N] with each half [N], averaged; NaN if one of them is constant."""
+    return float(np.mean([pearsonr(x, half)[0] if np.ptp(x) and np.ptp(half) else np.nan for half in halves]))
 
 
 def spearman(x: ndarray, halves: list[ndarray]) -> float:
@@ -38,6 +38,8 @@ def bootstrap_pearson(x: ndarray, halves: list[ndarray], group: ndarray, resampl
     A correlation is a function of six sums, so a resample only weighs the groups' sums. For Spearman give ranks: they are those of
     the whole set in every resample.
     """
+    if np.isnan(pearson(x, halves)):
+        return [np.nan, np.nan]
     rng = np.random.default_rng(seed)
     names, group = np.unique(group, return_inverse=True)
     weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(float)
@@ -97,7 +99,7 @@ def passes_curve(halves: list[Samples], draws: int = 3) -> dict[str, dict[str, l
                 few = Samples(halves[half].log_probs[:, chosen])
                 for name in found:
                     values = getattr(few, name).double().cpu().numpy()
-                    found[name].append(pearsonr(values, full[other][name])[0])
+                    found[name].append(pearson(values, [full[other][name]]))
         for name, values in found.items():
             curve[name]["passes"].append(count)
             curve[name]["pearson"].append(float(np.mean(values)))

@@ -1,0 +1,268 @@
+"""Every source on small files in its own format, what goes wrong with folders, and augmentation against slow code."""
+
+import gzip
+import math
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.ndimage
+import torch
+from PIL import Image
+from torchvision import datasets
+
+import data
+from configs.errors import UserError
+from configs.schema import Augmentation, Data, DataSet
+from data import augment
+from data.resize import fit_to
+from data.views import VIEWS, make_views
+
+RNG = np.random.default_rng(0)
+
+
+def config(source: DataSet, tmp_path, **settings) -> Data:
+    return Data(train=source, validation=2, decoded=str(tmp_path / "decoded"), **settings)
+
+
+# Files in the published formats.
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """CIFAR-10 and CIFAR-100 with 4 training and 2 test images, as their authors packed them."""
+    pixels = RNG.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+    labels = [3, 1, 4, 1, 5, 9]
+
+    def write(path, chosen, key):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pickle.dumps({"data": pixels[chosen].reshape(len(pixels[chosen]), -1), key: labels[chosen]}))
+
+    ten, hundred = tmp_path / "cifar-10-batches-py", tmp_path / "cifar-100-python"
+    write(ten / "data_batch_1", slice(0, 2), "labels")
+    write(ten / "data_batch_2", slice(2, 4), "labels")
+    write(ten / "test_batch", slice(4, 6), "labels")
+    (ten / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    write(hundred / "train", slice(0, 4), "fine_labels")
+    write(hundred / "test", slice(4, 6), "fine_labels")
+    (hundred / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {i}" for i in range(100)]}))
+    lists = {datasets.CIFAR10: ["data_batch_1", "data_batch_2"], datasets.CIFAR100: ["train"]}
+    for kind, names in lists.items():  # None: any content passes the integrity check
+        monkeypatch.setattr(kind, "train_list", [[name, None] for name in names])
+        monkeypatch.setattr(kind, "test_list", [["test_batch" if kind is datasets.CIFAR10 else "test", None]])
+        monkeypatch.setattr(kind, "meta", kind.meta | {"md5": None})
+    return pixels.transpose(0, 2, 3, 1), labels
+
+
+@pytest.mark.parametrize("source", ["cifar10", "cifar100"])
+def test_cifar(cifar, tmp_path, source):
+    pixels, labels = cifar
+    settings = config(DataSet(source, str(tmp_path)), tmp_path)
+    train, test = (data.load(settings.train, split, settings) for split in ("train", "test"))
+    assert np.array_equal(train.images, pixels[:4]) and train.labels.tolist() == labels[:4]
+    assert np.array_equal(test.images, pixels[4:]) and test.labels.tolist() == labels[4:]
+    assert test.names == [f"{source}-test-00000", f"{source}-test-00001"]
+    assert len(train.classes) == (10 if source == "cifar10" else 100)
+
+
+def test_svhn(tmp_path, monkeypatch):
+    pixels = RNG.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
+    scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[1], [10], [3], [2]])})
+    monkeypatch.setattr(datasets.SVHN, "split_list", {"test": ["", "test_32x32.mat", None]})
+    settings = config(DataSet("svhn", str(tmp_path)), tmp_path)
+    test = data.load(settings.train, "test", settings)
+    assert np.array_equal(test.images, pixels.transpose(3, 0, 1, 2))
+    assert test.labels.tolist() == [1, 0, 3, 2]  # the authors' 10 is the digit 0
+
+
+@pytest.mark.parametrize("source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
+def test_mnist_and_its_kin_become_what_the_network_wants(tmp_path, source, folder):
+    pixels, labels = RNG.integers(0, 256, (3, 28, 28), dtype=np.uint8), np.array([7, 0, 2], dtype=np.uint8)
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 3, 28, 28) + pixels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 3) + labels.tobytes())
+        (raw / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b""))
+    grey = config(DataSet(source, str(tmp_path)), tmp_path, size=28, channels=1)
+    test = data.load(grey.train, "test", grey)
+    assert np.array_equal(test.images[..., 0], pixels) and test.labels.tolist() == [7, 0, 2]
+    colour = config(DataSet(source, str(tmp_path)), tmp_path)
+    test = data.load(colour.train, "test", colour)
+    assert test.images.shape == (3, 32, 32, 3) and (test.images[..., 0] == test.images[..., 2]).all()
+
+
+def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setitem(data.published.CLASSES, "svhn", fail)
+    settings = config(DataSet("svhn", str(tmp_path)), tmp_path)
+    with pytest.raises(UserError, match="the download failed .no route to host.; check the connection"):
+        data.load(settings.train, "test", settings)
+
+
+# Built in.
+
+
+def test_digits_letters_and_noise_look_alike():
+    settings = Data(size=8, channels=1)
+    digits, letters, noise = (data.load(DataSet(s), "test", settings) for s in ("digits", "letters", "noise"))
+    assert len(digits) == 500 and len(data.load(DataSet("digits"), "train", settings)) == 1297
+    assert digits.images.unique().tolist() == sorted({round(level * 255 / 16) for level in range(17)})
+    assert set(letters.images.unique().tolist()) <= set(digits.images.unique().tolist())
+    assert letters.images.float().mean().item() == pytest.approx(digits.images.float().mean().item(), rel=0.35)
+    assert not set(letters.classes) & set("OlI") and len(letters) > 500
+    assert noise.images.float().mean().item() == pytest.approx(127.5, rel=0.01)
+    assert torch.equal(noise.images, data.load(DataSet("noise"), "test", settings).images)
+
+
+def test_validation_is_split_off_by_seed():
+    settings = Data(size=8, channels=1, validation=100)
+    (train, validation), (other, _) = (data.load_train(settings, seed) for seed in (0, 1))
+    assert (len(train), len(validation)) == (1197, 100)
+    assert not set(train.names) & set(validation.names)
+    assert train.names != other.names and train.names == data.load_train(settings, 0)[0].names
+    with pytest.raises(UserError, match="leaves none to train on"):
+        data.load_train(Data(size=8, channels=1, validation=1297), 0)
+
+
+# Folders.
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two classes, train and test, 12x10 PNG and WebP."""
+    root = tmp_path / "photos"
+    for split, count in (("train", 3), ("test", 2)):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = RNG.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.{'png' if i else 'webp'}", lossless=True)
+    return root
+
+
+def load(tree, tmp_path, split="train", size=10):
+    settings = config(DataSet("folder", str(tree)), tmp_path, size=size)
+    return data.load(settings.train, split, settings)
+
+
+def test_a_folder_is_decoded_resized_and_labelled_by_its_folders(tree, tmp_path):
+    train = load(tree, tmp_path)
+    assert (train.name, train.classes, train.labels.tolist()) == ("photos", ["cat", "dog"], [0, 0, 0, 1, 1, 1])
+    assert train.images.shape == (6, 10, 10, 3) and train.names[4] == "train/dog/1.png"
+    expected = Image.open(tree / train.names[4]).resize((10, 10), Image.Resampling.BILINEAR)
+    assert np.array_equal(train.images[4], np.asarray(expected))
+
+
+def test_a_folder_is_decoded_once(tree, tmp_path, monkeypatch):
+    first = load(tree, tmp_path)
+    monkeypatch.setattr(data.folder, "decode", None)  # a second decoding would call it
+    assert torch.equal(load(tree, tmp_path).images, first.images)
+    with pytest.raises(TypeError):
+        load(tree, tmp_path, size=8)
+
+
+def test_any_tree_of_images_is_an_unlabelled_test_set(tree, tmp_path):
+    (tree / "test").rename(tree / "other")
+    found = load(tree, tmp_path, "test")
+    assert len(found) == 10 and found.labels.unique().tolist() == [-1]
+
+
+def test_what_is_wrong_with_a_folder_is_named(tree, tmp_path):
+    (tree / "train" / "cat" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="broken image .*train/cat/broken.png"):
+        load(tree, tmp_path)
+    (tree / "train" / "cat" / "broken.png").unlink()
+    (tree / "train" / "eel").mkdir()
+    with pytest.raises(UserError, match="photos: class 'eel' has no images"):
+        load(tree, tmp_path)
+    (tree / "train" / "eel").rmdir()
+    with pytest.raises(UserError, match="photos: no folder .*nowhere/photos"):
+        load(tmp_path / "nowhere" / "photos", tmp_path)
+    with pytest.raises(UserError, match="training images belong in .*test/train/<class>/"):
+        load(tree / "test", tmp_path)
+    (tree / "test" / "fox").mkdir()
+    Image.new("RGB", (4, 4)).save(tree / "test" / "fox" / "0.png")
+    settings = config(DataSet("folder", str(tree)), tmp_path)
+    with pytest.raises(UserError, match="class 'fox' is not in both train and test"):
+        data.load_evaluation(settings, ["cat", "dog"], 0)
+
+
+def test_a_truncated_image_is_broken(tree, tmp_path):
+    path = tree / "train" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="broken image .*dog/1.png"):
+        load(tree, tmp_path)
+
+
+def test_evaluation_sets_are_limited_at_random_and_need_different_names():
+    settings = Data(size=8, channels=1, ood=[DataSet("letters"), DataSet("noise")], max_ood=50)
+    digits = [str(c) for c in range(10)]
+    sets = data.load_evaluation(settings, digits, 0)
+    assert [(s.name, len(s)) for s in sets] == [("digits", 500), ("letters", 50), ("noise", 50)]
+    assert sets[1].names == data.load_evaluation(settings, digits, 0)[1].names != sorted(sets[1].names)
+    settings.ood.append(DataSet("noise"))
+    with pytest.raises(UserError, match="the same name"):
+        data.load_evaluation(settings, digits, 0)
+
+
+def test_fingerprint_changes_with_a_pixel_and_with_a_label():
+    digits = data.load(DataSet("digits"), "test", Data(size=8, channels=1))
+    before = digits.fingerprint()
+    digits.images[7, 3, 3, 0] ^= 1
+    pixel = digits.fingerprint()
+    digits.images[7, 3, 3, 0] ^= 1
+    assert digits.fingerprint() == before != pixel
+    digits.labels[0] += 1
+    assert digits.fingerprint() != before
+
+
+def test_grey_and_colour():
+    rgb = torch.from_numpy(RNG.integers(0, 256, (2, 5, 5, 3), dtype=np.uint8))
+    luma = np.stack([np.asarray(Image.fromarray(image.numpy()).convert("L")) for image in rgb])
+    assert np.abs(fit_to(rgb, 5, 1)[..., 0].numpy().astype(int) - luma).max() <= 1
+    assert torch.equal(fit_to(rgb[..., :1], 5, 3)[..., 2], rgb[..., 0])
+
+
+# Augmentation and views.
+
+
+def test_augmentation_against_numpy_image_by_image():
+    images = torch.from_numpy(RNG.integers(0, 256, (40, 9, 7, 3), dtype=np.uint8))
+    draws = augment.draw(40, Augmentation(flip=True, crop=3), torch.Generator().manual_seed(0))
+    assert draws.flip.float().mean().item() == pytest.approx(0.5, abs=0.25) and draws.shift.abs().max() == 3
+    for image, result, flip, (dy, dx) in zip(images, augment.augment(images, draws), draws.flip, draws.shift.tolist()):
+        padded = np.pad(image.numpy(), ((3, 3), (3, 3), (0, 0)), mode="reflect")
+        if flip:
+            padded, dx = padded[:, ::-1], -dx
+        expected = padded[3 + dy : 12 + dy, 3 + dx : 10 + dx]
+        assert np.array_equal(result, expected)
+
+
+def test_rotation_against_scipy():
+    image = scipy.ndimage.gaussian_filter(RNG.random((21, 21)) * 255, 2).astype(np.uint8)
+    draws = augment.Draws(torch.tensor([False]), torch.tensor([[0, 0]]), torch.tensor([math.radians(12.0)]))
+    rotated = augment.augment(torch.from_numpy(image)[None, ..., None], draws)[0, ..., 0].numpy()
+    expected = scipy.ndimage.rotate(image.astype(float), 12.0, reshape=False, order=1, mode="nearest")
+    assert np.abs(rotated - expected)[3:-3, 3:-3].max() < 1.0
+
+
+def test_mixup():
+    first, second = torch.full((2, 1, 1, 1), 100, dtype=torch.uint8), torch.full((2, 1, 1, 1), 200, dtype=torch.uint8)
+    assert augment.mix(first, second, torch.tensor([0.25, 1.0])).flatten().tolist() == [175.0, 100.0]
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_view_is_the_same_however_it_is_asked_for(kind):
+    images = torch.from_numpy(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8))
+    first, second, other = (make_views([kind] * 2, images, Augmentation(), seed) for seed in (0, 0, 1))
+    everything = first[0].images(torch.arange(20))
+    parts = torch.stack([second[0].images(torch.tensor([i]))[0] for i in range(20)])
+    assert torch.equal(everything, parts)
+    if kind != "plain":
+        assert not torch.equal(everything, first[1].images(torch.arange(20)))
+        assert not torch.equal(everything, other[0].images(torch.arange(20)))

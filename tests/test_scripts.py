@@ -1,0 +1,177 @@
+"""The scripts as a user calls them, on a tiny experiment: files, shape of metrics.json, predictions, and the README's table."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import data
+from configs.cli import parse
+
+from conftest import TINY
+from models.student import load_student
+from models.vgg import Architecture, vgg
+from plots.table import table
+from uncertainty.distribution import MEASURES
+
+SCORES = {"accuracy", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
+AGREEMENT = {
+    "pearson", "pearson_ci", "spearman", "spearman_ci", "repeatability_pearson", "repeatability_spearman", "floor_pearson",
+    "student_mean", "teacher_mean", "reference_passes",
+}  # fmt: skip
+PLOTS = {
+    "teacher_against_student", "correlation_by_passes", "reliability", "risk_coverage", "training_curves", "roc",
+    "histograms_letters", "histograms_noise", "extremes_digits", "extremes_letters", "extremes_noise",
+}  # fmt: skip
+
+
+def call(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run."""
+    runs = tmp_path_factory.mktemp("runs")
+    for script in ("train_teacher.py", "train_student.py", "evaluate.py"):
+        done = call(script, *TINY, "--runs", str(runs))
+        assert done.returncode == 0, done.stderr
+    assert "teacher against student" in done.stdout
+    return runs / "digits"
+
+
+@pytest.fixture(scope="module")
+def metrics(run) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_a_run_leaves_what_the_readme_promises(run):
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {"config.yaml", "teacher.safetensors", "student.safetensors", "metrics.json", "log.txt"} <= names
+    assert {f"plots/{name}.png" for name in PLOTS} <= names
+    assert {"mc_samples/digits-train-0.safetensors", "mc_samples/letters-reference-b-0.safetensors"} <= names
+    assert not [name for name in names if name.endswith((".tmp", ".partial"))]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["teacher"]["width"] == 0.125 and config["student"]["momentum"] == 0.9
+    assert parse(["--config", str(run / "config.yaml")])[0].sampling.passes == 4
+
+
+def test_metrics_have_the_promised_shape(metrics):
+    assert metrics["provenance"].keys() == {"command", "commit", "seed", "device", "versions", "data"}
+    for who in ("teacher_deterministic", "teacher", "student"):
+        assert metrics[who].keys() == SCORES
+        assert 0 <= metrics[who]["accuracy"] <= 1 and metrics[who]["nll"] > 0
+    assert list(metrics["agreement"]) == ["digits", "letters", "noise"]
+    for entry in metrics["agreement"].values():
+        assert entry.keys() == {"same_class", *MEASURES}
+        for measure in MEASURES:
+            assert entry[measure].keys() == AGREEMENT
+            assert entry[measure]["reference_passes"] == 6
+            assert -1 <= entry[measure]["pearson"] <= 1
+    assert list(metrics["ood"]) == ["letters", "noise"]
+    for entry in metrics["ood"].values():
+        assert entry.keys() == {"teacher", "student"}
+        for who in entry.values():
+            assert all(who[measure].keys() == {"auroc", "auprc", "fpr95"} for measure in MEASURES)
+    assert metrics["speed"]["ratio"] == pytest.approx(
+        metrics["speed"]["student_images_per_s"] / metrics["speed"]["teacher_images_per_s"]
+    )
+    assert metrics["stages_s"].keys() == {"teacher", "sampling", "student", "reference", "evaluate"}
+    assert all(seconds > 0 for seconds in metrics["stages_s"].values())
+
+
+def test_the_same_commands_again_skip_what_is_done(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    for script in ("train_teacher.py", "train_student.py"):
+        assert "skipped" in call(script, *TINY, "--runs", str(run.parent)).stdout
+    done = call("evaluate.py", *TINY, "--runs", str(run.parent))
+    assert done.stdout.count("there already") == 6
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")} == before
+
+
+def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
+    done = call("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
+    assert done.returncode == 2 and "teacher.lr: 0.05 there, 0.01 asked for" in done.stderr
+    done = call("train_student.py", *TINY, "--runs", str(tmp_path))
+    assert done.returncode == 2 and "run train_teacher.py" in done.stderr
+
+
+def test_three_lines_of_python(run):
+    images = torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8)
+    student = load_student(run)
+    distribution = student(images)
+    assert distribution.mean.shape == (5, 10) and torch.allclose(distribution.mean.sum(1), torch.ones(5))
+    for measure in MEASURES:
+        assert getattr(distribution, measure).shape == (5,) and getattr(distribution, measure).isfinite().all()
+    assert distribution.alpha.dtype == torch.float32 and (distribution.alpha > 0).all()
+
+
+def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
+    settings, _ = parse(TINY)
+    digits = data.load(settings.data.train, "test", settings.data)
+    photos = tmp_path / "photos"
+    (photos / "b").mkdir(parents=True)
+    for i in range(5):
+        Image.fromarray(digits.images[i, ..., 0].numpy()).save(photos / ("b" if i % 2 else "") / f"{i}.png")
+    (photos / "c.jpg").write_bytes(b"broken")
+    (photos / "notes.txt").write_text("no image")
+    out = tmp_path / "out.csv"
+    done = call("predict.py", "--run", str(run), "--images", str(photos), "--out", str(out), "--batch-size", "2", "--device", "cpu")
+    assert done.returncode == 0 and "5 images" in done.stdout
+    assert "skipped: broken image" in done.stdout and "c.jpg" in done.stdout
+    rows = {Path(row["image"]).stem: row for row in csv.DictReader(out.open())}
+    expected = load_student(run)(digits.images[:5])
+    for i in range(5):
+        row = rows[str(i)]
+        assert row["class"] == str(expected.predicted[i].item())
+        assert float(row["mutual_information"]) == pytest.approx(expected.mutual_information[i].item(), rel=1e-3)
+        assert sum(float(row[f"p({c})"]) for c in range(10)) == pytest.approx(1, abs=1e-4)
+    missing = call("predict.py", "--run", str(run), "--images", str(tmp_path / "none"))
+    assert missing.returncode == 2 and missing.stderr.startswith("error: --images: no folder")
+
+
+def test_a_smaller_student_takes_what_fits_of_the_teacher():
+    from models.student import Student
+
+    teacher = vgg(Architecture("vgg13", 0.125, 32, 3, 10, 0.1, 0.5))
+    student = Student(Architecture("vgg11", 0.125, 32, 3, 10), 1e-3, [])
+    copied = student.init_from(teacher)
+    mine, theirs = student.network.state_dict(), teacher.state_dict()
+    assert torch.equal(mine["conv1_1.weight"], theirs["conv1_1.weight"])
+    assert torch.equal(mine["head2.weight"], theirs["head2.weight"])
+    assert copied == sum(name in theirs and theirs[name].shape == mine[name].shape for name in mine) > 10
+
+
+@pytest.mark.parametrize("network, convolutions", [("vgg5", 3), ("vgg11", 8), ("vgg13", 10), ("vgg16", 13), ("vgg19", 16)])
+def test_vgg_has_its_published_depth_and_a_dropout_after_each_relu(network, convolutions):
+    rates = [i / 100 for i in range(convolutions)]
+    layers = vgg(Architecture(network, 0.125, 32, 3, 7, conv_dropout=rates, head_dropout=0.5))
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in layers) == convolutions
+    assert [layer.p for layer in layers if isinstance(layer, torch.nn.Dropout)] == [*rates, 0.5, 0.5]
+    assert layers.eval()(torch.zeros(2, 32, 32, 3, dtype=torch.uint8)).shape == (2, 7)
+
+
+def test_images_are_standardized_by_the_training_set():
+    network = vgg(Architecture("vgg5", 0.125, 8, 3, 2))
+    images = torch.randint(0, 200, (50, 8, 8, 3), dtype=torch.uint8)
+    images[..., 1] //= 3
+    network.normalize.fit(images)
+    out = network.normalize(images)
+    assert out.mean((0, 2, 3)).abs().max() < 1e-4 and (out.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert network.normalize.mean.numpy() == pytest.approx(np.asarray(images).mean((0, 1, 2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in Path("results").glob("*/metrics.json")) and ["cifar10_cpu"])
+def test_the_readmes_table_is_what_the_results_say(name):
+    metrics = json.loads(Path(f"results/{name}/metrics.json").read_text())
+    assert table(metrics) in Path("README.md").read_text()
+    assert not [v for v in metrics["student"].values() if v is None or math.isnan(v)]
