@@ -17,7 +17,7 @@ from data.views import make_views
 from models import student, teacher
 from models.inference import logits_of
 from models.student import Student
-from models.training import fit, shuffled
+from models.training import decay_groups, fit, shuffled
 from models.vgg import Architecture
 from uncertainty.cache import SampleCache
 
@@ -79,7 +79,12 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loop and save.
     steps = len(train) // min(config.student.batch_size, len(train))
-    progress = fit(model, batches, losses, validate if validation else None, steps, run, settings)
+    last = model.network.head2
+    body = [module for module in model.network if module is not last]
+    groups = decay_groups(torch.nn.Sequential(*body), config.student.weight_decay)
+    groups.append({"params": list(last.parameters()), "lr": config.student.lr * config.student.last_layer_lr, "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups, config.student.lr)
+    progress = fit(model, optimizer, batches, losses, validate if validation else None, steps, run, settings)
     model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 

@@ -19,7 +19,7 @@ from configs.schema import Config
 from data.augment import augment, draw
 from models import teacher
 from models.inference import logits_of
-from models.training import fit, shuffled
+from models.training import decay_groups, fit, shuffled
 from models.vgg import Architecture, vgg
 
 
@@ -70,7 +70,9 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loop and save.
     steps = len(train) // min(config.teacher.batch_size, len(train))
-    progress = fit(model, batches, losses, validate if validation else None, steps, run, settings)
+    groups = decay_groups(model, config.teacher.weight_decay)
+    optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0)
+    progress = fit(model, optimizer, batches, losses, validate if validation else None, steps, run, settings)
     metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
     artifact.save(run / teacher.FILE, model.state_dict(), metadata)
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")

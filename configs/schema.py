@@ -69,7 +69,7 @@ class Data:
 
 @dataclass
 class Training:
-    """What teacher and student have in common: a VGG with batch norm, and SGD with Nesterov momentum and a one-cycle schedule."""
+    """What teacher and student have in common: a VGG with batch norm, and a one-cycle schedule."""
 
     network: Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg11"
     """The depth, convolutions and linear layers; vgg5 is for 8x8 images."""
@@ -83,8 +83,6 @@ class Training:
     """The peak of the one-cycle learning rate."""
     warmup: Rate = 0.2
     """Share of the steps before the peak."""
-    momentum: Rate = 0.9
-    """Nesterov momentum."""
     weight_decay: NonNegativeFloat = 5e-4
     """On weights of convolutions and linear layers (not on batch norm, not on biases)."""
     compile: bool = False
@@ -93,8 +91,10 @@ class Training:
 
 @dataclass
 class Teacher(Training):
-    """The network whose dropout makes the distribution."""
+    """The network whose dropout makes the distribution; trained by SGD."""
 
+    momentum: Rate = 0.9
+    """Nesterov momentum."""
     conv_dropout: Rate | list[Rate] = 0.1
     """Dropout after each convolution's ReLU: one rate for all, or a list with one for each."""
     head_dropout: Rate = 0.5
@@ -134,10 +134,16 @@ class Sampling(McDropout):
 
 @dataclass
 class Student(Training):
-    """The network that gives the teacher's distribution in one pass."""
+    """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
+    lr: PositiveFloat = 5e-4
+    """The peak of the one-cycle learning rate."""
+    weight_decay: NonNegativeFloat = 0.0
+    """On weights of convolutions and linear layers. It holds back the concentrations of easy images, which go into the thousands."""
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
+    last_layer_lr: PositiveFloat = 20.0
+    """The last layer's learning rate as a multiple of lr: concentrations range from 0.1 to thousands, the teacher's logits do not."""
     alpha_floor: PositiveFloat = 1e-3
     """Added to softplus: the smallest concentration."""
 

@@ -30,6 +30,7 @@ class Progress:
 
 def fit(
     model: nn.Module,
+    optimizer: torch.optim.Optimizer,
     batches: Callable[[int], Iterable[Batch]],
     losses: Callable[[nn.Module, Batch], Losses],
     validate: Callable[[nn.Module], dict[str, float]] | None,
@@ -37,7 +38,7 @@ def fit(
     run: Run,
     settings: dict[str, Any],
 ) -> Progress:
-    """Train `model` in place by SGD with Nesterov momentum and a one-cycle schedule.
+    """Train `model` in place by `optimizer` and a one-cycle schedule.
 
     batches(epoch) yields the epoch's `steps` batches, all randomness from torch's global generator. losses(model, batch) gives
     "loss" and what else to show. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without
@@ -45,9 +46,9 @@ def fit(
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
     training: Training = getattr(run.config, run.stage)
-    optimizer = make_optimizer(model, training)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, training.lr, training.epochs * steps, pct_start=training.warmup, cycle_momentum=False
+        optimizer, peaks, training.epochs * steps, pct_start=training.warmup, cycle_momentum=False
     )
     checkpoint = run / f"checkpoints/{run.stage}.safetensors"
     progress, best = Progress(), {}
@@ -109,12 +110,11 @@ def _require_finite(loss: Tensor, run: Run) -> None:
         )
 
 
-def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; weight decay on matrices and kernels only, not on batch norm and biases."""
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: weight decay on matrices and kernels, none on batch norm and biases."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, training.lr, momentum=training.momentum, nesterov=training.momentum > 0)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def shuffled(count: int, batch_size: int) -> Iterator[Tensor]:
@@ -129,7 +129,8 @@ def _save(path, model, best, optimizer, schedule, device, metadata: dict[str, An
     state = optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
-    tensors |= {f"momentum.{i}": value["momentum_buffer"] for i, value in state["state"].items()}
+    for i, buffers in state["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in buffers.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -147,8 +148,11 @@ def _restore(path, model, optimizer, schedule, run: Run, settings: dict[str, Any
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
     model.load_state_dict(part("model."))
-    momentum = {int(i): {"momentum_buffer": value} for i, value in part("momentum.").items()}
-    optimizer.load_state_dict({"state": momentum, "param_groups": metadata["param_groups"]})
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimizer.").items():
+        i, name = key.split(".")
+        state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
     schedule.load_state_dict(metadata["schedule"])
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and run.device.type == "cuda":

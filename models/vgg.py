@@ -92,7 +92,6 @@ def vgg(architecture: Architecture) -> nn.Sequential:
             nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    nn.init.normal_(network.head2.weight, std=0.01)  # nearly uniform probabilities at first: large logits kill ReLUs
     return network.to(memory_format=torch.channels_last)
 
 

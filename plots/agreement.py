@@ -55,6 +55,7 @@ def histograms(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[s
                 axis.hist(x.clip(max=top), bins=np.linspace(0, top, 41), histtype="stepfilled", alpha=0.35, color=COLOURS[who])
                 axis.hist(x.clip(max=top), bins=np.linspace(0, top, 41), histtype="step", color=COLOURS[who], label=NAMES[who])
             axis.set(title=name, xlabel=axis_label(measure), ylabel="images", yscale="log")
+            axis.tick_params(axis="y", which="minor", labelleft=False)
     axes[0][-1].legend()
     return figure
 

@@ -8,8 +8,8 @@ from configs.cli import parse
 from configs.schema import Config
 
 TINY = [
-    "--config", "configs/digits.yaml", "--teacher.width", "0.125", "--teacher.epochs", "3", "--student.width", "0.125",
-    "--student.epochs", "3", "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]", "--evaluation.passes", "6",
+    "--config", "configs/digits.yaml", "--teacher.lr", "0.005", "--teacher.epochs", "5", "--student.epochs", "3",
+    "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]", "--evaluation.passes", "6",
     "--evaluation.bootstrap", "50", "--evaluation.speed_images", "8",
 ]  # fmt: skip
 
@@ -19,12 +19,3 @@ def tiny(tmp_path: Path) -> Config:
     """A config whose stages take seconds, with its runs in a temporary folder."""
     config, _ = parse([*TINY, "--runs", str(tmp_path / "runs")])
     return config
-
-
-@pytest.fixture
-def with_teacher(tiny: Config):
-    """The same after train_teacher.py."""
-    import train_teacher
-
-    train_teacher.main(tiny, overwrite=False)
-    return tiny

@@ -15,7 +15,6 @@ from PIL import Image
 
 import data
 from configs.cli import parse
-
 from conftest import TINY
 from models.student import load_student
 from models.vgg import Architecture, vgg
@@ -60,7 +59,7 @@ def test_a_run_leaves_what_the_readme_promises(run):
     assert {"mc_samples/digits-train-0.safetensors", "mc_samples/letters-reference-b-0.safetensors"} <= names
     assert not [name for name in names if name.endswith((".tmp", ".partial"))]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["teacher"]["width"] == 0.125 and config["student"]["momentum"] == 0.9
+    assert config["teacher"]["lr"] == 0.005 and config["teacher"]["momentum"] == 0.9
     assert parse(["--config", str(run / "config.yaml")])[0].sampling.passes == 4
 
 
@@ -99,7 +98,7 @@ def test_the_same_commands_again_skip_what_is_done(run):
 
 def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
     done = call("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
-    assert done.returncode == 2 and "teacher.lr: 0.05 there, 0.01 asked for" in done.stderr
+    assert done.returncode == 2 and "teacher.lr: 0.005 there, 0.01 asked for" in done.stderr
     done = call("train_student.py", *TINY, "--runs", str(tmp_path))
     assert done.returncode == 2 and "run train_teacher.py" in done.stderr
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import train_student
 import train_teacher
 from configs import artifact
 from configs.errors import UserError
@@ -10,52 +11,52 @@ from configs.run import Run
 from models import training
 
 
-def weights(config) -> dict[str, torch.Tensor]:
-    return artifact.load(Run(config, "teacher") / "teacher.safetensors")[0]
+def weights(config, stage: str = "teacher") -> dict[str, torch.Tensor]:
+    return artifact.load(Run(config, stage) / f"{stage}.safetensors")[0]
 
 
 class Stop(Exception):
     """Stands for Ctrl-C."""
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(tiny, monkeypatch):
-    train_teacher.main(tiny, overwrite=False)
-    whole = weights(tiny)
-
-    tiny.name = "interrupted"
-    steps = 0
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stage):
+    script = {"teacher": train_teacher, "student": train_student}[stage]
+    if stage == "student":
+        train_teacher.main(tiny, overwrite=False)
+    script.main(tiny, overwrite=False)
+    whole = weights(tiny, stage)
+    checks = 0
 
     def interrupt(loss, run):
-        nonlocal steps
-        steps += 1
-        if steps == 6:  # in the third epoch: there are two checks in each
+        nonlocal checks
+        checks += 1
+        if checks == 6:  # in the third epoch: there are two checks in each
             raise Stop
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "_require_finite", interrupt)
         with pytest.raises(Stop):
-            train_teacher.main(tiny, overwrite=False)
+            script.main(tiny, overwrite=True)
     torch.manual_seed(1234)
-    train_teacher.main(tiny, overwrite=False)
-    assert "continues after epoch 2" in (Run(tiny, "teacher") / "log.txt").read_text()
-    resumed = weights(tiny)
+    script.main(tiny, overwrite=False)
+    assert "continues after epoch 2" in (Run(tiny, stage) / "log.txt").read_text()
+    resumed = weights(tiny, stage)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_finished_stage_is_skipped_and_overwrite_starts_anew(with_teacher):
-    path = Run(with_teacher, "teacher") / "teacher.safetensors"
+def test_a_finished_stage_is_skipped_other_settings_are_refused_and_overwrite_starts_anew(tiny):
+    train_teacher.main(tiny, overwrite=False)
+    path = Run(tiny, "teacher") / "teacher.safetensors"
     written = path.stat().st_mtime_ns
-    train_teacher.main(with_teacher, overwrite=False)
+    train_teacher.main(tiny, overwrite=False)
     assert path.stat().st_mtime_ns == written
-    train_teacher.main(with_teacher, overwrite=True)
+    tiny.teacher.lr = 0.02
+    with pytest.raises(UserError, match=r"teacher.lr: 0.005 there, 0.02 asked for"):
+        train_teacher.main(tiny, overwrite=False)
+    train_teacher.main(tiny, overwrite=True)
     assert path.stat().st_mtime_ns > written
-
-
-def test_other_settings_are_refused_by_name(with_teacher):
-    with_teacher.teacher.lr = 0.02
-    with pytest.raises(UserError, match=r"teacher.lr: 0.05 there, 0.02 asked for"):
-        train_teacher.main(with_teacher, overwrite=False)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, monkeypatch):
@@ -90,9 +91,9 @@ def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(tiny):
 
 def test_weight_decay_spares_batch_norm_and_biases():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 2))
-    decayed, others = training.make_optimizer(model, training.Training()).param_groups
-    assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] > 0
-    assert all(p.ndim == 1 for p in others["params"]) and others["weight_decay"] == 0
+    decayed, others = training.decay_groups(model, 0.1)
+    assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] == 0.1
+    assert len(others["params"]) == 4 and others["weight_decay"] == 0
 
 
 def test_shuffled_gives_every_index_at_most_once_in_whole_batches():
