@@ -8,8 +8,6 @@ not grow with their number. A broken image is skipped with a line that names it.
 
 import argparse
 import csv
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,7 +19,7 @@ from tqdm import tqdm
 from configs import cli
 from configs.errors import UserError
 from configs.run import choose_device
-from data.folder import SUFFIXES, decode
+from data.folder import SUFFIXES, decode, images_below
 from models.student import load_student
 from uncertainty.distribution import MEASURES
 
@@ -71,15 +69,6 @@ def main() -> None:
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
     print(f"{predicted} images: {options.out}")
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """Every image below `folder`, one by one, folder by folder in alphabetical order."""
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES:
-                yield Path(root) / name
 
 
 if __name__ == "__main__":

@@ -28,9 +28,7 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Data and teacher.
     network, trained = teacher.load_teacher(run)
-    train, validation = data.load_train(config.data, config.seed)
-    if config.teacher.train_on_all:
-        train, validation = data.load(config.data.train, "train", config.data), None
+    train, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
     settings = student.settings(run) | {"teacher": trained["checksum"], "data": train.fingerprint(), "dtype": run.dtype}
     if run.finished(student.FILE, settings):
         return
@@ -79,9 +77,8 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loop and save.
     steps = len(train) // min(config.student.batch_size, len(train))
-    last = model.network.head2
-    body = [module for module in model.network if module is not last]
-    groups = decay_groups(torch.nn.Sequential(*body), config.student.weight_decay)
+    body, last = model.network[:-1], model.network[-1]
+    groups = decay_groups(body, config.student.weight_decay)
     groups.append({"params": list(last.parameters()), "lr": config.student.lr * config.student.last_layer_lr, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups, config.student.lr)
     progress = fit(model, optimizer, batches, losses, validate if validation else None, steps, run, settings)

@@ -28,9 +28,7 @@ def main(config: Config, overwrite: bool) -> None:
     run = Run(config, "teacher", overwrite, [teacher.FILE, "checkpoints/teacher.safetensors"])
 
     # Data: on the device as one tensor.
-    train, validation = data.load_train(config.data, config.seed)
-    if config.teacher.train_on_all:
-        train, validation = data.load(config.data.train, "train", config.data), None
+    train, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
     settings = teacher.settings(run) | {"data": train.fingerprint(), "dtype": run.dtype}
     if run.finished(teacher.FILE, settings):
         return

@@ -34,21 +34,23 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     return dataset
 
 
-def load_train(data: Data, seed: int) -> tuple[Dataset, Dataset]:
-    """The in-distribution training images, split by seed into (training, validation)."""
+def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Dataset, Dataset | None]:
+    """The in-distribution training images, split by seed into (training, validation), or all of them and None."""
     full = load(data.train, "train", data)
+    if train_on_all:
+        return full, None
     if data.validation >= len(full):
         raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
     order = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
-    return full.subset(order[data.validation:]), full.subset(order[:data.validation])
+    return full.subset(order[data.validation :]), full.subset(order[: data.validation])
 
 
 def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     """The evaluation sets: the in-distribution test set first, then every out-of-distribution set."""
     test = load(data.train, "test", data)
     if test.classes != classes:
-        extra = sorted(set(test.classes) - set(classes)) or sorted(set(classes) - set(test.classes))
-        raise UserError(f"{data.train.name}: class {extra[0]!r} is not in both train and test")
+        other = min(set(test.classes) ^ set(classes))
+        raise UserError(f"{data.train.name}: class {other!r} is not both in the test set and in the teacher's training set")
     sets = [test]
     for source in data.ood:
         ood = load(source, "test", data)

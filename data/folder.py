@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -29,31 +31,43 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         raise UserError(f"{source.name}: no folder {root}")
     folder = root / split
     if folder.is_dir():
-        classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        if not classes:
-            raise UserError(f"{source.name}: {folder} has no class folders")
-        files, labels = [], []
-        for label, name in enumerate(classes):
-            found = list_images(folder / name)
-            if not found:
-                raise UserError(f"{source.name}: class {name!r} has no images ({folder / name})")
-            files += found
-            labels += [label] * len(found)
+        classes, files, labels = _labelled(source.name, root, split)
     elif split == "train":
         raise UserError(f"{source.name}: no folder {folder}; training images belong in {folder}/<class>/")
     else:
-        classes, files = [], list_images(root)
+        classes, files = [], list(images_below(root))
         labels = [UNLABELLED] * len(files)
-        if not files:
-            raise UserError(f"{source.name}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
+    if not files:
+        raise UserError(f"{source.name}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
     images = _decode_once(files, source.name, data)
     names = [str(path.relative_to(root)) for path in files]
     return Dataset(source.name, images, torch.tensor(labels), names, classes)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All images below `folder`, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+def images_below(folder: Path) -> Iterator[Path]:
+    """Every image below `folder`, one by one, folder by folder in alphabetical order."""
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES:
+                yield Path(parent) / name
+
+
+def _labelled(name: str, root: Path, split: str) -> tuple[list[str], list[Path], list[int]]:
+    """Classes, files and labels of `<root>/<split>/<class>/`."""
+    classes = _class_folders(root / split)
+    unknown = set(_class_folders(root / "test")) - set(_class_folders(root / "train"))
+    if unknown and (root / "train").is_dir():
+        raise UserError(f"{name}: class {min(unknown)!r} is in test and not in train ({root})")
+    found = [list(images_below(root / split / c)) for c in classes]
+    for c, images in zip(classes, found):
+        if not images:
+            raise UserError(f"{name}: class {c!r} has no images ({root / split / c})")
+    return classes, sum(found, []), [label for label, images in enumerate(found) for _ in images]
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def decode(path: Path, size: int, channels: int) -> np.ndarray:

@@ -187,9 +187,11 @@ def test_what_is_wrong_with_a_folder_is_named(tree, tmp_path):
         load(tree / "test", tmp_path)
     (tree / "test" / "fox").mkdir()
     Image.new("RGB", (4, 4)).save(tree / "test" / "fox" / "0.png")
-    settings = config(DataSet("folder", str(tree)), tmp_path)
-    with pytest.raises(UserError, match="class 'fox' is not in both train and test"):
-        data.load_evaluation(settings, ["cat", "dog"], 0)
+    with pytest.raises(UserError, match="class 'fox' is in test and not in train"):
+        load(tree, tmp_path)
+    settings = config(DataSet("digits"), tmp_path)
+    with pytest.raises(UserError, match="class '9' is not both in the test set and"):
+        data.load_evaluation(settings, [str(c) for c in range(9)], 0)
 
 
 def test_a_truncated_image_is_broken(tree, tmp_path):

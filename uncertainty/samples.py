@@ -1,6 +1,7 @@
 """The empirical distribution of T samples: MC-dropout passes, or the members of an ensemble."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,14 +19,19 @@ class Samples(Distribution):
         if self.log_probs.ndim != 3:
             raise ValueError(f"log_probs must be [N, T, C], not {tuple(self.log_probs.shape)}")
 
-    @property
+    @cached_property
+    def probs(self) -> Tensor:
+        """p [N, T, C]."""
+        return self.log_probs.exp()
+
+    @cached_property
     def mean(self) -> Tensor:
-        return self.log_probs.exp().mean(1)
+        return self.probs.mean(1)
 
     @property
     def expected_entropy(self) -> Tensor:
         """1/T Σ_t H(p_t)."""
-        return entropy(self.log_probs.exp()).mean(1)
+        return entropy(self.probs).mean(1)
 
     @property
     def mutual_information(self) -> Tensor:
@@ -37,7 +43,7 @@ class Samples(Distribution):
         """Σ_c of the unbiased variance (T − 1) of p_c. Raises ValueError for a single sample."""
         if self.log_probs.shape[1] < 2:
             raise ValueError("a variance needs at least two samples")
-        return self.log_probs.exp().var(1, correction=1).sum(-1)
+        return self.probs.var(1, correction=1).sum(-1)
 
     @property
     def variation_ratio(self) -> Tensor:
