@@ -10,7 +10,9 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
+from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
@@ -58,6 +60,7 @@ def main(config: Config, overwrite: bool) -> None:
         references.append([cache.get(dataset, f"reference-{half}", view, config.evaluation, True) for half in "ab"])
     started = time.monotonic()
 
+    # All other outputs take one pass.
     evaluated = [
         Evaluated(
             dataset,
@@ -69,52 +72,11 @@ def main(config: Config, overwrite: bool) -> None:
         for dataset, reference in zip(sets, references)
     ]
 
-    # Measures. The prediction of a distribution is its mean; "teacher" is the first half of the reference.
-    inside = evaluated[0]
-    labels = inside.dataset.labels.numpy()
-    means = {"teacher_deterministic": inside.deterministic, "teacher": inside.halves[0].mean, "student": inside.student.mean}
-    probs = {who: mean.double().numpy() for who, mean in means.items()}
-    theirs = {e.dataset.name: measures_of(e.halves[0]) for e in evaluated}
-    mine = {e.dataset.name: measures_of(e.student) for e in evaluated}
-    metrics = {"provenance": run.provenance({e.dataset.name: e.dataset.fingerprint() for e in evaluated})}
-    metrics |= {who: classification(p, labels) for who, p in probs.items()}
-    metrics["agreement"] = {
-        e.dataset.name: agreement(e.student, e.halves, e.deterministic, e.group, config.evaluation.bootstrap, config.seed)
-        for e in evaluated
-    }
-    metrics["ood"] = {
-        e.dataset.name: {
-            who: {m: ood_detection(values[inside.dataset.name][m], values[e.dataset.name][m]) for m in MEASURES}
-            for who, values in (("teacher", theirs), ("student", mine))
-        }
-        for e in evaluated[1:]
-    }
-    metrics["passes"] = {e.dataset.name: passes_curve(e.halves) for e in evaluated}
-    metrics["speed"] = compare_speed(run, network, model, inside.dataset.images.to(run.device), config.evaluation)
-
-    # Plots.
-    confidence = {who: p.max(1) for who, p in probs.items()}
-    correct = {who: p.argmax(1) == labels for who, p in probs.items()}
-    figures = {
-        "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"]),
-        "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
-        "reliability": plots.reliability(confidence, correct, inside.dataset.name),
-        "risk_coverage": plots.risk_coverage(confidence, correct, inside.dataset.name),
-        "training_curves": plots.training_curves({"teacher": trained["history"], "student": distilled["history"]}),
-    }
-    if len(evaluated) > 1:
-        figures["roc"] = plots.roc(theirs, mine, metrics["ood"])
-    for e in evaluated[1:]:
-        pair = (inside.dataset.name, e.dataset.name)
-        figures[f"histograms_{pair[1]}"] = plots.histograms(*({name: values[name] for name in pair} for values in (theirs, mine)))
-    for e in evaluated:
-        name, images = e.dataset.name, e.dataset.images.numpy()
-        figures[f"extremes_{name}"] = plots.extremes(images, mine[name], captions(e, model.classes), name)
-    for name, figure in figures.items():
-        (run / "plots").mkdir(exist_ok=True)
-        figure.savefig(run / f"plots/{name}.png")
-
-    # Files and table.
+    metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
+    metrics |= measure(evaluated, config)
+    metrics["speed"] = compare_speed(run, network, model, sets[0].images.to(run.device), config.evaluation)
+    figures = draw(evaluated, metrics, model.classes)
+    figures["training_curves"] = plots.training_curves({"teacher": trained["history"], "student": distilled["history"]})
     metrics["stages_s"] = {
         "teacher": trained["seconds"],
         "sampling": distilled["sampling_seconds"],
@@ -122,10 +84,76 @@ def main(config: Config, overwrite: bool) -> None:
         "reference": cache.seconds,
         "evaluate": time.monotonic() - started,
     }
+
+    # Files and table.
+    (run / "plots").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(run / f"plots/{name}.png")
     metrics = without_nan(metrics)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def predictions(inside: Evaluated) -> dict[str, ndarray]:
+    """The probabilities [N, C] that each method predicts: a distribution's are its mean; the teacher's are of its first half."""
+    means = {"teacher_deterministic": inside.deterministic, "teacher": inside.halves[0].mean, "student": inside.student.mean}
+    return {who: mean.double().numpy() for who, mean in means.items()}
+
+
+def uncertainties(evaluated: list[Evaluated]) -> dict[str, dict[str, dict[str, ndarray]]]:
+    """Every measure of teacher (its first half) and student: {who: {data set: {measure: [N]}}}."""
+    return {
+        "teacher": {e.dataset.name: measures_of(e.halves[0]) for e in evaluated},
+        "student": {e.dataset.name: measures_of(e.student) for e in evaluated},
+    }
+
+
+def measure(evaluated: list[Evaluated], config: Config) -> dict[str, Any]:
+    """The parts of metrics.json that are about quality."""
+    inside, *outside = evaluated
+    labels = inside.dataset.labels.numpy()
+    metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
+    metrics["agreement"] = {
+        e.dataset.name: agreement(e.student, e.halves, e.deterministic, e.group, config.evaluation.bootstrap, config.seed)
+        for e in evaluated
+    }
+    values = uncertainties(evaluated)
+    metrics["ood"] = {
+        e.dataset.name: {
+            who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}
+            for who, sets in values.items()
+        }
+        for e in outside
+    }
+    metrics["passes"] = {e.dataset.name: passes_curve(e.halves) for e in evaluated}
+    return metrics
+
+
+def draw(evaluated: list[Evaluated], metrics: dict[str, Any], classes: list[str]) -> dict[str, Figure]:
+    """Every figure about quality, by file name."""
+    inside, *outside = evaluated
+    name, labels = inside.dataset.name, inside.dataset.labels.numpy()
+    probs, values = predictions(inside), uncertainties(evaluated)
+    theirs, mine = values["teacher"], values["student"]
+    confidence = {who: p.max(1) for who, p in probs.items()}
+    correct = {who: p.argmax(1) == labels for who, p in probs.items()}
+    figures = {
+        "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"]),
+        "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
+        "reliability": plots.reliability(confidence, correct, name),
+        "risk_coverage": plots.risk_coverage(confidence, correct, name),
+    }
+    if outside:
+        figures["roc"] = plots.roc(theirs, mine, metrics["ood"])
+    for e in outside:
+        pair = (name, e.dataset.name)
+        figures[f"histograms_{pair[1]}"] = plots.histograms(*({n: who[n] for n in pair} for who in (theirs, mine)))
+    for e in evaluated:
+        figures[f"extremes_{e.dataset.name}"] = plots.extremes(
+            e.dataset.images.numpy(), mine[e.dataset.name], captions(e, classes), e.dataset.name
+        )
+    return figures
 
 
 def without_nan(value):
