@@ -17,7 +17,7 @@ from data.views import make_views
 from models import student, teacher
 from models.inference import logits_of
 from models.student import Student
-from models.training import decay_groups, fit, shuffled
+from models.training import decay_groups, fit, shuffled, steps_in
 from models.vgg import Architecture
 from uncertainty.cache import SampleCache
 
@@ -76,7 +76,7 @@ def main(config: Config, overwrite: bool) -> None:
         return {"loss": loss, "score": -loss}
 
     # Loop and save.
-    steps = len(train) // min(config.student.batch_size, len(train))
+    steps = steps_in(len(train), config.student.batch_size)
     body, last = model.network[:-1], model.network[-1]
     groups = decay_groups(body, config.student.weight_decay)
     groups.append({"params": list(last.parameters()), "lr": config.student.lr * config.student.last_layer_lr, "weight_decay": 0.0})

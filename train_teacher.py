@@ -19,7 +19,7 @@ from configs.schema import Config
 from data.augment import augment, draw
 from models import teacher
 from models.inference import logits_of
-from models.training import decay_groups, fit, shuffled
+from models.training import decay_groups, fit, shuffled, steps_in
 from models.vgg import Architecture, vgg
 
 
@@ -67,7 +67,7 @@ def main(config: Config, overwrite: bool) -> None:
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     # Loop and save.
-    steps = len(train) // min(config.teacher.batch_size, len(train))
+    steps = steps_in(len(train), config.teacher.batch_size)
     groups = decay_groups(model, config.teacher.weight_decay)
     optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0)
     progress = fit(model, optimizer, batches, losses, validate if validation else None, steps, run, settings)

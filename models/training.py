@@ -117,11 +117,15 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
+def steps_in(count: int, batch_size: int) -> int:
+    """How many batches `shuffled` gives."""
+    return count // min(batch_size, count)
+
+
 def shuffled(count: int, batch_size: int) -> Iterator[Tensor]:
     """Random batches of indices below `count`; the rest that does not fill a batch is left out this time."""
     batch_size = min(batch_size, count)
-    order = torch.randperm(count)
-    yield from order[: count // batch_size * batch_size].split(batch_size)
+    yield from torch.randperm(count)[: steps_in(count, batch_size) * batch_size].split(batch_size)
 
 
 def _save(path, model, best, optimizer, schedule, device, metadata: dict[str, Any]) -> None:
