@@ -25,6 +25,7 @@ from data.dataset import UNLABELLED, Dataset
 from data.views import make_views
 from models import student, teacher
 from models.inference import logits_of
+from plots.style import save
 from plots.table import table
 from uncertainty.agreement import agreement, measures_of, passes_curve
 from uncertainty.cache import SampleCache
@@ -88,7 +89,7 @@ def main(config: Config, overwrite: bool) -> None:
     # Files and table.
     (run / "plots").mkdir(exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(run / f"plots/{name}.png")
+        save(figure, run / f"plots/{name}.png")
     metrics = without_nan(metrics)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     print(f"\n{table(metrics)}\n")

@@ -33,7 +33,8 @@ def teacher_against_student(
                 f"floor {entry['floor_pearson']:.3f}",
             ])
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
-            axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", fontsize=7, bbox=box)
+            corner = {"x": 0.97, "y": 0.03, "ha": "right", "va": "bottom"} if np.mean(y > x) > 0.5 else {"x": 0.03, "y": 0.97, "va": "top"}
+            axis.text(s=text, **corner, transform=axis.transAxes, fontsize=7, bbox=box)
             if row is axes[0]:
                 axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
             if row is axes[-1]:

@@ -35,7 +35,7 @@ class Samples(Distribution):
 
     @property
     def mutual_information(self) -> Tensor:
-        """H(1/T Σ_t p_t) − 1/T Σ_t H(p_t). A plug-in estimate: biased low by about (effective classes − 1) / 2T."""
+        """H(1/T Σ_t p_t) − 1/T Σ_t H(p_t). A plug-in estimate, biased low by about Σ_c Var(p_c) / (2T E p_c)."""
         return self.predictive_entropy - self.expected_entropy
 
     @property
