@@ -43,8 +43,10 @@ def table(metrics: dict) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash for what is not defined."""
-    return "-" if value is None else f"{value:.3f}"
+    """Three decimals, four below 0.01, or a dash for what is not defined."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if 0 < value < 0.01 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

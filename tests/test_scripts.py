@@ -169,7 +169,7 @@ def test_images_are_standardized_by_the_training_set():
     assert network.normalize.mean.numpy() == pytest.approx(np.asarray(images).mean((0, 1, 2)), rel=1e-5)
 
 
-@pytest.mark.parametrize("path", Path("results").glob("*/metrics.json"), ids=str)
+@pytest.mark.parametrize("path", list(Path("results").glob("*/metrics.json")), ids=str)
 def test_the_readmes_table_is_what_the_results_say(path):
     metrics = json.loads(path.read_text())
     assert table(metrics) in Path("README.md").read_text()
