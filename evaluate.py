@@ -51,6 +51,7 @@ def main(config: Config, overwrite: bool) -> None:
     run = Run(config, "evaluate")
     network, trained = teacher.load_teacher(run)
     model, distilled = student.load_distilled(run, trained["checksum"])
+    run.save_config()
 
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
     cache = SampleCache(run, network, trained["checksum"], overwrite)

@@ -24,7 +24,7 @@ from uncertainty.cache import SampleCache
 
 def main(config: Config, overwrite: bool) -> None:
     """Teacher, samples, student, training."""
-    run = Run(config, "student", overwrite, [student.FILE, "checkpoints/student.safetensors"])
+    run = Run(config, "student", overwrite)
 
     # Data and teacher.
     network, trained = teacher.load_teacher(run)

@@ -25,7 +25,7 @@ from models.vgg import Architecture, vgg
 
 def main(config: Config, overwrite: bool) -> None:
     """Data, network, training, and the file that the other scripts read."""
-    run = Run(config, "teacher", overwrite, [teacher.FILE, "checkpoints/teacher.safetensors"])
+    run = Run(config, "teacher", overwrite)
 
     # Data: on the device as one tensor.
     train, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)

@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -27,19 +26,15 @@ class Run:
     config.yaml, teacher.safetensors, mc_samples/, student.safetensors, metrics.json, plots/, log.txt.
     """
 
-    def __init__(self, config: Config, stage: str, overwrite: bool = False, outputs: Sequence[str] = ()):
-        """Open the folder for `stage`; with `overwrite`, delete the stage's `outputs` first."""
+    def __init__(self, config: Config, stage: str, overwrite: bool = False):
         self.config = config
         self.stage = stage
+        self.overwrite = overwrite
         self.folder = Path(config.runs) / config.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        plain = json.loads(json.dumps(asdict(config)))  # jsonargparse's restricted numbers are subclasses, which YAML refuses
-        (self / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self._events = None
-        for name in outputs if overwrite else ():
-            (self / name).unlink(missing_ok=True)
         self.log(f"{' '.join(sys.argv)} (torch {torch.__version__}, {self.device}, {self.dtype})")
 
     def __truediv__(self, name: str) -> Path:
@@ -70,18 +65,34 @@ class Run:
         """Arithmetic of the networks: bfloat16 autocast, or float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
+    @property
+    def checkpoint(self) -> Path:
+        """The state of an unfinished training of this stage."""
+        return self / f"checkpoints/{self.stage}.safetensors"
+
     def finished(self, file: str, settings: dict[str, Any]) -> bool:
-        """Whether this stage has written `file`. Raises UserError if it did so with other settings."""
-        if not (self / file).exists():
-            return False
-        differs = difference(artifact.read_metadata(self / file)["settings"], settings)
-        if differs:
-            raise UserError(
-                f"{self / file} was made with other settings ({differs}); give --overwrite to start anew, "
-                f"another --name, or --config {self / 'config.yaml'} as it was"
-            )
-        self.log(f"{file} is done already: skipped (--overwrite starts anew)")
-        return True
+        """Whether this stage has written `file`; with `overwrite`, what it wrote is deleted first.
+
+        Raises UserError if the stage was run, or begun, with other settings, and leaves everything as it is.
+        """
+        for path in (self / file, self.checkpoint):
+            if self.overwrite:
+                path.unlink(missing_ok=True)
+            if path.exists() and (differs := difference(artifact.read_metadata(path)["settings"], settings)):
+                raise UserError(
+                    f"{path} was made with other settings ({differs}); give --overwrite to start anew, "
+                    f"another --name, or --config {self / 'config.yaml'} to go on with those"
+                )
+        self.save_config()
+        if (self / file).exists():
+            self.log(f"{file} is done already: skipped (--overwrite starts anew)")
+            return True
+        return False
+
+    def save_config(self) -> None:
+        """Write the settings of this call to config.yaml."""
+        plain = json.loads(json.dumps(asdict(self.config)))  # jsonargparse's restricted numbers are subclasses, which YAML refuses
+        (self / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
 
     def provenance(self, data: dict[str, str]) -> dict[str, Any]:
         """What made a result: command, commit, seed, device, versions and fingerprints of the data."""

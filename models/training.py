@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from configs import artifact
 from configs.errors import UserError
-from configs.run import Run, difference
+from configs.run import Run
 from configs.schema import Training
 
 Batch = Any
@@ -42,7 +42,7 @@ def fit(
 
     batches(epoch) yields the epoch's `steps` batches, all randomness from torch's global generator. losses(model, batch) gives
     "loss" and what else to show. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without
-    it, the last's. After each epoch all state goes to `checkpoints/<stage>.safetensors`, from which an interrupted call goes on.
+    it, the last's. After each epoch all state goes to `run.checkpoint`, from which an interrupted call goes on.
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
     training: Training = getattr(run.config, run.stage)
@@ -50,10 +50,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, peaks, training.epochs * steps, pct_start=training.warmup, cycle_momentum=False
     )
-    checkpoint = run / f"checkpoints/{run.stage}.safetensors"
     progress, best = Progress(), {}
-    if checkpoint.exists():
-        progress, best = _restore(checkpoint, model, optimizer, schedule, run, settings)
+    if run.checkpoint.exists():
+        progress, best = _restore(model, optimizer, schedule, run)
     if training.compile:
         model.compile()
 
@@ -73,7 +72,7 @@ def fit(
         if progress.best is None or score > progress.best:
             progress.best = score
             best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        _save(checkpoint, model, best, optimizer, schedule, run.device, {"settings": settings, **vars(progress)})
+        _save(run.checkpoint, model, best, optimizer, schedule, run.device, {"settings": settings, **vars(progress)})
         run.scalars(epoch + 1, row)
         run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     bar.close()
@@ -142,11 +141,9 @@ def _save(path, model, best, optimizer, schedule, device, metadata: dict[str, An
     artifact.save(path, tensors, metadata | scalars)
 
 
-def _restore(path, model, optimizer, schedule, run: Run, settings: dict[str, Any]) -> tuple[Progress, dict[str, Tensor]]:
-    tensors, metadata = artifact.load(path)
-    differs = difference(metadata["settings"], settings)
-    if differs:
-        raise UserError(f"{path} was begun with other settings ({differs}); give --overwrite to start anew, or another --name")
+def _restore(model, optimizer, schedule, run: Run) -> tuple[Progress, dict[str, Tensor]]:
+    """Load what `_save` wrote."""
+    tensors, metadata = artifact.load(run.checkpoint)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -52,11 +52,16 @@ def test_a_finished_stage_is_skipped_other_settings_are_refused_and_overwrite_st
     written = path.stat().st_mtime_ns
     train_teacher.main(tiny, overwrite=False)
     assert path.stat().st_mtime_ns == written
+    config = path.with_name("config.yaml").read_text()
     tiny.teacher.lr = 0.02
     with pytest.raises(UserError, match=r"teacher.lr: 0.005 there, 0.02 asked for"):
         train_teacher.main(tiny, overwrite=False)
+    path.unlink()  # as if the training had not been finished
+    with pytest.raises(UserError, match=r"checkpoints/teacher.safetensors was made with other settings"):
+        train_teacher.main(tiny, overwrite=False)
+    assert path.with_name("config.yaml").read_text() == config
     train_teacher.main(tiny, overwrite=True)
-    assert path.stat().st_mtime_ns > written
+    assert path.stat().st_mtime_ns > written and path.with_name("config.yaml").read_text() != config
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, monkeypatch):
