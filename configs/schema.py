@@ -28,9 +28,10 @@ class DataSet:
     name: str | None = None
     """The name in tables, plots and file names. Default: the source, or the last part of a folder's path."""
 
-    def __post_init__(self):
-        if self.name is None:
-            self.name = self.root.rstrip("/").split("/")[-1] if self.source == "folder" else self.source
+    @property
+    def title(self) -> str:
+        """The name, given or not."""
+        return self.name or (self.root.rstrip("/").split("/")[-1] if self.source == "folder" else self.source)
 
 
 @dataclass
@@ -139,11 +140,11 @@ class Student(Training):
     lr: PositiveFloat = 5e-4
     """The peak of the one-cycle learning rate."""
     weight_decay: NonNegativeFloat = 0.0
-    """On weights of convolutions and linear layers. It holds back the concentrations of easy images, which go into the thousands."""
+    """On weights of all layers but the last. It holds back the concentrations of easy images, which go into the thousands."""
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
     last_layer_lr: PositiveFloat = 20.0
-    """The last layer's learning rate as a multiple of lr: concentrations range from 0.1 to thousands, the teacher's logits do not."""
+    """The last layer's learning rate as a multiple of lr: concentrations go from 0.1 to thousands, the teacher's logits do not."""
     alpha_floor: PositiveFloat = 1e-3
     """Added to softplus: the smallest concentration."""
 

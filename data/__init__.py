@@ -50,7 +50,7 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     test = load(data.train, "test", data)
     if test.classes != classes:
         other = min(set(test.classes) ^ set(classes))
-        raise UserError(f"{data.train.name}: class {other!r} is not both in the test set and in the teacher's training set")
+        raise UserError(f"{data.train.title}: class {other!r} is not both in the test set and in the teacher's training set")
     sets = [test]
     for source in data.ood:
         ood = load(source, "test", data)

@@ -20,14 +20,14 @@ LOOKALIKES = "BDGIOQSZbgiloqsz"  # letters that a reader could take for a digit
 
 
 def digits(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, the same for any seed."""
+    """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, whatever the seed."""
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
     parts = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)
     chosen = np.sort(parts[split == "test"])
     names = [f"digit-{i:04d}" for i in chosen]
     classes = [str(c) for c in range(10)]
-    return Dataset(source.name, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes)
+    return Dataset(source.title, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes)
 
 
 def letters(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
@@ -43,7 +43,7 @@ def letters(source: DataSet, split: Literal["train", "test"], data: Data) -> Dat
     images = np.stack([_draw(ImageFont.truetype(path, 64), letter) for path, letter in pairs])
     names = [f"{letter} in {path.stem}" for path, letter in pairs]
     labels = torch.arange(len(classes)).repeat(len(fonts))
-    return Dataset(source.name, torch.from_numpy(images), labels, names, classes)
+    return Dataset(source.title, torch.from_numpy(images), labels, names, classes)
 
 
 def _draw(font: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
@@ -63,4 +63,4 @@ def noise(source: DataSet, split: Literal["train", "test"], data: Data) -> Datas
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (1000, data.size, data.size, data.channels), dtype=torch.uint8, generator=generator)
     names = [f"noise-{i:04d}" for i in range(len(images))]
-    return Dataset(source.name, images, torch.full((len(images),), UNLABELLED), names, [])
+    return Dataset(source.title, images, torch.full((len(images),), UNLABELLED), names, [])

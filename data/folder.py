@@ -28,20 +28,20 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     """
     root = Path(source.root)
     if not root.is_dir():
-        raise UserError(f"{source.name}: no folder {root}")
+        raise UserError(f"{source.title}: no folder {root}")
     folder = root / split
     if folder.is_dir():
-        classes, files, labels = _labelled(source.name, root, split)
+        classes, files, labels = _labelled(source.title, root, split)
     elif split == "train":
-        raise UserError(f"{source.name}: no folder {folder}; training images belong in {folder}/<class>/")
+        raise UserError(f"{source.title}: no folder {folder}; training images belong in {folder}/<class>/")
     else:
         classes, files = [], list(images_below(root))
         labels = [UNLABELLED] * len(files)
     if not files:
-        raise UserError(f"{source.name}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
-    images = _decode_once(files, source.name, data)
+        raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
+    images = _decode_once(files, source.title, data)
     names = [str(path.relative_to(root)) for path in files]
-    return Dataset(source.name, images, torch.tensor(labels), names, classes)
+    return Dataset(source.title, images, torch.tensor(labels), names, classes)
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -71,7 +71,7 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def decode(path: Path, size: int, channels: int) -> np.ndarray:
-    """One image as uint8 [size, size, channels], resized with PIL's antialiased bilinear filter. Raises UserError if it is broken."""
+    """One image as uint8 [size, size, channels], resized by PIL's antialiased bilinear filter. Raises UserError if it is broken."""
     try:
         with Image.open(path) as image:
             image = image.convert("RGB" if channels == 3 else "L")

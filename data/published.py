@@ -38,4 +38,4 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     labels = torch.as_tensor(np.asarray(published.labels if source.source == "svhn" else published.targets)).long()
     names = [f"{source.source}-{split}-{i:05d}" for i in range(len(images))]
     classes = [str(c) for c in getattr(published, "classes", range(10))]
-    return Dataset(source.name, images if images.ndim == 4 else images.unsqueeze(-1), labels, names, classes)
+    return Dataset(source.title, images if images.ndim == 4 else images.unsqueeze(-1), labels, names, classes)

@@ -55,7 +55,7 @@ class Architecture:
 
 
 def vgg(architecture: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C] → logits [N, outputs]: blocks of (convolution, batch norm, ReLU, dropout), average pooling, two linear layers.
+    """Images [N, H, W, C] → logits [N, outputs]: convolutions with batch norm, ReLU and dropout, average pooling, two linear layers.
 
     Raises UserError if the images are too small for the depth, or the number of dropout rates is not that of convolutions.
     """

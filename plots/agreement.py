@@ -33,8 +33,9 @@ def teacher_against_student(
                 f"floor {entry['floor_pearson']:.3f}",
             ])
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
-            corner = {"x": 0.97, "y": 0.03, "ha": "right", "va": "bottom"} if np.mean(y > x) > 0.5 else {"x": 0.03, "y": 0.97, "va": "top"}
-            axis.text(s=text, **corner, transform=axis.transAxes, fontsize=7, bbox=box)
+            above = np.mean(y > x) > 0.5  # then the lower right corner is the emptier one
+            left, bottom, ha, va = (0.97, 0.03, "right", "bottom") if above else (0.03, 0.97, "left", "top")
+            axis.text(left, bottom, text, ha=ha, va=va, transform=axis.transAxes, fontsize=7, bbox=box)
             if row is axes[0]:
                 axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
             if row is axes[-1]:
@@ -67,14 +68,15 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
     for row, measure in zip(axes, PANELS):
         for axis, (name, curve) in zip(row, curves.items()):
             entry = agreement[name][measure]
-            axis.plot(curve[measure]["passes"], curve[measure]["pearson"], "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
+            passes, reached = curve[measure]["passes"], curve[measure]["pearson"]
+            axis.plot(passes, reached, "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
-            low = np.nanmin([0.9, curve[measure]["pearson"][0], entry["floor_pearson"], entry["pearson_ci"][0]])
+            low = np.nanmin([0.9, reached[0], entry["floor_pearson"], entry["pearson_ci"][0]])
             ticks = [1, 2, 4, 8, 16, 32, 64]
-            axis.set(xscale="log", xlim=(0.9, 1.15 * curve[measure]["passes"][-1]), ylim=(max(-0.1, low - 0.05), 1.02))
-            axis.set_xticks(ticks[: np.searchsorted(ticks, curve[measure]["passes"][-1])], minor=False)
+            axis.set(xscale="log", xlim=(0.9, 1.15 * passes[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
+            axis.set_xticks(ticks[: np.searchsorted(ticks, passes[-1])], minor=False)
             axis.set_xticks([], minor=True)
             axis.xaxis.set_major_formatter("{x:.0f}")
             if row is axes[0]:

@@ -8,7 +8,15 @@ import sys
 
 from plots.style import MEASURE_NAMES, NAMES
 
-SCORES = {"accuracy": "accuracy", "nll": "NLL", "brier": "Brier", "ece": "ECE", "misclassification_auroc": "error AUROC", "aurc": "AURC"}
+SCORES = {
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "misclassification_auroc": "error AUROC",
+    "aurc": "AURC",
+}
+AGREEMENT = ("Pearson (95%)", "Spearman", "repeatability", "floor", "student's mean / teacher's")
 
 
 def table(metrics: dict) -> str:
@@ -17,7 +25,7 @@ def table(metrics: dict) -> str:
     lines = [f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
     for who in ("teacher_deterministic", "teacher", "student"):
         lines.append(f"| {NAMES[who]} | " + " | ".join(number(metrics[who][score]) for score in SCORES) + " |")
-    lines += ["", "| teacher against student | Pearson (95%) | Spearman | repeatability | floor | student's mean / teacher's |", "|---" * 6 + "|"]
+    lines += ["", "| teacher against student | " + " | ".join(AGREEMENT) + " |", "|---" * (len(AGREEMENT) + 1) + "|"]
     for dataset, entry in metrics["agreement"].items():
         for measure, name in MEASURE_NAMES.items():
             e = entry[measure]
@@ -27,7 +35,8 @@ def table(metrics: dict) -> str:
             cells.append(f"{e['student_mean'] / e['teacher_mean']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
     if metrics["ood"]:
-        lines += ["", "| AUROC against " + inside + " | " + " | ".join(name.split(" (")[0] for name in MEASURE_NAMES.values()) + " |"]
+        short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
+        lines += ["", f"| AUROC against {inside} | " + " | ".join(short) + " |"]
         lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
         for dataset, entry in metrics["ood"].items():
             for who in entry:

@@ -39,7 +39,13 @@ def test_every_config_of_the_repository_is_valid(path):
 def test_the_command_line_overrides_the_file():
     config, overwrite = parse(["--config", DIGITS, "--student.lr", "0.01", "--data.ood", "[{source: noise}]", "--overwrite"])
     assert (config.student.lr, config.teacher.network, overwrite) == (0.01, "vgg5", True)
-    assert [source.name for source in config.data.ood] == ["noise"]
+    assert [source.title for source in config.data.ood] == ["noise"]
+
+
+def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
+    path = changed(tmp_path, data__train={"source": "folder", "root": "datasets/birds/"}, data__ood=[{"source": "noise", "name": "far"}])
+    config, _ = parse(["--config", path])
+    assert [config.data.train.title, config.data.ood[0].title] == ["birds", "far"]
 
 
 @pytest.mark.parametrize(

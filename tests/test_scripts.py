@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import TINY
 from PIL import Image
 
 import data
 from configs.cli import parse
-from conftest import TINY
 from models.student import load_student
 from models.vgg import Architecture, vgg
 from plots.table import table
