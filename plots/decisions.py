@@ -35,7 +35,9 @@ def roc(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, nda
                 label = f"{MEASURE_NAMES[measure].split(' (')[0]}: {ood[name][who][measure]['auroc']:.3f}"
                 axis.plot(fpr, tpr, color=colour, linewidth=1.2, label=label)
             axis.plot([0, 1], [0, 1], color="black", linewidth=0.5)
-            axis.set(title=f"{name}: {NAMES[who]}", xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+            axis.set(title=f"{name}: {NAMES[who]}", ylabel="true positive rate", aspect="equal")
+            if row is axes[-1]:
+                axis.set_xlabel("false positive rate")
             axis.legend(title="AUROC by", loc="lower right", fontsize=7, title_fontsize=7)
     return figure
 
