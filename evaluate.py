@@ -34,6 +34,8 @@ from uncertainty.distribution import MEASURES, Distribution
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
 
+Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
+
 
 @dataclass
 class Evaluated:
@@ -75,9 +77,10 @@ def main(config: Config, overwrite: bool) -> None:
     ]
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
-    metrics |= measure(evaluated, config)
+    values = uncertainties(evaluated)
+    metrics |= measure(evaluated, values, config)
     metrics["speed"] = compare_speed(run, network, model, sets[0].images.to(run.device), config.evaluation)
-    figures = draw(evaluated, metrics, model.classes)
+    figures = draw(evaluated, values, metrics, model.classes)
     figures["training_curves"] = plots.training_curves({"teacher": trained["history"], "student": distilled["history"]})
     metrics["stages_s"] = {
         "teacher": trained["seconds"],
@@ -103,15 +106,15 @@ def predictions(inside: Evaluated) -> dict[str, ndarray]:
     return {who: mean.double().numpy() for who, mean in means.items()}
 
 
-def uncertainties(evaluated: list[Evaluated]) -> dict[str, dict[str, dict[str, ndarray]]]:
-    """Every measure of teacher (its first half) and student: {who: {data set: {measure: [N]}}}."""
+def uncertainties(evaluated: list[Evaluated]) -> Uncertainties:
+    """Every measure of teacher (its first half) and student."""
     return {
         "teacher": {e.dataset.name: measures_of(e.halves[0]) for e in evaluated},
         "student": {e.dataset.name: measures_of(e.student) for e in evaluated},
     }
 
 
-def measure(evaluated: list[Evaluated], config: Config) -> dict[str, Any]:
+def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -> dict[str, Any]:
     """The parts of metrics.json that are about quality."""
     inside, *outside = evaluated
     labels = inside.dataset.labels.numpy()
@@ -120,7 +123,6 @@ def measure(evaluated: list[Evaluated], config: Config) -> dict[str, Any]:
         e.dataset.name: agreement(e.student, e.halves, e.deterministic, e.group, config.evaluation.bootstrap, config.seed)
         for e in evaluated
     }
-    values = uncertainties(evaluated)
     metrics["ood"] = {
         e.dataset.name: {
             who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}
@@ -132,11 +134,13 @@ def measure(evaluated: list[Evaluated], config: Config) -> dict[str, Any]:
     return metrics
 
 
-def draw(evaluated: list[Evaluated], metrics: dict[str, Any], classes: list[str]) -> dict[str, Figure]:
+def draw(
+    evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, Any], classes: list[str]
+) -> dict[str, Figure]:
     """Every figure about quality, by file name."""
     inside, *outside = evaluated
     name, labels = inside.dataset.name, inside.dataset.labels.numpy()
-    probs, values = predictions(inside), uncertainties(evaluated)
+    probs = predictions(inside)
     theirs, mine = values["teacher"], values["student"]
     confidence = {who: p.max(1) for who, p in probs.items()}
     correct = {who: p.argmax(1) == labels for who, p in probs.items()}

@@ -55,10 +55,9 @@ def main() -> None:
         rows = csv.writer(file)
         rows.writerow(["image", "class", "probability", *MEASURES, *(f"p({name})" for name in student.classes)])
         while batch := list(islice(paths, options.batch_size)):
-            read_images = list(pool.map(read, batch))
-            kept = [path for path, image in zip(batch, read_images) if image is not None]
+            kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
             if kept:
-                images = torch.from_numpy(np.stack([image for image in read_images if image is not None]))
+                images = torch.from_numpy(np.stack(list(kept.values())))
                 distribution = student(images.to(device))
                 columns = torch.stack([distribution.max_probability, *(getattr(distribution, m) for m in MEASURES)], 1)
                 numbers = torch.cat([columns, distribution.mean], 1).tolist()

@@ -78,16 +78,21 @@ class Run:
         for path in (self / file, self.checkpoint):
             if self.overwrite:
                 path.unlink(missing_ok=True)
-            if path.exists() and (differs := difference(artifact.read_metadata(path)["settings"], settings)):
-                raise UserError(
-                    f"{path} was made with other settings ({differs}); give --overwrite to start anew, "
-                    f"another --name, or --config {self / 'config.yaml'} to go on with those"
-                )
+            if path.exists():
+                self.require_same(path, artifact.read_metadata(path)["settings"], settings)
         self.save_config()
         if (self / file).exists():
             self.log(f"{file} is done already: skipped (--overwrite starts anew)")
             return True
         return False
+
+    def require_same(self, path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+        """Raise UserError if the settings that made `path` are not those asked for."""
+        if differs := difference(there, asked):
+            raise UserError(
+                f"{path} was made with other settings ({differs}); make it anew with --overwrite, use another --name, "
+                f"or --config {self / 'config.yaml'} to go on with those"
+            )
 
     def save_config(self) -> None:
         """Write the settings of this call to config.yaml."""

@@ -13,6 +13,7 @@ Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a
 Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
 
 Source = Literal["digits", "letters", "noise", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
+MaskMode = Literal["independent", "grouped", "function"]
 View = Literal["plain", "augmented", "mixup"]
 
 
@@ -112,7 +113,7 @@ class McDropout:
 
     passes: Passes = 20
     """Forward passes with dropout on, for each image and view."""
-    masks: Literal["independent", "grouped", "function"] = "grouped"
+    masks: MaskMode = "grouped"
     """`independent`: a mask for each image and pass. `grouped`: in a group of images one mask a pass serves all (the same
     distribution for each image, several times faster on a CPU). `function`: pass t is the same function for every image."""
     group_size: PositiveInt = 256

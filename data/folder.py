@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -63,7 +64,7 @@ def _labelled(name: str, root: Path, split: str) -> tuple[list[str], list[Path],
     for c, images in zip(classes, found):
         if not images:
             raise UserError(f"{name}: class {c!r} has no images ({root / split / c})")
-    return classes, sum(found, []), [label for label, images in enumerate(found) for _ in images]
+    return classes, list(chain.from_iterable(found)), [label for label, images in enumerate(found) for _ in images]
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from configs import artifact
 from configs.errors import UserError
-from configs.run import Run, difference
+from configs.run import Run
 from models.vgg import Architecture, vgg
 from uncertainty.dirichlet import Dirichlet
 
@@ -70,8 +70,7 @@ def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, 
     """The student of a run and its metadata. Raises UserError if another teacher or other settings made it."""
     student, metadata = _load(run.folder, run.device)
     wanted = settings(run) | {"teacher": teacher_checksum}
-    if differs := difference({key: metadata["settings"][key] for key in wanted}, wanted):
-        raise UserError(f"{run / FILE} was made with other settings ({differs}); run train_student.py again or use its config.yaml")
+    run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
     return student, metadata
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from configs import artifact
 from configs.errors import UserError
-from configs.run import Run, difference
+from configs.run import Run
 from models.vgg import Architecture, vgg
 
 FILE = "teacher.safetensors"
@@ -27,9 +27,8 @@ def load_teacher(run: Run) -> tuple[nn.Sequential, dict[str, Any]]:
     if not (run / FILE).exists():
         raise UserError(f"{run / FILE}: no such file; run train_teacher.py with the same --config first")
     tensors, metadata = artifact.load(run / FILE)
-    trained = {key: metadata["settings"][key] for key in settings(run)}
-    if differs := difference(trained, settings(run)):
-        raise UserError(f"{run / FILE} was trained with other settings ({differs}); train it again or use its config.yaml")
+    wanted = settings(run)
+    run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
     teacher = vgg(Architecture(**metadata["architecture"]))
     teacher.load_state_dict(tensors)
     return teacher.to(run.device).eval(), metadata | {"checksum": artifact.checksum(tensors)}

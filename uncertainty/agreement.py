@@ -10,7 +10,7 @@ from numpy import ndarray
 from scipy.stats import pearsonr, rankdata
 from torch import Tensor
 
-from uncertainty.distribution import MEASURES, Distribution
+from uncertainty.distribution import MEASURES, Distribution, entropy
 from uncertainty.samples import Samples
 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100)  # where the correlation of N passes is measured
@@ -61,8 +61,8 @@ def agreement(
     """
     mine = measures_of(student)
     theirs = [measures_of(half) for half in halves]
-    p = deterministic.double().cpu().numpy()
-    free = [1 - (p**2).sum(1), torch.special.entr(torch.from_numpy(p)).sum(1).numpy()]
+    p = deterministic.double().cpu()
+    free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
     entry = {"same_class": float(np.mean([(student.predicted == half.predicted).double().mean().item() for half in halves]))}
     for name in MEASURES:
         x, pair = mine[name], [values[name] for values in theirs]

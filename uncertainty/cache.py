@@ -60,6 +60,7 @@ class SampleCache:
         path = self.run / f"mc_samples/{dataset.name}-{role}-{number}.safetensors"
         if self.overwrite:
             path.unlink(missing_ok=True)
+            path.with_suffix(".partial").unlink(missing_ok=True)
         tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
         self.seconds += metadata["seconds"]
         return tensors
@@ -70,7 +71,8 @@ class SampleCache:
         tensors, metadata = self._read(partial, request) or ({}, {"request": request, "groups": 0, "seconds": 0.0})
         first, count = metadata["groups"], len(dataset)
         done = sum(map(len, plan.groups(count)[:first]))
-        clock = saved = time.monotonic() - metadata["seconds"]
+        saved = time.monotonic()
+        clock = saved - metadata["seconds"]
         with tqdm(desc=path.stem, total=count, initial=done, unit="image", smoothing=0.05) as bar, self.run.autocast():
             for group, indices, log_probs in sample(self.teacher, view.images, count, plan, batch_size, first):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}

@@ -7,22 +7,20 @@ Works on any `nn.Sequential` with `nn.Dropout` layers. Images come in groups; th
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.schema import MaskMode
 from configs.seeds import seed_of
-
-MaskMode = Literal["independent", "grouped", "function"]
 
 
 @dataclass(frozen=True)
 class Plan:
     """How a data set is sampled. Two equal plans on the same teacher and images give the same samples.
 
-    passes: T. masks: as in `configs.schema.Sampling`. group_size: images that share a mask. key: (seed, role, data set, view).
+    passes: T. masks: as in `configs.schema.McDropout`. group_size: images that share a mask. key: (seed, role, data set, view).
     """
 
     passes: int
