@@ -10,30 +10,38 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from numpy import ndarray
-from torch import Tensor
+from torch import Tensor, nn
 
 import data
 import plots
 from configs import cli
 from configs.run import Run
 from configs.schema import Config
+from data import humans
 from data.dataset import UNLABELLED, Dataset
 from data.views import make_views
 from models import student, teacher
-from models.inference import logits_of
+from models.inference import outputs_of
+from models.methods import METHODS
 from plots.style import save
 from plots.table import table
-from uncertainty.agreement import agreement, measures_of, passes_curve
+from uncertainty.agreement import agreement, with_humans
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
-from uncertainty.distribution import MEASURES, Distribution
+from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
+from uncertainty.families import family_limits
+from uncertainty.mc_dropout import Plan, sample, split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
+from uncertainty.worth import Resamples, passes_curves
 
+HEAD_GROUP = 256  # images that share a mask where dropout is in the head alone
 Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
 
 
@@ -45,6 +53,7 @@ class Evaluated:
     halves: list[Samples]  # two independent estimates of the teacher's distribution
     group: ndarray  # mask group of each image
     deterministic: Tensor  # the teacher's softmax without dropout [N, C]
+    head: Samples | None  # the teacher with dropout in its head alone
     student: Distribution
 
 
@@ -70,8 +79,9 @@ def main(config: Config, overwrite: bool) -> None:
             dataset,
             [Samples(half["log_probs"].float()) for half in reference],
             reference[0]["group"].numpy(),
-            logits_of(network, dataset.images, run).softmax(1).cpu(),
-            model.distribution(logits_of(model.network, dataset.images, run).cpu()),
+            outputs_of(network, dataset.images, run).softmax(1).cpu(),
+            head_samples(run, network, dataset),
+            model.distribution(outputs_of(model.outputs, dataset.images, run).cpu()),
         )
         for dataset, reference in zip(sets, references)
     ]
@@ -79,8 +89,13 @@ def main(config: Config, overwrite: bool) -> None:
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
     values = uncertainties(evaluated)
     metrics |= measure(evaluated, values, config)
-    metrics["speed"] = compare_speed(run, network, model, sets[0].images.to(run.device), config.evaluation)
     figures = draw(evaluated, values, metrics, model.classes)
+    people = human_entropy(run, sets[0])
+    if people is not None:
+        resamples = Resamples(evaluated[0].group, config.evaluation.bootstrap, config.seed)
+        metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
+        figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
+    metrics["speed"] = compare_speed(run, network, model, sets[0].images.to(run.device), config.evaluation)
     figures["training_curves"] = plots.training_curves({"teacher": trained["history"], "student": distilled["history"]})
     metrics["stages_s"] = {
         "teacher": trained["seconds"],
@@ -98,6 +113,33 @@ def main(config: Config, overwrite: bool) -> None:
     (run / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def head_samples(run: Run, network: nn.Sequential, dataset: Dataset) -> Samples | None:
+    """The teacher with dropout in its head alone, as many passes as a half of the reference: the features are computed once."""
+    parts = split_head(network)
+    if parts is None:
+        return None
+    body, head = parts
+    features = outputs_of(body, dataset.images, run)
+    settings = run.config.evaluation
+    plan = Plan(settings.passes, "grouped", HEAD_GROUP, (run.config.seed, "head", dataset.name))
+    with run.autocast():
+        groups = list(sample(head, lambda indices: features[indices], len(features), plan, settings.batch_size))
+    order = torch.cat([indices for _, indices, _ in groups]).argsort()
+    return Samples(torch.cat([log_probs for _, _, log_probs in groups]).cpu()[order])
+
+
+def human_entropy(run: Run, dataset: Dataset) -> ndarray | None:
+    """The entropy of people's labels of each image, in nats; None if the config names no file, or one that is not there."""
+    if run.config.evaluation.human_labels is None:
+        return None
+    path = Path(run.config.evaluation.human_labels)
+    if not path.exists():
+        run.log(f"{path}: no such file; nothing is compared with people (the README says where to get it)")
+        return None
+    counts = humans.load(path, dataset)
+    return entropy(counts / counts.sum(1, keepdim=True)).numpy()
 
 
 def predictions(inside: Evaluated) -> dict[str, ndarray]:
@@ -119,10 +161,16 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
     inside, *outside = evaluated
     labels = inside.dataset.labels.numpy()
     metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
-    metrics["agreement"] = {
-        e.dataset.name: agreement(e.student, e.halves, e.deterministic, e.group, config.evaluation.bootstrap, config.seed)
-        for e in evaluated
-    }
+    metrics |= {"agreement": {}, "families": {}, "passes": {}}
+    for e in evaluated:
+        resamples = Resamples(e.group, config.evaluation.bootstrap, config.seed)
+        curves = passes_curves(e.halves, resamples)
+        limits = family_limits(e.halves)
+        family = limits[METHODS[config.student.method].family]
+        name = e.dataset.name
+        metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, family, resamples)
+        metrics["families"][name] = limits
+        metrics["passes"][name] = {m: {"passes": c.passes.tolist(), "pearson": c.pearson[0].tolist()} for m, c in curves.items()}
     metrics["ood"] = {
         e.dataset.name: {
             who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}
@@ -130,7 +178,6 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
         }
         for e in outside
     }
-    metrics["passes"] = {e.dataset.name: passes_curve(e.halves) for e in evaluated}
     return metrics
 
 
@@ -147,6 +194,7 @@ def draw(
     figures = {
         "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"]),
         "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
+        "scale": plots.scale(theirs, mine, metrics["agreement"]),
         "reliability": plots.reliability(confidence, correct, name),
         "risk_coverage": plots.risk_coverage(confidence, correct, name),
     }

@@ -7,19 +7,24 @@ Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (what the 
 made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student anew.
 """
 
+from dataclasses import replace
+
 import torch
 
 import data
 from configs import cli
 from configs.run import Run
 from configs.schema import Config
+from configs.seeds import seed_of
 from data.views import make_views
 from models import student, teacher
-from models.inference import logits_of
-from models.student import Student
-from models.training import decay_groups, fit, shuffled, steps_in
+from models.inference import outputs_of
+from models.student import Student, parameter_groups
+from models.training import fit, shuffled, steps_in
 from models.vgg import Architecture
 from uncertainty.cache import SampleCache
+from uncertainty.distribution import entropy
+from uncertainty.samples import STATISTICS
 
 
 def main(config: Config, overwrite: bool) -> None:
@@ -38,18 +43,20 @@ def main(config: Config, overwrite: bool) -> None:
     train = train.to(run.device)
     views = make_views(config.sampling.views, train.images, config.data.augmentation, config.seed)
     samples = [cache.get(train, "train", view, config.sampling, config.sampling.keep_samples) for view in views]
-    targets = torch.stack([view["mean_log_prob"] for view in samples]).to(run.device)
+    targets = {name: torch.stack([view[name] for view in samples]).to(run.device) for name in STATISTICS}
     if validation:
         validation = validation.to(run.device)
         plain = make_views(["plain"], validation.images, config.data.augmentation, config.seed)[0]
-        validation_targets = cache.get(validation, "validation", plain, config.sampling, False)["mean_log_prob"].to(run.device)
+        many = replace(config.sampling, passes=config.evaluation.passes)
+        validation_samples = cache.get(validation, "train", plain, many, False)
+        validation_targets = {name: validation_samples[name].to(run.device) for name in STATISTICS}
 
     # Model.
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     architecture = Architecture(
         config.student.network, config.student.width, config.data.size, config.data.channels, len(train.classes)
     )
-    model = Student(architecture, config.student.alpha_floor, train.classes)
+    model = Student(architecture, replace(config.student), train.classes)
     model.network.normalize.fit(train.images)
     if config.student.init == "teacher":
         copied = model.init_from(network)
@@ -58,30 +65,35 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loss and validation. In each epoch an image is seen in one of its views, in the next epoch in its next one.
     offset = torch.randint(len(views), (len(train),))
+    spread = {name: targets[name].std().item() for name in model.method.matched}
 
     def batches(epoch: int):
         for indices in shuffled(len(train), config.student.batch_size):
             number = (offset[indices] + epoch) % len(views)
             order = [indices[number == v] for v in range(len(views))]
             images = torch.cat([view.images(part).float() for view, part in zip(views, order)])
-            yield images, torch.cat([targets[v, part] for v, part in enumerate(order)])
+            yield images, {name: torch.cat([value[v, part] for v, part in enumerate(order)]) for name, value in targets.items()}
 
     def losses(model: Student, batch):
-        images, mean_log_prob = batch
-        return {"loss": model(images).nll(mean_log_prob).mean()}
+        images, targets = batch
+        return {"loss": model.method.loss(model(images), targets, spread)}
 
     def validate(model: Student):
-        distribution = model.distribution(logits_of(model.network, validation.images, run))
-        loss = distribution.nll(validation_targets).mean().item()
+        distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
+        loss = model.method.loss(distribution, validation_targets, spread).item()
         return {"loss": loss, "score": -loss}
 
     # Loop and save.
     steps = steps_in(len(train), config.student.batch_size)
-    body, last = model.network[:-1], model.network[-1]
-    groups = decay_groups(body, config.student.weight_decay)
-    groups.append({"params": list(last.parameters()), "lr": config.student.lr * config.student.last_layer_lr, "weight_decay": 0.0})
-    optimizer = torch.optim.AdamW(groups, config.student.lr)
-    progress = fit(model, optimizer, batches, losses, validate if validation else None, steps, run, settings)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr)
+    progress = fit(
+        model, optimizer, batches, losses, validate if validation else None, steps, run, settings, config.student.averaging
+    )
+    if validation and model.method.scales_information and config.student.information_scale is None:
+        distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
+        teachers = entropy(validation_targets["mean"]) - validation_targets["expected_entropy"]
+        model.settings.information_scale = (teachers.mean() / distribution.mutual_information.mean()).item()
+        run.log(f"student.information_scale: {model.settings.information_scale:.3f}, fitted on the validation images")
     model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 

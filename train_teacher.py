@@ -18,7 +18,7 @@ from configs.run import Run
 from configs.schema import Config
 from data.augment import augment, draw
 from models import teacher
-from models.inference import logits_of
+from models.inference import outputs_of
 from models.training import decay_groups, fit, shuffled, steps_in
 from models.vgg import Architecture, vgg
 
@@ -26,6 +26,9 @@ from models.vgg import Architecture, vgg
 def main(config: Config, overwrite: bool) -> None:
     """Data, network, training, and the file that the other scripts read."""
     run = Run(config, "teacher", overwrite)
+    if config.teacher_of is not None:
+        run.log(f"the teacher is that of {run.source}: nothing to train")
+        return
 
     # Data: on the device as one tensor.
     train, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
@@ -62,7 +65,7 @@ def main(config: Config, overwrite: bool) -> None:
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def validate(model: nn.Module):
-        logits, labels = logits_of(model, validation.images, run), validation.labels.to(run.device)
+        logits, labels = outputs_of(model, validation.images, run), validation.labels.to(run.device)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 

@@ -32,6 +32,7 @@ class Run:
         self.overwrite = overwrite
         self.folder = Path(config.runs) / config.name
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.source = Path(config.runs) / (config.teacher_of or config.name)  # where teacher and samples are
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self._events = None

@@ -14,7 +14,8 @@ Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least tw
 
 Source = Literal["digits", "letters", "noise", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
-View = Literal["plain", "augmented", "mixup"]
+Method = Literal["dirichlet", "logit_gaussian", "dirichlet_likelihood", "dirichlet_linear", "dirichlet_precision"]
+View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
 
 
 @dataclass
@@ -138,23 +139,38 @@ class Sampling(McDropout):
 class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
+    method: Method = "dirichlet"
+    """`dirichlet`: mean and total variance of the teacher's samples are matched by a Dirichlet. `logit_gaussian`: a Gaussian over logits, which
+    can match expected entropy too. The others are simpler Dirichlets: `..._likelihood` is the first work's, `..._linear` its last layer trained on
+    the moments, `..._precision` a perceptron for the precision alone."""
+    rank: PositiveInt | None = None
+    """The covariance of logits is a full matrix, or, for many classes, one of this rank and a diagonal."""
+    hidden: PositiveInt = 256
+    """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
     lr: PositiveFloat = 5e-4
     """The peak of the one-cycle learning rate."""
+    head_lr: PositiveFloat = 4.0
+    """The learning rate of what the teacher has not (the perceptron, or a last layer of concentrations), as a multiple of lr."""
     weight_decay: NonNegativeFloat = 0.0
-    """On weights of all layers but the last. It holds back the concentrations of easy images, which go into the thousands."""
+    """On weights of all layers of the VGG but the last."""
+    averaging: Rate = 0.0
+    """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
-    last_layer_lr: PositiveFloat = 20.0
-    """The last layer's learning rate as a multiple of lr: concentrations go from 0.1 to thousands, the teacher's logits do not."""
+    seed: NonNegativeInt = 0
+    """Another student of the same teacher and samples: its perceptron's weights and its batches."""
     alpha_floor: PositiveFloat = 1e-3
-    """Added to softplus: the smallest concentration."""
+    """The smallest concentration (or precision) that softplus gives."""
+    information_scale: PositiveFloat | None = None
+    """A Dirichlet with the teacher's total variance has too much mutual information: it is multiplied by this number, fitted on the validation
+    images if there are any."""
 
 
 @dataclass
 class Evaluation(McDropout):
-    """What evaluate.py measures against: two independent halves of `passes` passes; the second gives the repeatability."""
+    """What evaluate.py measures against: two independent halves of `passes` passes each."""
 
-    passes: Passes = 50
+    passes: Passes = 100
     """Forward passes of one half of the reference."""
     group_size: PositiveInt = 16
     """Images that share a mask; the bootstrap resamples whole groups."""
@@ -162,6 +178,11 @@ class Evaluation(McDropout):
     """Resamples behind each 95% interval."""
     speed_images: PositiveInt = 512
     """Images of the speed measurement."""
+    speed_passes: Passes = 50
+    """Passes of the teacher that the student's one is timed against."""
+    human_labels: str | None = None
+    """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order) or a CSV with a column `image` (the image's path below
+    the data set's root) and one for each class. Human entropy is then compared with every measure."""
 
 
 @dataclass
@@ -170,6 +191,8 @@ class Config:
 
     name: str = "digits"
     """Results go to <runs>/<name>."""
+    teacher_of: str | None = None
+    """Use teacher and samples of the run of this name, whose settings for them must be the same, instead of an own teacher."""
     runs: str = "runs"
     """The folder of all runs."""
     seed: NonNegativeInt = 0

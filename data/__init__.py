@@ -3,6 +3,7 @@
 A new data set is one function `(config, split, data) -> Dataset` and one line in `SOURCES`.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -42,7 +43,8 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
     if data.validation >= len(full):
         raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
     order = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
-    return full.subset(order[data.validation :]), full.subset(order[: data.validation])
+    validation = full.subset(order[: data.validation])
+    return full.subset(order[data.validation :]), replace(validation, name=f"{full.name}-validation")
 
 
 def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:

@@ -4,6 +4,7 @@ A view is fixed by a seed: it is made again when it is needed, batch by batch, a
 (images, augmentation, generator) → (indices → batch); a new kind is one function and one line in `VIEWS`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from configs.schema import Augmentation
 from configs.seeds import seed_of
-from data import augment
+from data import augment, distort
 
 ImagesAt = Callable[[Tensor], Tensor]
 
@@ -38,22 +39,81 @@ def mixup(images: Tensor, augmentation: Augmentation, generator: torch.Generator
     return lambda indices: augment.mix(first(indices), second(partner[indices]), share[indices])
 
 
-VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup}
+def cutmix(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+    """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0, 1]."""
+    first = augmented(images, augmentation, generator)
+    second = augmented(images, augmentation, generator)
+    count, height, width, _ = images.shape
+    partner = torch.randperm(count, generator=generator)
+    side = torch.rand(count, generator=generator).sqrt()
+    top, left = torch.rand(2, count, generator=generator) * (1 - side)
+
+    def inside(length: int, start: Tensor, side: Tensor) -> Tensor:
+        centre = (torch.arange(length) + 0.5) / length
+        return (centre >= start[:, None]) & (centre < (start + side)[:, None])
+
+    def at(indices: Tensor) -> Tensor:
+        rows, columns = inside(height, top[indices], side[indices]), inside(width, left[indices], side[indices])
+        box = (rows[:, :, None] & columns[:, None, :]).unsqueeze(-1).to(images.device)
+        return torch.where(box, second(partner[indices]), first(indices))
+
+    return at
+
+
+def strong(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+    """Augmented images zoomed and rotated, and each, by chance, blurred, recoloured, lit, negated, shuffled in patches, noisy."""
+    first = augmented(images, augmentation, generator)
+    count, height, width, channels = images.shape
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    def happens(chance: float) -> Tensor:
+        return torch.rand(count, generator=generator) < chance
+
+    zoom, angle = 2 ** uniform(-0.8, 0.8), math.radians(45) * uniform(-1, 1)
+    k = max(k for k in (1, 2, 4) if height % k == width % k == 0)
+    contrast = uniform(0.3, 1.5) * (1 - 2 * happens(0.2).float())
+    noise = torch.randn(distort.NOISE_FIELDS, channels, height, width, generator=generator).to(images.device)
+    field = torch.randint(distort.NOISE_FIELDS, (count,), generator=generator)
+    changes = [  # each: which images, how, and with what strengths
+        (happens(0.3), distort.blur, [uniform(0, 1)]),
+        (happens(0.3), distort.recolour, [torch.rand(count, channels, generator=generator).argsort(1), uniform(0, 1)]),
+        (happens(0.5), distort.light, [contrast, uniform(-70, 70)]),
+        (happens(0.2), distort.shuffle_patches, [torch.rand(count, k * k, generator=generator).argsort(1)]),
+        (happens(0.3), lambda x, field, loudness: x + loudness.view(-1, 1, 1, 1) * noise[field], [field, uniform(0, 40)]),
+    ]
+
+    def at(indices: Tensor) -> Tensor:
+        x = first(indices).permute(0, 3, 1, 2).contiguous().float()
+        x = distort.warp(x, angle[indices].to(x.device), zoom[indices].to(x.device))
+        for chosen, change, strengths in changes:
+            which = chosen[indices].nonzero().squeeze(1)
+            if len(which):
+                x[which.to(x.device)] = change(x[which.to(x.device)], *(s[indices[which]].to(x.device) for s in strengths))
+        return x.clamp_(0, 255).permute(0, 2, 3, 1)
+
+    return at
+
+
+VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmix, "strong": strong}
 
 
 @dataclass(frozen=True)
 class View:
     """One view of a data set. spec: all that decides its pixels, beside the data. images: indices [B] → images [B, H, W, C]."""
 
+    name: str
     spec: dict[str, Any]
     images: ImagesAt
 
 
 def make_views(kinds: list[str], images: Tensor, augmentation: Augmentation, seed: int) -> list[View]:
-    """One view of `images` for each of `kinds`; equal kinds at different places get different draws."""
+    """One view of `images` for each of `kinds`: the first, second, ... of a kind get different draws, whatever the other kinds are."""
     views = []
-    for number, kind in enumerate(kinds):
-        generator = torch.Generator().manual_seed(seed_of(seed, "view", number))
-        spec = {"number": number, "kind": kind} | (asdict(augmentation) if kind != "plain" else {})
-        views.append(View(spec, VIEWS[kind](images, augmentation, generator)))
+    for place, kind in enumerate(kinds):
+        number = kinds[:place].count(kind)
+        generator = torch.Generator().manual_seed(seed_of(seed, "view", kind, number))
+        spec = {"kind": kind, "number": number} | (asdict(augmentation) if kind != "plain" else {})
+        views.append(View(f"{kind}-{number}", spec, VIEWS[kind](images, augmentation, generator)))
     return views

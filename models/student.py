@@ -1,18 +1,19 @@
-"""The student: one deterministic pass from images to a Dirichlet over class probabilities."""
+"""The student: one deterministic pass from images to a distribution over class probabilities."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs import artifact
+from configs import artifact, schema
 from configs.errors import UserError
 from configs.run import Run
+from models.methods import METHODS
+from models.training import decay_groups
 from models.vgg import Architecture, vgg
-from uncertainty.dirichlet import Dirichlet
+from uncertainty.distribution import Distribution
 
 FILE = "student.safetensors"
 
@@ -25,21 +26,52 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 class Student(nn.Module):
-    """Images [N, H, W, C] in 0-255 → Dirichlet(α), α = softplus(logits) + floor, in float32."""
+    """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
-    def __init__(self, architecture: Architecture, alpha_floor: float, classes: list[str]):
+    The logits are those of a VGG. Where the method's head takes more numbers than them, they come from a perceptron on the mean output
+    of every block, the last hidden layer, the logits and their softmax.
+    """
+
+    def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str]):
         super().__init__()
-        self.network = vgg(architecture)
         self.architecture = architecture
-        self.alpha_floor = alpha_floor
+        self.settings = settings
         self.classes = classes
+        self.method = METHODS[settings.method]
+        self.network = vgg(architecture)
+        self.perceptron = None
+        if numbers := self.method.numbers(architecture.outputs, settings):
+            blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
+            _, features = self.eval().logits_and_features(blank)
+            self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
 
-    def forward(self, images: Tensor) -> Dirichlet:
-        return self.distribution(self.network(images))
+    def forward(self, images: Tensor) -> Distribution:
+        return self.distribution(self.outputs(images))
 
-    def distribution(self, logits: Tensor) -> Dirichlet:
-        """The distribution that the network's outputs [N, C] stand for."""
-        return Dirichlet(F.softplus(logits.float()) + self.alpha_floor)
+    def outputs(self, images: Tensor) -> Tensor:
+        """The logits and the numbers of the head, side by side: float32 [N, C + K]."""
+        logits, features = self.logits_and_features(images)
+        if self.perceptron is None:
+            return logits
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.cat([logits, self.perceptron(features)], 1)
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """What the outputs of a batch stand for."""
+        classes = self.architecture.outputs
+        return self.method.head(outputs[:, :classes], outputs[:, classes:], self.settings)
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The VGG's logits [N, C], and all that the perceptron sees [N, F]."""
+        features = []
+        x = images
+        for name, layer in self.network[:-1].named_children():
+            x = layer(x)
+            if name.startswith("pool"):
+                features.append(x.mean((2, 3)).float())
+        with torch.autocast(images.device.type, enabled=False):
+            logits = self.network[-1](x.float())
+        return logits, torch.cat([*features, x.float(), logits, logits.softmax(-1)], 1)
 
     def init_from(self, teacher: nn.Module) -> int:
         """Copy every tensor of `teacher` that has the same name and shape here; returns how many."""
@@ -50,8 +82,31 @@ class Student(nn.Module):
 
     def save(self, path: Path, metadata: dict) -> None:
         """Write weights and all that is needed to build the student again."""
-        built = {"architecture": asdict(self.architecture), "alpha_floor": self.alpha_floor, "classes": self.classes}
-        artifact.save(path, self.network.state_dict(), built | metadata)
+        built = {"architecture": asdict(self.architecture), "student": asdict(self.settings), "classes": self.classes}
+        artifact.save(path, self.state_dict(), built | metadata)
+
+
+def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
+    """For the optimizer: the VGG by lr; what the teacher has not (perceptron, or a last layer of concentrations) faster, without decay."""
+    new = student.network[-1] if student.perceptron is None else student.perceptron
+    body = nn.ModuleList([student.network[:-1]] if student.perceptron is None else [student.network])
+    fast = {"params": list(new.parameters()), "lr": settings.lr * settings.head_lr, "weight_decay": 0.0}
+    return [*decay_groups(body, settings.weight_decay), fast]
+
+
+def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Standardized features → two hidden layers → numbers near 0 at the start."""
+    layers = nn.Sequential(
+        nn.BatchNorm1d(inputs, affine=False),
+        nn.Linear(inputs, hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs),
+    )
+    nn.init.normal_(layers[-1].weight, std=0.01)
+    nn.init.zeros_(layers[-1].bias)
+    return layers
 
 
 def load_student(run: str | Path, device: str | torch.device = "cpu") -> Student:
@@ -78,6 +133,6 @@ def _load(folder: Path, device: str | torch.device) -> tuple[Student, dict[str, 
     if not (folder / FILE).exists():
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
     tensors, metadata = artifact.load(folder / FILE)
-    student = Student(Architecture(**metadata["architecture"]), metadata["alpha_floor"], metadata["classes"])
-    student.network.load_state_dict(tensors)
+    student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
+    student.load_state_dict(tensors)
     return student.to(device).eval().requires_grad_(False), metadata

@@ -24,11 +24,11 @@ def load_teacher(run: Run) -> tuple[nn.Sequential, dict[str, Any]]:
 
     Raises UserError if there is none, or if it was trained with other settings than the config's.
     """
-    if not (run / FILE).exists():
-        raise UserError(f"{run / FILE}: no such file; run train_teacher.py with the same --config first")
-    tensors, metadata = artifact.load(run / FILE)
+    if not (run.source / FILE).exists():
+        raise UserError(f"{run.source / FILE}: no such file; run train_teacher.py with the same --config first")
+    tensors, metadata = artifact.load(run.source / FILE)
     wanted = settings(run)
-    run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
+    run.require_same(run.source / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
     teacher = vgg(Architecture(**metadata["architecture"]))
     teacher.load_state_dict(tensors)
     return teacher.to(run.device).eval(), metadata | {"checksum": artifact.checksum(tensors)}

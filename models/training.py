@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from configs import artifact
@@ -37,12 +38,14 @@ def fit(
     steps: int,
     run: Run,
     settings: dict[str, Any],
+    averaging: float = 0.0,
 ) -> Progress:
     """Train `model` in place by `optimizer` and a one-cycle schedule.
 
     batches(epoch) yields the epoch's `steps` batches, all randomness from torch's global generator. losses(model, batch) gives
     "loss" and what else to show. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without
-    it, the last's. After each epoch all state goes to `run.checkpoint`, from which an interrupted call goes on.
+    it, the last's. averaging: the weights kept are an exponential moving average over this share of all steps. After each epoch all
+    state goes to `run.checkpoint`, from which an interrupted call goes on.
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
     training: Training = getattr(run.config, run.stage)
@@ -50,9 +53,13 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, peaks, training.epochs * steps, pct_start=training.warmup, cycle_momentum=False
     )
+    average = None
+    if averaging:
+        decay = 1 - 1 / max(1.0, averaging * training.epochs * steps)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     progress, best = Progress(), {}
     if run.checkpoint.exists():
-        progress, best = _restore(model, optimizer, schedule, run)
+        progress, best = _restore(model, average, optimizer, schedule, run)
     if training.compile:
         model.compile()
 
@@ -61,18 +68,18 @@ def fit(
     bar = tqdm(total=training.epochs * steps, initial=first * steps, desc=run.stage, unit="step", smoothing=0.05)
     for epoch in range(first, training.epochs):
         model.train()
-        row = _train_epoch(model, batches(epoch), losses, optimizer, schedule, run, bar)
+        row = _train_epoch(model, average, batches(epoch), losses, optimizer, schedule, run, bar)
         row |= {"epoch": epoch + 1, "lr": schedule.get_last_lr()[0]}
+        kept = model if average is None else average.module
         if validate is not None:
-            model.eval()
-            row |= {f"validation_{name}": value for name, value in validate(model).items()}
+            row |= {f"validation_{name}": value for name, value in validate(kept.eval()).items()}
         progress.history.append(row)
         progress.seconds = time.monotonic() - started
         score = row.get("validation_score")
         if progress.best is None or score > progress.best:
             progress.best = score
-            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        _save(run.checkpoint, model, best, optimizer, schedule, run.device, {"settings": settings, **vars(progress)})
+            best = {name: value.detach().clone() for name, value in kept.state_dict().items()}
+        _save(run.checkpoint, model, average, best, optimizer, schedule, run.device, {"settings": settings, **vars(progress)})
         run.scalars(epoch + 1, row)
         run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     bar.close()
@@ -81,7 +88,7 @@ def fit(
     return progress
 
 
-def _train_epoch(model, batches, losses, optimizer, schedule, run: Run, bar: tqdm) -> dict[str, float]:
+def _train_epoch(model, average, batches, losses, optimizer, schedule, run: Run, bar: tqdm) -> dict[str, float]:
     """One epoch; returns the mean of each loss."""
     sums: dict[str, Tensor] = {}
     for step, batch in enumerate(batches, 1):
@@ -91,6 +98,8 @@ def _train_epoch(model, batches, losses, optimizer, schedule, run: Run, bar: tqd
         values["loss"].backward()
         optimizer.step()
         schedule.step()
+        if average is not None:
+            average.update_parameters(model)
         for name, value in values.items():
             sums[name] = sums.get(name, 0) + value.detach()
         bar.update()
@@ -127,11 +136,13 @@ def shuffled(count: int, batch_size: int) -> Iterator[Tensor]:
     yield from torch.randperm(count)[: steps_in(count, batch_size) * batch_size].split(batch_size)
 
 
-def _save(path, model, best, optimizer, schedule, device, metadata: dict[str, Any]) -> None:
-    """Model, best model, optimizer, schedule and random state in one file."""
+def _save(path, model, average, best, optimizer, schedule, device, metadata: dict[str, Any]) -> None:
+    """Model, averaged model, best model, optimizer, schedule and random state in one file."""
     state = optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
     for i, buffers in state["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in buffers.items()}
     tensors["random.cpu"] = torch.get_rng_state()
@@ -141,7 +152,7 @@ def _save(path, model, best, optimizer, schedule, device, metadata: dict[str, An
     artifact.save(path, tensors, metadata | scalars)
 
 
-def _restore(model, optimizer, schedule, run: Run) -> tuple[Progress, dict[str, Tensor]]:
+def _restore(model, average, optimizer, schedule, run: Run) -> tuple[Progress, dict[str, Tensor]]:
     """Load what `_save` wrote."""
     tensors, metadata = artifact.load(run.checkpoint)
 
@@ -149,6 +160,8 @@ def _restore(model, optimizer, schedule, run: Run) -> tuple[Progress, dict[str, 
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
     model.load_state_dict(part("model."))
+    if average is not None:
+        average.load_state_dict(part("average."))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimizer.").items():
         i, name = key.split(".")

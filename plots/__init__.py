@@ -1,7 +1,8 @@
 """The figures of an evaluation: functions of arrays that return a matplotlib Figure."""
 
-from plots.agreement import correlation_by_passes, histograms, teacher_against_student
+from plots.agreement import correlation_by_passes, histograms, scale, teacher_against_student
 from plots.decisions import reliability, risk_coverage, roc
+from plots.humans import humans
 from plots.images import extremes
 from plots.training import training_curves
 
@@ -9,9 +10,11 @@ __all__ = [
     "correlation_by_passes",
     "extremes",
     "histograms",
+    "humans",
     "reliability",
     "risk_coverage",
     "roc",
+    "scale",
     "teacher_against_student",
     "training_curves",
 ]

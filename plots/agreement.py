@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from plots.style import COLOURS, GREY, MEASURE_NAMES, NAMES, axis_label, grid
+from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PINK, SKY, axis_label, grid, worth
+from uncertainty.agreement import calibration
 
 PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
 
@@ -29,8 +30,8 @@ def teacher_against_student(
             text = "\n".join([
                 f"Pearson {entry['pearson']:.3f}",
                 f"Spearman {entry['spearman']:.3f}",
-                f"repeatability {entry['repeatability_pearson']:.3f}",
-                f"floor {entry['floor_pearson']:.3f}",
+                f"worth {worth(entry)} passes",
+                f"limit {entry['limit_pearson']:.3f}, floor {entry['floor_pearson']:.3f}",
             ])
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
             above = np.mean(y > x) > 0.5  # then the lower right corner is the emptier one
@@ -72,7 +73,12 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.plot(passes, reached, "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
+            axis.axhline(entry["limit_pearson"], color=GREEN, linestyle=":", label="limit: a perfect student")
+            axis.axhline(entry["family_limit_pearson"], color=SKY, linestyle="-.", label="limit of the student's family")
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
+            if entry["floor_head_pearson"] is not None:
+                axis.axhline(entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone")
+            axis.text(0.97, 0.05, f"worth {worth(entry)}", transform=axis.transAxes, ha="right", fontsize=8)
             low = np.nanmin([0.9, reached[0], entry["floor_pearson"], entry["pearson_ci"][0]])
             ticks = [1, 2, 4, 8, 16, 32, 64]
             axis.set(xscale="log", xlim=(0.9, 1.15 * passes[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
@@ -86,4 +92,26 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             if name == next(iter(curves)):
                 axis.set_ylabel(f"{MEASURE_NAMES[measure]}\nPearson with {entry['reference_passes']} other passes")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def scale(
+    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]
+) -> Figure:
+    """For each data set and measure, the teacher's mean in 20 quantile bins of the student: on the diagonal, a threshold means the same."""
+    figure, axes = grid(len(PANELS), len(teacher), "Is the student's scale the teacher's? Means in 20 quantile bins of the student")
+    for row, measure in zip(axes, PANELS):
+        for axis, name in zip(row, teacher):
+            x, y = calibration(student[name][measure], teacher[name][measure])
+            limit = 1.05 * max(x.max(), y.max())
+            axis.plot([0, limit], [0, limit], color="black", linewidth=0.8)
+            axis.plot(x, y, "o-", ms=3, color=COLOURS["student"])
+            axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+            axis.text(0.05, 0.9, f"mean {agreement[name][measure]['scale']:.2f} of the teacher's", transform=axis.transAxes, fontsize=8)
+            if row is axes[0]:
+                axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
+            if row is axes[-1]:
+                axis.set_xlabel("student")
+            if name == next(iter(teacher)):
+                axis.set_ylabel(f"{axis_label(measure)}\nteacher")
     return figure

@@ -47,6 +47,13 @@ def axis_label(measure: str) -> str:
     return MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
 
 
+def worth(entry: dict) -> str:
+    """The worth in passes of an entry of `agreement` in metrics.json: a number, or what it is above or below."""
+    if entry["worth_above"]:
+        return f"> {entry['worth_above']}"
+    return f"< {entry['worth_below']}" if entry["worth_below"] else f"{entry['worth_passes']:.0f}"
+
+
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
     """A figure with `rows` x `columns` square panels and a title."""
     figure = Figure(figsize=(size * columns + 0.4, size * rows + 0.6), layout="constrained")

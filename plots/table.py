@@ -6,7 +6,7 @@
 import json
 import sys
 
-from plots.style import MEASURE_NAMES, NAMES
+from plots.style import MEASURE_NAMES, NAMES, worth
 
 SCORES = {
     "accuracy": "accuracy",
@@ -16,7 +16,9 @@ SCORES = {
     "misclassification_auroc": "error AUROC",
     "aurc": "AURC",
 }
-AGREEMENT = ("Pearson (95%)", "Spearman", "repeatability", "floor", "student's mean / teacher's")
+AGREEMENT = (
+    "Pearson (95%)", "worth in passes (95%)", "limit", "family's limit", "floor", "head's floor", "repeatability", "Spearman", "scale"
+)  # fmt: skip
 
 
 def table(metrics: dict) -> str:
@@ -30,9 +32,10 @@ def table(metrics: dict) -> str:
         for measure, name in MEASURE_NAMES.items():
             e = entry[measure]
             low, high = e["pearson_ci"]
-            cells = [f"**{number(e['pearson'])}** ({number(low)}-{number(high)})"]
-            cells += [number(e[key]) for key in ("spearman", "repeatability_pearson", "floor_pearson")]
-            cells.append(f"{e['student_mean'] / e['teacher_mean']:.2f}")
+            cells = [f"**{number(e['pearson'])}** ({number(low)}-{number(high)})", worth_cell(e)]
+            keys = ("limit_pearson", "family_limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
+            cells += [number(e[key]) for key in keys]
+            cells.append(f"{e['scale']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
     if metrics["ood"]:
         short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
@@ -49,6 +52,14 @@ def table(metrics: dict) -> str:
         f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1).",
     ]
     return "\n".join(lines)
+
+
+def worth_cell(entry: dict) -> str:
+    """Worth and interval; a student that does not clear a floor is not worth its training, and the cell says so."""
+    low, high = entry["worth_ci"]
+    text = worth(entry) + (f" ({low:.0f}-{high:.0f})" if entry["worth_passes"] else "")
+    floors = [entry[key] for key in ("floor_pearson", "floor_head_pearson") if entry[key] is not None]
+    return text if all(entry["pearson"] > floor for floor in floors) else f"{text}, **below a floor**"
 
 
 def number(value: float | None) -> str:

@@ -1,15 +1,10 @@
-"""Scores and agreement against loops, closed forms and known truth."""
+"""Scores against loops and closed forms."""
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import log_loss
 
-from uncertainty.agreement import agreement, bootstrap_pearson, passes_curve, pearson, spearman
 from uncertainty.classification import aurc, brier, classification, ece, nll, ood_detection
-from uncertainty.dirichlet import Dirichlet
-from uncertainty.distribution import MEASURES
-from uncertainty.samples import Samples
 
 RNG = np.random.default_rng(0)
 
@@ -68,72 +63,3 @@ def test_ood_detection_against_counting():
     threshold = np.sort(outside)[10]  # 190 of 200 are at or above it
     assert found["fpr95"] == pytest.approx((inside >= threshold).mean(), abs=1e-12)
     assert ood_detection(inside, inside + 100) == {"auroc": 1.0, "auprc": 1.0, "fpr95": 0.0}
-
-
-def test_correlations_are_averaged_over_the_halves():
-    x, a, b = RNG.normal(size=(3, 50))
-    a += x
-    expected = (np.corrcoef(x, a)[0, 1] + np.corrcoef(x, b)[0, 1]) / 2
-    assert pearson(x, [a, b]) == pytest.approx(expected, rel=1e-12)
-    assert spearman(np.exp(3 * x), [a, b]) == pytest.approx(spearman(x, [a, b]), rel=1e-12)
-
-
-def test_the_bootstrap_interval_covers_the_truth_and_knows_groups():
-    def draw(rng, groups, size, rho=0.6):
-        noise = rng.normal(size=(2, groups)).repeat(size, 1) + 0.05 * rng.normal(size=(2, groups * size))
-        return noise[0], rho * noise[0] + (1 - rho**2) ** 0.5 * noise[1], np.arange(groups).repeat(size)
-
-    covered, ignorant = 0, 0
-    for seed in range(200):
-        x, y, group = draw(np.random.default_rng(seed), 60, 5)
-        low, high = bootstrap_pearson(x, [y], group, 300, seed)
-        covered += low < 0.6 < high
-        low, high = bootstrap_pearson(x, [y], np.arange(300), 300, seed)
-        ignorant += low < 0.6 < high
-    assert 175 <= covered <= 199  # 95% nominal
-    assert ignorant < covered - 20  # resampling images instead of groups is too sure
-
-
-def synthetic(count: int = 3000, passes: int = 30):
-    """A teacher whose truth is known: each input's samples come from a Dirichlet."""
-    torch.manual_seed(0)
-    alpha = torch.distributions.Dirichlet(torch.full((5,), 0.7)).sample((count,)) * torch.rand(count, 1) * 30 + 0.05
-    halves = [Samples(torch.distributions.Dirichlet(alpha).sample((passes,)).transpose(0, 1).clamp_min(1e-30).log()) for _ in "ab"]
-    return Dirichlet(alpha), halves
-
-
-def test_agreement_of_the_truth_is_the_root_of_the_repeatability():
-    truth, halves = synthetic()
-    entry = agreement(truth, halves, truth.mean, np.arange(3000) // 10, 200, 0)
-    for name in MEASURES:
-        found = entry[name]
-        assert found["pearson"] == pytest.approx(found["repeatability_pearson"] ** 0.5, abs=0.01), name
-        assert found["pearson_ci"][0] < found["pearson"] < found["pearson_ci"][1]
-        assert found["floor_pearson"] <= found["pearson"] + 1e-6
-        assert found["reference_passes"] == 30
-    assert entry["total_variance"]["student_mean"] == pytest.approx(entry["total_variance"]["teacher_mean"], rel=0.02)
-    assert entry["same_class"] > 0.8
-
-
-def test_the_floor_is_the_better_of_gini_and_entropy():
-    truth, halves = synthetic()
-    entry = agreement(truth, halves, truth.mean, np.arange(3000), 10, 0)
-    p = truth.mean.double().numpy()
-    pair = [half.total_variance.double().numpy() for half in halves]
-    gini, entropy = 1 - (p**2).sum(1), -(p * np.log(p.clip(1e-300))).sum(1)
-    assert entry["total_variance"]["floor_pearson"] == pytest.approx(max(pearson(gini, pair), pearson(entropy, pair)), rel=1e-6)
-
-
-def test_the_curve_of_passes_follows_theory():
-    _, halves = synthetic()
-    curve = passes_curve(halves)["predictive_entropy"]
-    assert curve["passes"][0] == 1 and curve["passes"][-1] == 30
-    assert curve["pearson"] == sorted(curve["pearson"])
-    assert passes_curve(halves)["total_variance"]["passes"][0] == 2
-    # The variance of an N-pass mean probability is 1/N of a sample's: reliability r(N) = N / (N + k), correlation √(r(N) r(T)).
-    first = halves[0].log_probs[..., 0].exp().double().numpy()
-    other = halves[1].log_probs[..., 0].exp().double().numpy().mean(1)
-    total = np.corrcoef(first.mean(1), other)[0, 1]
-    k = 30 * (1 - total) / total
-    few = np.mean([np.corrcoef(first[:, i : i + 5].mean(1), other)[0, 1] for i in range(0, 30, 5)])
-    assert few == pytest.approx((5 / (5 + k) * total) ** 0.5, abs=0.01)

@@ -1,106 +1,82 @@
-"""How far a student's uncertainty is the teacher's: correlations, their intervals, and what other estimates would reach.
+"""How far a student's uncertainty is the teacher's: correlation, worth, scale, and what frames them.
 
 The reference is sampled twice, in halves A and B of T passes each. Whatever is compared with the teacher, a student or a floor,
 is correlated with each half, and the two correlations are averaged.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy import ndarray
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import rankdata
 from torch import Tensor
 
-from uncertainty.distribution import MEASURES, Distribution, entropy
+from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
 from uncertainty.samples import Samples
-
-PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100)  # where the correlation of N passes is measured
-ENTROPIES = ("predictive_entropy", "expected_entropy")  # the measures that one pass gives
-
-
-def measures_of(distribution: Distribution) -> dict[str, ndarray]:
-    """Every measure [N] of a distribution, as float64 arrays."""
-    return {name: getattr(distribution, name).double().cpu().numpy() for name in MEASURES}
-
-
-def pearson(x: ndarray, halves: list[ndarray]) -> float:
-    """The correlation of x [N] with each half [N], averaged; NaN if one of them is constant."""
-    return float(np.mean([pearsonr(x, half)[0] if np.ptp(x) and np.ptp(half) else np.nan for half in halves]))
-
-
-def spearman(x: ndarray, halves: list[ndarray]) -> float:
-    """The rank correlation of x [N] with each half [N], averaged."""
-    return pearson(rankdata(x), [rankdata(half) for half in halves])
-
-
-def bootstrap_pearson(x: ndarray, halves: list[ndarray], group: ndarray, resamples: int, seed: int) -> list[float]:
-    """95% percentile interval of `pearson` over resamples of whole mask groups [N], whose errors are correlated.
-
-    A correlation is a function of six sums, so a resample only weighs the groups' sums. For Spearman give ranks: they are those of
-    the whole set in every resample.
-    """
-    if np.isnan(pearson(x, halves)):
-        return [np.nan, np.nan]
-    rng = np.random.default_rng(seed)
-    names, group = np.unique(group, return_inverse=True)
-    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(float)
-    values = []
-    for half in halves:
-        a, b = (x - x.mean()) / x.std(), (half - half.mean()) / half.std()
-        sums = np.stack([np.bincount(group, w) for w in (np.ones_like(a), a, b, a * a, b * b, a * b)], 1)
-        n, sa, sb, saa, sbb, sab = (weights @ sums).T
-        values.append((n * sab - sa * sb) / np.sqrt((n * saa - sa**2) * (n * sbb - sb**2)))
-    return np.quantile(np.mean(values, 0), [0.025, 0.975]).tolist()
+from uncertainty.worth import Curve, Resamples, interval
 
 
 def agreement(
-    student: Distribution, halves: list[Samples], deterministic: Tensor, group: ndarray, resamples: int, seed: int
-) -> dict:
-    """One data set's entry of `agreement` in metrics.json; see the README for how to read it.
+    student: Distribution,
+    halves: list[Samples],
+    deterministic: Tensor,
+    head: Samples | None,
+    curves: dict[str, Curve],
+    family: dict[str, dict[str, float]],
+    resamples: Resamples,
+) -> dict[str, Any]:
+    """One data set's entry of `agreement` in metrics.json; the README says how to read it.
 
     deterministic: the teacher's softmax without dropout [N, C]; its Gini impurity and its entropy cost nothing: they are the floor.
+    head: the teacher with dropout in its head alone, the other floor. family: the limit of the student's family of distributions.
     """
-    mine = measures_of(student)
+    mine, whole = measures_of(student), measures_of(Samples(torch.cat([half.log_probs for half in halves], 1)))
     theirs = [measures_of(half) for half in halves]
+    heads = None if head is None else measures_of(head)
     p = deterministic.double().cpu()
     free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
+    once = Resamples(resamples.group, 0, 0)
     entry = {"same_class": float(np.mean([(student.predicted == half.predicted).double().mean().item() for half in halves]))}
     for name in MEASURES:
         x, pair = mine[name], [values[name] for values in theirs]
         ranks = rankdata(x), [rankdata(half) for half in pair]
+        pearson, spearman = resamples.pearson(x, pair), resamples.pearson(*ranks)
         entry[name] = {
-            "pearson": pearson(x, pair),
-            "pearson_ci": bootstrap_pearson(x, pair, group, resamples, seed),
-            "spearman": spearman(x, pair),
-            "spearman_ci": bootstrap_pearson(*ranks, group, resamples, seed),
-            "repeatability_pearson": pearson(pair[0], pair[1:]),
-            "repeatability_spearman": spearman(pair[0], pair[1:]),
-            "floor_pearson": max(pearson(floor, pair) for floor in free),
+            "pearson": float(pearson[0]),
+            "pearson_ci": interval(pearson),
+            **curves[name].worth(pearson),
+            "spearman": float(spearman[0]),
+            "spearman_ci": interval(spearman),
+            "repeatability_pearson": float(once.pearson(pair[0], pair[1:])[0]),
+            "repeatability_spearman": float(once.pearson(ranks[1][0], ranks[1][1:])[0]),
+            "limit_pearson": float(max(curves[name].pearson[0, -1], 0.0) ** 0.5),
+            "family_limit_pearson": family[name]["limit_pearson"],
+            "floor_pearson": float(max(once.pearson(floor, pair)[0] for floor in free)),
+            "floor_head_pearson": None if heads is None else float(once.pearson(heads[name], pair)[0]),
             "student_mean": float(x.mean()),
-            "teacher_mean": float(np.mean(pair)),
+            "teacher_mean": float(whole[name].mean()),
+            "scale": float(x.mean() / whole[name].mean()),
             "reference_passes": halves[0].log_probs.shape[1],
         }
     return entry
 
 
-def passes_curve(halves: list[Samples], draws: int = 3) -> dict[str, dict[str, list[float]]]:
-    """For each measure, the correlation of an N-pass estimate from one half with the other half, both directions averaged.
+def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
+    """Mean of an uncertainty by student and by teacher in `bins` quantile bins of the student's."""
+    parts = np.array_split(np.argsort(student, kind="stable"), bins)
+    return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])
 
-    Each N below T is drawn `draws` times, passes without replacement. Returns {measure: {"passes": [...], "pearson": [...]}}.
-    """
-    total = halves[0].log_probs.shape[1]
-    generator = torch.Generator().manual_seed(0)
-    full = [measures_of(half) for half in halves]
-    curve = {name: {"passes": [], "pearson": []} for name in MEASURES}
-    for count in [n for n in PASSES if n < total] + [total]:
-        found = {name: [] for name in (MEASURES if count > 1 else ENTROPIES)}
-        for _ in range(draws if count < total else 1):
-            for half, other in ((0, 1), (1, 0)):
-                chosen = torch.randperm(total, generator=generator)[:count]
-                few = Samples(halves[half].log_probs[:, chosen])
-                for name in found:
-                    values = getattr(few, name).double().cpu().numpy()
-                    found[name].append(pearson(values, [full[other][name]]))
-        for name, values in found.items():
-            curve[name]["passes"].append(count)
-            curve[name]["pearson"].append(float(np.mean(values)))
-    return curve
+
+def with_humans(human_entropy: ndarray, measures: dict[str, ndarray], resamples: Resamples) -> dict[str, dict[str, Any]]:
+    """Pearson and Spearman of the entropy of people's labels [N] with each measure [N], with intervals."""
+    found = {}
+    for name, x in measures.items():
+        pearson, spearman = resamples.pearson(x, [human_entropy]), resamples.pearson(rankdata(x), [rankdata(human_entropy)])
+        found[name] = {
+            "pearson": float(pearson[0]),
+            "pearson_ci": interval(pearson),
+            "spearman": float(spearman[0]),
+            "spearman_ci": interval(spearman),
+        }
+    return found

@@ -1,7 +1,7 @@
 """The cache of MC-dropout samples: made once, used by every student, never used where it does not match.
 
-`mc_samples/<data set>-<role>-<view>.safetensors` holds, for each input, the statistics of `uncertainty.samples.statistics`, its
-mask group and, if asked for, all samples `log_probs` [N, T, C].
+`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` holds, for each input, the statistics of `uncertainty.samples.statistics`,
+its mask group and, if asked for, all samples `log_probs` [N, T, C].
 """
 
 import time
@@ -22,7 +22,7 @@ from data.views import View
 from uncertainty.mc_dropout import Plan, sample
 from uncertainty.samples import statistics
 
-VERSION = 1  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
+VERSION = 2  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
 
 
@@ -45,8 +45,8 @@ class SampleCache:
         role says what they are for: roles never share a mask. A file made for another request, or damaged, is made again with a
         line that says why; a partial one is continued.
         """
-        number = view.spec["number"]
-        plan = Plan(settings.passes, settings.masks, settings.group_size, (self.run.config.seed, role, dataset.name, number))
+        key = (self.run.config.seed, role, dataset.name, view.name)
+        plan = Plan(settings.passes, settings.masks, settings.group_size, key)
         request = {
             "version": VERSION,
             "teacher": self.checksum,
@@ -57,7 +57,7 @@ class SampleCache:
             "dtype": settings.dtype,
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
-        path = self.run / f"mc_samples/{dataset.name}-{role}-{number}.safetensors"
+        path = self.run.source / f"mc_samples/{dataset.name}-{role}-{view.name}x{plan.passes}.safetensors"
         if self.overwrite:
             path.unlink(missing_ok=True)
             path.with_suffix(".partial").unlink(missing_ok=True)
@@ -73,8 +73,13 @@ class SampleCache:
         done = sum(map(len, plan.groups(count)[:first]))
         saved = time.monotonic()
         clock = saved - metadata["seconds"]
+
+        def images(chosen: Tensor) -> Tensor:
+            with torch.autocast(self.run.device.type, enabled=False):  # the student's training makes the view without it
+                return view.images(chosen)
+
         with tqdm(desc=path.stem, total=count, initial=done, unit="image", smoothing=0.05) as bar, self.run.autocast():
-            for group, indices, log_probs in sample(self.teacher, view.images, count, plan, batch_size, first):
+            for group, indices, log_probs in sample(self.teacher, images, count, plan, batch_size, first):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
                 if request["keep_samples"]:
                     parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))

@@ -7,6 +7,7 @@ questions, so evaluation and plots know no method by name. All entropies are in 
 from abc import ABC, abstractmethod
 
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance", "entropy_minus_variance")
@@ -40,6 +41,10 @@ class Distribution(ABC):
     def total_variance(self) -> Tensor:
         """Σ_c Var(p_c), the epistemic uncertainty of the first work."""
 
+    def estimates(self) -> tuple["Distribution", "Distribution"]:
+        """Two estimates of this distribution whose errors are independent; a closed form has none and gives itself twice."""
+        return self, self
+
     @property
     def predictive_entropy(self) -> Tensor:
         """H(E[p]), the entropy of the predicted class: all uncertainty together."""
@@ -59,3 +64,8 @@ class Distribution(ABC):
     def predicted(self) -> Tensor:
         """argmax_c E[p_c]."""
         return self.mean.argmax(-1)
+
+
+def measures_of(distribution: Distribution) -> dict[str, ndarray]:
+    """Every measure [N] of a distribution, as float64 arrays."""
+    return {name: getattr(distribution, name).double().cpu().numpy() for name in MEASURES}

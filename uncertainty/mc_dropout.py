@@ -4,6 +4,7 @@ Works on any `nn.Sequential` with `nn.Dropout` layers. Images come in groups; th
 (seed, role, data set, view, group, pass), so that no two uses share a mask and the batch size changes nothing.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def sample(
             continue
         features = prefix(images(indices))
         passes = []
-        for ts in torch.arange(plan.passes).split(max(1, batch_size // len(indices))):
+        for ts in torch.arange(plan.passes).tensor_split(math.ceil(plan.passes * len(indices) / batch_size)):
             seeds = [plan.mask_seed(group, t) for t in ts.tolist()]
             with dropout_masks(suffix, seeds, len(indices), shared=plan.masks != "independent"):
                 logits = suffix(features)
@@ -82,6 +83,15 @@ def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
         if is_active(layer):
             return model[:i], model[i:]
     raise UserError("the teacher has no dropout with a rate above 0: there is nothing to sample")
+
+
+def split_head(model: nn.Sequential) -> tuple[nn.Module, nn.Module] | None:
+    """Cut a network before the first active dropout of its classifier (the layers after the last Flatten); None if that has none."""
+    flat = max((i for i, layer in enumerate(model) if isinstance(layer, nn.Flatten)), default=len(model))
+    for i, layer in enumerate(model):
+        if i > flat and is_active(layer):
+            return model[:i], model[i:]
+    return None
 
 
 def is_active(layer: nn.Module) -> bool:

@@ -52,6 +52,9 @@ class Samples(Distribution):
         return 1 - votes.to(self.log_probs.dtype).mean(1).amax(-1)
 
 
+STATISTICS = ("mean_log_prob", "mean", "total_variance", "expected_entropy")
+
+
 def statistics(log_probs: Tensor) -> dict[str, Tensor]:
     """What a student needs of samples [N, T, C], whatever T is: 2C + 2 numbers an input.
 
@@ -59,9 +62,4 @@ def statistics(log_probs: Tensor) -> dict[str, Tensor]:
     the moments, all unbiased for any T ≥ 2.
     """
     samples = Samples(log_probs)
-    return {
-        "mean_log_prob": log_probs.mean(1),
-        "mean": samples.mean,
-        "total_variance": samples.total_variance,
-        "expected_entropy": samples.expected_entropy,
-    }
+    return dict(zip(STATISTICS, (log_probs.mean(1), samples.mean, samples.total_variance, samples.expected_entropy)))

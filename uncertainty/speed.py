@@ -17,7 +17,7 @@ def compare_speed(run: Run, teacher: nn.Module, student: nn.Module, images: Tens
 
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
-        plan = Plan(settings.passes, settings.masks, len(batch), (run.config.seed, "speed"))
+        plan = Plan(settings.speed_passes, settings.masks, len(batch), (run.config.seed, "speed"))
         samples = sample(teacher, lambda indices: batch[indices], len(batch), plan, settings.batch_size)
         return torch.cat([log_probs for _, _, log_probs in samples]).exp().mean(1).cpu()
 
@@ -25,7 +25,7 @@ def compare_speed(run: Run, teacher: nn.Module, student: nn.Module, images: Tens
     def student_pass(batch: Tensor) -> Tensor:
         return student(batch).mean.cpu()
 
-    result = {"teacher_passes": settings.passes}
+    result = {"teacher_passes": settings.speed_passes}
     with run.autocast():
         for suffix, size, count in (("", 256, settings.speed_images), ("_batch1", 1, 16)):
             batches = images[:count].split(size)

@@ -1,0 +1,43 @@
+"""CIFAR-10H: what some fifty people said of each CIFAR-10 test image (Peterson et al. 2019)."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from data.dataset import Dataset
+
+
+def load(path: Path, dataset: Dataset) -> Tensor:
+    """How many people gave each class, float64 [N, C], for the images of `dataset`, in its order.
+
+    Raises UserError where an image or a class has no labels, or where a file in CIFAR-10's own order meets images in another one.
+    """
+    return _from_csv(path, dataset) if path.suffix == ".csv" else _from_array(path, dataset)
+
+
+def _from_array(path: Path, dataset: Dataset) -> Tensor:
+    """The authors' file: counts [10000, 10] in CIFAR-10's test order, classes in alphabetical order."""
+    counts = np.load(path)
+    if counts.shape != (len(dataset), len(dataset.classes)):
+        raise UserError(f"{path}: labels of shape {counts.shape} for {len(dataset)} images of {len(dataset.classes)} classes")
+    if not dataset.names[0].startswith("cifar10-test-"):
+        raise UserError(f"{path}: labels in CIFAR-10's own order need `source: cifar10`; images from folders need the CSV form")
+    return torch.from_numpy(counts).double()
+
+
+def _from_csv(path: Path, dataset: Dataset) -> Tensor:
+    """One row an image: its path (`image`) or its place in CIFAR-10's test order (`test_index`), and a column for each class."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"image", "test_index", *dataset.classes} - set(rows[0] if rows else ())
+    if missing:
+        raise UserError(f"{path}: no column {min(missing)!r}")
+    row_of = {row["image"]: row for row in rows} | {f"cifar10-test-{int(row['test_index']):05d}": row for row in rows}
+    unknown = [name for name in dataset.names if name not in row_of]
+    if unknown:
+        raise UserError(f"{path}: no labels for {len(unknown)} images, such as {unknown[0]}")
+    return torch.tensor([[float(row_of[name][c]) for c in dataset.classes] for name in dataset.names], dtype=torch.float64)

@@ -1,0 +1,83 @@
+"""A Gaussian over logits: what dropout's many small changes add up to just before the softmax."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+
+from uncertainty.distribution import Distribution
+from uncertainty.samples import Samples
+
+TRAINING_DRAWS = 64  # in each of the two independent sets of a training step
+DRAWS = 256  # quasi-random ones, behind every measure
+CHUNK = 2048  # inputs whose draws are in memory at once
+
+
+@dataclass(frozen=True)
+class LogitGaussian(Distribution):
+    """p = softmax(z), z ~ N(loc, F Fᵀ + diag(scale²)) for each input: loc [N, C], factor F [N, C, R], scale [N, C] or None.
+
+    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input.
+    """
+
+    loc: Tensor
+    factor: Tensor
+    scale: Tensor | None = None
+
+    def draw(self, noise: Tensor) -> Samples:
+        """The samples that standard normal `noise` [T, R (+ C with scale)], or [N, T, ...], becomes."""
+        rank = self.factor.shape[-1]
+        z = self.loc.unsqueeze(-2) + noise[..., :rank] @ self.factor.mT
+        if self.scale is not None:
+            z = z + noise[..., rank:] * self.scale.unsqueeze(-2)
+        return Samples(z.log_softmax(-1))
+
+    @property
+    def dimensions(self) -> int:
+        """Normal numbers behind one draw."""
+        return self.factor.shape[-1] + (0 if self.scale is None else self.scale.shape[-1])
+
+    @property
+    def covariance_factor(self) -> Tensor:
+        """F with all of the covariance F Fᵀ [N, C, R (+ C)]."""
+        return self.factor if self.scale is None else torch.cat([self.factor, torch.diag_embed(self.scale)], -1)
+
+    def estimates(self) -> tuple[Samples, Samples]:
+        """Two independent sets of random draws, through which gradients flow."""
+        noise = torch.randn(2, len(self.loc), TRAINING_DRAWS, self.dimensions, device=self.loc.device)
+        return self.draw(noise[0]), self.draw(noise[1])
+
+    @cached_property
+    def _moments(self) -> dict[str, Tensor]:
+        noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)
+        parts = []
+        for chosen in torch.arange(len(self.loc), device=self.loc.device).split(CHUNK):
+            scale = None if self.scale is None else self.scale[chosen]
+            samples = LogitGaussian(self.loc[chosen], self.factor[chosen], scale).draw(noise)
+            parts.append((samples.mean, samples.expected_entropy, samples.total_variance))
+        return dict(zip(("mean", "expected_entropy", "total_variance"), map(torch.cat, zip(*parts))))
+
+    @property
+    def mean(self) -> Tensor:
+        return self._moments["mean"]
+
+    @property
+    def expected_entropy(self) -> Tensor:
+        return self._moments["expected_entropy"]
+
+    @property
+    def mutual_information(self) -> Tensor:
+        """H(E[p]) − E[H(p)]."""
+        return self.predictive_entropy - self.expected_entropy
+
+    @property
+    def total_variance(self) -> Tensor:
+        return self._moments["total_variance"]
+
+
+@cache
+def quasi_normal(count: int, dimensions: int) -> Tensor:
+    """`count` points [count, dimensions] of a scrambled Sobol sequence, as standard normal numbers (float32)."""
+    uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(count, dtype=torch.float64)
+    return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).float()
