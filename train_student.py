@@ -65,30 +65,34 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loss and validation. In each epoch an image is seen in one of its views, in the next epoch in its next one.
     offset = torch.randint(len(views), (len(train),))
-    spread = {name: targets[name].std().item() for name in model.method.matched}
+    spread = {name: targets[name].std().item() for name in config.student.matched}
 
     def batches(epoch: int):
         for indices in shuffled(len(train), config.student.batch_size):
-            number = (offset[indices] + epoch) % len(views)
-            order = [indices[number == v] for v in range(len(views))]
-            images = torch.cat([view.images(part).float() for view, part in zip(views, order)])
-            yield images, {name: torch.cat([value[v, part] for v, part in enumerate(order)]) for name, value in targets.items()}
+            number, order = ((offset[indices] + epoch) % len(views)).sort()
+            indices = indices[order]
+            present, counts = number.unique(return_counts=True)
+            parts = zip(present.tolist(), indices.split(counts.tolist()))
+            images = torch.cat([views[v].images(part).float() for v, part in parts])
+            yield images, {name: value[number, indices] for name, value in targets.items()}
 
     def losses(model: Student, batch):
         images, targets = batch
         return {"loss": model.method.loss(model(images), targets, spread)}
 
-    def validate(model: Student):
-        distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
+    def validated(model: Student):
+        distribution = model.learnt(outputs_of(model.outputs, validation.images, run))
         loss = model.method.loss(distribution, validation_targets, spread).item()
         return {"loss": loss, "score": -loss}
 
     # Loop and save.
     steps = steps_in(len(train), config.student.batch_size)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr)
-    progress = fit(
-        model, optimizer, batches, losses, validate if validation else None, steps, run, settings, config.student.averaging
+    validate = validated if validation else None
+    progress = student.twin(run, model, settings) or fit(
+        model, optimizer, batches, losses, validate, steps, run, settings, config.student.averaging
     )
+    model.eval()
     if validation and model.method.scales_information and config.student.information_scale is None:
         distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
         teachers = entropy(validation_targets["mean"]) - validation_targets["expected_entropy"]

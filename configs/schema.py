@@ -15,6 +15,7 @@ Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least tw
 Source = Literal["digits", "letters", "noise", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
 Method = Literal["dirichlet", "logit_gaussian", "dirichlet_likelihood", "dirichlet_linear", "dirichlet_precision"]
+Matched = Literal["total_variance", "expected_entropy"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
 
 
@@ -140,20 +141,22 @@ class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
     method: Method = "dirichlet"
-    """`dirichlet`: mean and total variance of the teacher's samples are matched by a Dirichlet. `logit_gaussian`: a Gaussian over logits, which
-    can match expected entropy too. The others are simpler Dirichlets: `..._likelihood` is the first work's, `..._linear` its last layer trained on
-    the moments, `..._precision` a perceptron for the precision alone."""
+    """`logit_gaussian`: a Gaussian over logits, which can match mean, total variance and expected entropy. `dirichlet`: the same network, read as
+    the Dirichlet with the mean and total variance of its Gaussian. The others are simpler Dirichlets: `..._precision` has a perceptron for the
+    precision alone, `..._linear` trains softplus concentrations on the moments, `..._likelihood` on the likelihood, as the first work."""
+    matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
+    """Measures of the teacher's samples that the loss compares, beside their mean: those that a few passes estimate without bias."""
     rank: PositiveInt | None = None
     """The covariance of logits is a full matrix, or, for many classes, one of this rank and a diagonal."""
     hidden: PositiveInt = 256
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
-    lr: PositiveFloat = 5e-4
-    """The peak of the one-cycle learning rate."""
-    head_lr: PositiveFloat = 4.0
+    lr: PositiveFloat = 1.25e-4
+    """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
+    head_lr: PositiveFloat = 16.0
     """The learning rate of what the teacher has not (the perceptron, or a last layer of concentrations), as a multiple of lr."""
     weight_decay: NonNegativeFloat = 0.0
     """On weights of all layers of the VGG but the last."""
-    averaging: Rate = 0.0
+    averaging: Rate = 0.1
     """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""

@@ -17,6 +17,7 @@ from uncertainty.distribution import Distribution
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.losses import Targets, likelihood, moments
 
+Head = Callable[[Tensor, Tensor, Student], Distribution]
 SMALLEST = 1e-12  # probability: the logarithm of a smaller one is of no use
 
 
@@ -31,20 +32,6 @@ def precision(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
     return Dirichlet(alpha, settings.information_scale or 1.0)
 
 
-def delta(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
-    """α = m · G / v with m = softmax(logits), G = Σ_c m_c (1 − m_c), v = Σ_c Var(p_c) to first order for p = softmax(z) of `gaussian`.
-
-    With J = diag(m) − m mᵀ, v = ‖J F‖². The Dirichlet's total variance is then G v / (G + v): v where that is small, G at most.
-    """
-    mean = logits.softmax(-1).clamp_min(SMALLEST)
-    fixed = mean.detach()  # the mean is learnt from the teacher's mean alone
-    factor = gaussian(logits, numbers, settings).covariance_factor
-    jacobian_factor = fixed.unsqueeze(-1) * (factor - fixed.unsqueeze(-2) @ factor)
-    variance = jacobian_factor.square().sum((-2, -1)).clamp_min(SMALLEST)
-    gini = (fixed * (1 - fixed)).sum(-1)
-    return Dirichlet((gini / variance).unsqueeze(-1) * mean, settings.information_scale or 1.0)
-
-
 def gaussian(logits: Tensor, numbers: Tensor, settings: Student) -> LogitGaussian:
     """N(logits, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, N(logits, U Uᵀ + diag(softplus²))."""
     classes = logits.shape[-1]
@@ -57,6 +44,12 @@ def gaussian(logits: Tensor, numbers: Tensor, settings: Student) -> LogitGaussia
     return LogitGaussian(logits, factor)
 
 
+def projected(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
+    """The Dirichlet with mean and total variance of `gaussian`: a Gaussian learns them better than a Dirichlet does."""
+    student = gaussian(logits, numbers, settings)
+    return Dirichlet.from_moments(student.mean, student.total_variance, settings.information_scale or 1.0)
+
+
 def gaussian_numbers(classes: int, settings: Student) -> int:
     """How many numbers `gaussian` takes."""
     return classes * (classes + 1) // 2 if settings.rank is None else classes * (1 + settings.rank)
@@ -66,25 +59,23 @@ def gaussian_numbers(classes: int, settings: Student) -> int:
 class Method:
     """What makes a student.
 
-    head: (logits, numbers) → distribution. numbers: how many of them it takes for C classes; none, no perceptron. loss: of the distribution
-    against the teacher's samples. matched: the measures that the loss compares. family: what the distribution is one of, in
-    `uncertainty.families`. scales_information: whether its mutual information, which is not matched, is multiplied by a number in the end.
+    head: (logits, numbers) → distribution. loss: of a distribution against the teacher's samples. family: what the distribution is one of, in
+    `uncertainty.families`. numbers: how many of them the head takes for C classes; none, no perceptron. learner: the head that the loss sees,
+    where it is another one. scales_information: whether the mutual information, which is not matched, is multiplied by a number.
     """
 
-    head: Callable[[Tensor, Tensor, Student], Distribution]
+    head: Head
     loss: Callable[[Distribution, Targets, dict[str, float]], Tensor]
     family: str
     numbers: Callable[[int, Student], int] = lambda classes, settings: 0
-    matched: tuple[str, ...] = ("total_variance",)
-    scales_information: bool = True
+    learner: Head | None = None
+    scales_information: bool = False
 
 
 METHODS = {
-    "dirichlet": Method(delta, moments, "dirichlet_by_moments", gaussian_numbers),
-    "dirichlet_precision": Method(precision, moments, "dirichlet_by_moments", lambda classes, settings: 1),
-    "dirichlet_linear": Method(softplus, moments, "dirichlet_by_moments"),
-    "dirichlet_likelihood": Method(softplus, likelihood, "dirichlet_by_likelihood", matched=(), scales_information=False),
-    "logit_gaussian": Method(
-        gaussian, moments, "logit_gaussian", gaussian_numbers, ("total_variance", "expected_entropy"), scales_information=False
-    ),
+    "dirichlet": Method(projected, moments, "dirichlet_by_moments", gaussian_numbers, gaussian, True),
+    "dirichlet_precision": Method(precision, moments, "dirichlet_by_moments", lambda classes, settings: 1, None, True),
+    "dirichlet_linear": Method(softplus, moments, "dirichlet_by_moments", scales_information=True),
+    "dirichlet_likelihood": Method(softplus, likelihood, "dirichlet_by_likelihood"),
+    "logit_gaussian": Method(gaussian, moments, "logit_gaussian", gaussian_numbers),
 }

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from configs import artifact, schema
 from configs.errors import UserError
-from configs.run import Run
+from configs.run import Run, difference
 from models.methods import METHODS
-from models.training import decay_groups
+from models.training import Progress, decay_groups
 from models.vgg import Architecture, vgg
 from uncertainty.distribution import Distribution
 
@@ -46,7 +46,9 @@ class Student(nn.Module):
             self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
 
     def forward(self, images: Tensor) -> Distribution:
-        return self.distribution(self.outputs(images))
+        """The distribution for each image; in training mode, the one that the loss sees."""
+        outputs = self.outputs(images)
+        return self.learnt(outputs) if self.training else self.distribution(outputs)
 
     def outputs(self, images: Tensor) -> Tensor:
         """The logits and the numbers of the head, side by side: float32 [N, C + K]."""
@@ -57,9 +59,17 @@ class Student(nn.Module):
             return torch.cat([logits, self.perceptron(features)], 1)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        """What the outputs of a batch stand for."""
+        """What outputs [N, C + K] stand for."""
+        return self.method.head(*self._parts(outputs), self.settings)
+
+    def learnt(self, outputs: Tensor) -> Distribution:
+        """The distribution that the loss sees: of most methods, `distribution`."""
+        head = self.method.learner or self.method.head
+        return head(*self._parts(outputs), self.settings)
+
+    def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         classes = self.architecture.outputs
-        return self.method.head(outputs[:, :classes], outputs[:, classes:], self.settings)
+        return outputs[:, :classes], outputs[:, classes:]
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The VGG's logits [N, C], and all that the perceptron sees [N, F]."""
@@ -127,6 +137,31 @@ def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, 
     wanted = settings(run) | {"teacher": teacher_checksum}
     run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
     return student, metadata
+
+
+def twin(run: Run, model: Student, settings: dict[str, Any]) -> Progress | None:
+    """How the student of the run that `teacher_of` names was trained, if it was trained alike; its weights are loaded into `model`.
+
+    A Dirichlet and a Gaussian student of the same settings and seed are one network, read in two ways.
+    """
+    path = run.source / FILE
+    if run.source == run.folder or not path.exists():
+        return None
+    tensors, metadata = artifact.load(path)
+    if difference(_training(metadata["settings"]), _training(settings)):
+        return None
+    model.load_state_dict(tensors)
+    run.log(f"{path} was trained alike: its weights are taken, only the read-out differs")
+    return Progress(metadata["history"], metadata["seconds"], metadata["best"])
+
+
+def _training(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with what only the read-out depends on left out."""
+    own = dict(settings["student"])
+    method = METHODS[own.pop("method")]
+    if method.learner or not method.scales_information:
+        own.pop("information_scale")
+    return settings | {"student": own | {"learner": (method.learner or method.head).__name__}}
 
 
 def _load(folder: Path, device: str | torch.device) -> tuple[Student, dict[str, Any]]:

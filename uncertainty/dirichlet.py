@@ -21,9 +21,13 @@ class Dirichlet(Distribution):
 
     @classmethod
     def from_moments(cls, mean: Tensor, total_variance: Tensor, information_scale: float = 1.0) -> "Dirichlet":
-        """The Dirichlet of that mean [N, C] and Σ_c Var(p_c) [N]: α₀ = Σ_c m_c (1 − m_c) / Σ_c Var(p_c) − 1, α = α₀ m."""
-        precision = (mean * (1 - mean)).sum(-1) / total_variance - 1
-        return cls(precision.unsqueeze(-1) * mean, information_scale)
+        """The Dirichlet of that mean [N, C] and Σ_c Var(p_c) [N]: α₀ = Σ_c m_c (1 − m_c) / Σ_c Var(p_c) − 1, α = α₀ m.
+
+        α₀ is kept within [1e-3, 1e6] and m above 1e-12, outside which rounding leaves no Dirichlet.
+        """
+        mean = mean.clamp_min(1e-12)
+        precision = (mean * (1 - mean)).sum(-1) / total_variance.clamp_min(1e-12) - 1
+        return cls(precision.clamp(1e-3, 1e6).unsqueeze(-1) * mean, information_scale)
 
     @property
     def precision(self) -> Tensor:

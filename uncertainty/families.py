@@ -12,14 +12,12 @@ from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.samples import Samples
 
-SMALLEST = 1e-9  # variance
+SMALLEST = 1e-9  # variance of a logit
 
 
 def dirichlet_by_moments(samples: Samples) -> Dirichlet:
     """The Dirichlet with the samples' mean and total variance."""
-    mean = samples.mean.double().clamp_min(1e-12)
-    most = (mean * (1 - mean)).sum(-1)
-    return Dirichlet.from_moments(mean, samples.total_variance.double().clamp_min(SMALLEST).minimum(0.999 * most))
+    return Dirichlet.from_moments(samples.mean.double(), samples.total_variance.double())
 
 
 def dirichlet_by_likelihood(samples: Samples, steps: int = 60) -> Dirichlet:

@@ -10,7 +10,6 @@ from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-MATCHED = ("total_variance", "expected_entropy")
 
 
 def likelihood(student: Dirichlet, targets: Targets, spread: dict[str, float]) -> Tensor:

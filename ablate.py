@@ -1,0 +1,160 @@
+"""Change one thing of the recipe at a time, and measure what it is worth, on validation images and on synthetic shifts of them.
+
+    python ablate.py --config configs/fidelity.yaml
+
+Trains one teacher, which never sees the validation images, and a student for each of EXPERIMENTS; no test image and no
+out-of-distribution image is touched. Writes results/<name>/experiments.json, a row an experiment as they come, and two figures. The same
+command again goes on with the experiments that are not there; --overwrite starts anew.
+"""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import data
+import plots
+import train_student
+import train_teacher
+from configs import cli
+from configs.run import Run
+from configs.schema import Config
+from data.dataset import Dataset
+from data.shifts import SHIFTS, shifted
+from data.views import make_views
+from models import student, teacher
+from models.inference import outputs_of
+from plots.ablation import SHOWN, worth_in
+from plots.style import save
+from uncertainty.cache import SampleCache
+from uncertainty.distribution import measures_of
+from uncertainty.samples import Samples
+from uncertainty.worth import Resamples, interval, passes_curves
+
+MEASURES = ("total_variance", "mutual_information", "predictive_entropy", "expected_entropy")
+FIRST = "--student.averaging 0 --student.lr 5e-4 --sampling.views [augmented,augmented]"
+EXPERIMENTS = {  # title: what it changes of the config, as on the command line
+    # From the first work's recipe to this one, a step at a time.
+    "likelihood, last layer, from scratch": f"--student.method dirichlet_likelihood --student.head_lr 20 --student.init random {FIRST}",
+    "+ the teacher's weights": f"--student.method dirichlet_likelihood --student.head_lr 20 {FIRST}",
+    "+ moments for the likelihood": f"--student.method dirichlet_linear --student.head_lr 20 {FIRST}",
+    "+ a perceptron for the precision": f"--student.method dirichlet_precision --student.head_lr 4 {FIRST}",
+    "+ Gaussian logits": f"--student.head_lr 4 {FIRST}",
+    "+ mixup, CutMix and strong views": "--student.averaging 0 --student.lr 5e-4 --student.head_lr 4",
+    "+ averaged weights": "--student.lr 5e-4 --student.head_lr 4",
+    "+ a quarter of the learning rate: the recipe": "",
+    "the recipe read as a Dirichlet": "--student.method dirichlet",
+    # From the recipe, one thing at a time.
+    "half its learning rate": "--student.lr 6.25e-5 --student.head_lr 32",
+    "twice its learning rate": "--student.lr 2.5e-4 --student.head_lr 8",
+    "augmented views alone": "--sampling.views [augmented,augmented]",
+    "strong views alone": "--sampling.views [strong,strong]",
+    "without strong views": "--sampling.views [augmented,mixup,cutmix,augmented,mixup,cutmix]",
+    "total variance alone matched": "--student.matched [total_variance]",
+    "covariance of rank 1": "--student.rank 1",
+    "precision by a perceptron": "--student.method dirichlet_precision",
+    "from scratch": "--student.init random --student.lr 1e-3 --student.head_lr 2",
+    "2 epochs": "--student.epochs 2",
+    "8 epochs": "--student.epochs 8",
+    "16 epochs": "--student.epochs 16",
+    "8 epochs of 4 views, 16 passes": "--student.epochs 8 --sampling.views [augmented,mixup,cutmix,strong] --sampling.passes 16",
+    "hidden layers of 64": "--student.hidden 64",
+    "hidden layers of 1024": "--student.hidden 1024",
+    "student of half the width": "--student.width 0.125 --student.lr 1e-3 --student.head_lr 2",
+    "another seed": "--student.seed 1",
+}
+
+
+def main(config: Config, overwrite: bool) -> None:
+    """Teacher, references, one student after another, figures."""
+    folder = Path("results") / config.name
+    file = folder / "experiments.json"
+    train_teacher.main(config, overwrite=False)
+    run = Run(config, "ablate")
+    _, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
+    references = [Reference(run, dataset) for dataset in evaluation_sets(validation, config.seed)]
+
+    written = json.loads(file.read_text()) if file.exists() and not overwrite else {"experiments": []}
+    done = {row["experiment"] for row in written["experiments"]}
+    written["provenance"] = run.provenance({r.dataset.name: r.dataset.fingerprint() for r in references})
+    folder.mkdir(parents=True, exist_ok=True)
+    for title, changes in EXPERIMENTS.items():
+        if title in done:
+            continue
+        slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+        own = ["--name", f"{config.name}/{slug}", "--teacher_of", config.name]
+        changed, _ = cli.parse([*sys.argv[1:], *shlex.split(changes), *own])
+        train_student.main(changed, overwrite)
+        written["experiments"].append(row_of(title, changes, changed, references))
+        file.write_text(json.dumps(written, indent=1) + "\n")
+        run.log(summary(written["experiments"][-1]))
+    rows = [row for title in EXPERIMENTS for row in written["experiments"] if row["experiment"] == title]
+    save(plots.worth_by_recipe(rows), folder / "worth_by_recipe.png")
+    save(plots.worth_by_cost(rows), folder / "worth_by_cost.png")
+
+
+def evaluation_sets(validation: Dataset, seed: int) -> list[Dataset]:
+    """The validation images, and each of `SHIFTS` on its own share of them."""
+    parts = torch.arange(len(validation)).tensor_split(len(SHIFTS))
+    return [validation, *(shifted(validation.subset(part), kind, seed) for part, kind in zip(parts, SHIFTS))]
+
+
+class Reference:
+    """The teacher on one data set: both halves of its samples, and what fewer passes reach."""
+
+    def __init__(self, run: Run, dataset: Dataset):
+        network, trained = teacher.load_teacher(run)
+        cache = SampleCache(run, network, trained["checksum"])
+        view = make_views(["plain"], dataset.images, run.config.data.augmentation, run.config.seed)[0]
+        samples = [cache.get(dataset, f"reference-{half}", view, run.config.evaluation, True) for half in "ab"]
+        halves = [Samples(half["log_probs"].float()) for half in samples]
+        self.dataset = dataset
+        self.resamples = Resamples(samples[0]["group"].numpy(), run.config.evaluation.bootstrap, run.config.seed)
+        self.curves = passes_curves(halves, self.resamples)
+        self.halves = [measures_of(half) for half in halves]
+
+    def judge(self, student: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+        """Correlation, worth and scale of each measure."""
+        found = {}
+        for name in MEASURES:
+            pair = [half[name] for half in self.halves]
+            pearson = self.resamples.pearson(student[name], pair)
+            worth = self.curves[name].worth(pearson)
+            scale = student[name].mean() / np.mean(pair)
+            found[name] = {"pearson": pearson[0], "pearson_ci": interval(pearson), **worth, "scale": scale}
+        return found
+
+
+def row_of(title: str, changes: str, config: Config, references: list[Reference]) -> dict[str, Any]:
+    """One experiment's entry in experiments.json."""
+    run = Run(config, "ablate")
+    _, trained = teacher.load_teacher(run)
+    model, distilled = student.load_distilled(run, trained["checksum"])
+    sets = {}
+    for reference in references:
+        outputs = outputs_of(model.outputs, reference.dataset.images, run).cpu()
+        sets[reference.dataset.name] = reference.judge(measures_of(model.distribution(outputs)))
+    return {
+        "experiment": title,
+        "changes": changes,
+        "seed": config.student.seed,
+        "sampling_seconds": distilled["sampling_seconds"],
+        "student_seconds": distilled["seconds"],
+        "sets": sets,
+    }
+
+
+def summary(row: dict[str, Any]) -> str:
+    """One line: worth of the two epistemic measures on the validation images and their shifts."""
+    worths = [f"{name} {inside:.0f}, {shifted:.0f}" for name in SHOWN for inside, shifted in [worth_in(row, name)]]
+    return f"{row['experiment']}: worth on validation images, on shifts: {'; '.join(worths)} ({row['student_seconds']:.0f} s)"
+
+
+if __name__ == "__main__":
+    cli.main(main, __doc__)

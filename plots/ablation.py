@@ -1,0 +1,47 @@
+"""What each choice of the recipe is worth."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, grid
+
+SHOWN = ("total_variance", "mutual_information")
+
+
+def worth_in(row: dict, measure: str) -> tuple[float, float]:
+    """An experiment's worth in passes on the validation images, and its mean over the shifts; 100 and 0 stand for above and below."""
+    passes = [entry[measure]["worth_passes"] or entry[measure]["worth_above"] or 0.0 for entry in row["sets"].values()]
+    return passes[0], float(np.mean(passes[1:]))
+
+
+def worth_by_recipe(rows: list[dict]) -> Figure:
+    """A bar for each experiment, in order: worth on validation images and on their shifts."""
+    figure = Figure(figsize=(11, 0.3 * len(rows) + 1.4), layout="constrained")
+    figure.suptitle("What one student pass is worth, in passes of its teacher, as one thing is changed at a time")
+    place = np.arange(len(rows))
+    for axis, measure in zip(figure.subplots(1, 2, sharey=True), SHOWN):
+        inside, shifted = np.array([worth_in(row, measure) for row in rows]).T
+        axis.barh(place - 0.2, inside, 0.38, color=BLUE, label="validation images")
+        axis.barh(place + 0.2, shifted, 0.38, color=ORANGE, label="their shifts (mean of four)")
+        axis.set(title=MEASURE_NAMES[measure], xlabel="worth in passes")
+        axis.set_yticks(place, [row["experiment"] for row in rows])
+        axis.grid(axis="x", linewidth=0.3)
+    axis.invert_yaxis()
+    axis.legend(loc="upper right")
+    return figure
+
+
+def worth_by_cost(rows: list[dict]) -> Figure:
+    """Worth against the seconds of the student's training, a point for each experiment."""
+    figure, axes = grid(1, len(SHOWN), "Worth against the cost of the student's training", 4.6)
+    for axis, measure in zip(axes[0], SHOWN):
+        seconds = [row["student_seconds"] for row in rows]
+        inside, shifted = np.array([worth_in(row, measure) for row in rows]).T
+        axis.vlines(seconds, inside, shifted, color=GREY, linewidth=0.5)
+        axis.scatter(seconds, inside, s=16, color=BLUE, label="validation images")
+        axis.scatter(seconds, shifted, s=16, color=ORANGE, label="their shifts")
+        for x, y, row in zip(seconds, inside, rows):
+            axis.annotate(row["experiment"], (x, y), fontsize=4.5, xytext=(3, 1), textcoords="offset points")
+        axis.set(title=MEASURE_NAMES[measure], xscale="log", xlabel="training of the student, seconds", ylabel="worth in passes")
+    axes[0][0].legend(loc="lower right")
+    return figure

@@ -1,0 +1,201 @@
+"""What a student outputs and is trained by: heads against autograd and Monte Carlo, losses against what they must not be biased by."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+from configs.schema import Student as Settings
+from models import methods
+from models.student import Student, parameter_groups
+from models.vgg import Architecture, vgg
+from uncertainty.dirichlet import Dirichlet
+from uncertainty.distribution import MEASURES, entropy
+from uncertainty.gaussian import LogitGaussian, quasi_normal
+from uncertainty.losses import likelihood, moments
+from uncertainty.samples import Samples, statistics
+
+
+def gaussian_outputs(count: int = 6, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return 2 * torch.randn(count, classes), torch.randn(count, classes * (classes + 1) // 2)
+
+
+def test_the_covariance_of_the_gaussian_head():
+    logits, numbers = gaussian_outputs()
+    full = methods.gaussian(logits, numbers, Settings())
+    for n in range(len(logits)):
+        lower = np.zeros((4, 4))
+        lower[np.tril_indices(4, -1)] = numbers[n, 4:]
+        lower += np.diag(np.log1p(np.exp(numbers[n, :4].numpy())))
+        assert (full.covariance_factor[n] @ full.covariance_factor[n].T).numpy() == pytest.approx(lower @ lower.T, abs=1e-5)
+    low = methods.gaussian(logits, torch.randn(6, 12), Settings(rank=2))
+    assert low.draw(torch.randn(6, 30, low.dimensions)).log_probs.shape == (6, 30, 4)
+    assert methods.gaussian_numbers(4, Settings()) == 10 and methods.gaussian_numbers(4, Settings(rank=2)) == 12
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_quasi_random_measures_against_monte_carlo(rank):
+    torch.manual_seed(1)
+    logits = 2 * torch.randn(6, 4)
+    numbers = 0.7 * torch.randn(6, methods.gaussian_numbers(4, Settings(rank=rank)))
+    student = methods.gaussian(logits, numbers, Settings(rank=rank))
+    covariance = student.covariance_factor @ student.covariance_factor.mT
+    for n in range(6):
+        z = np.random.default_rng(n).multivariate_normal(logits[n].numpy(), covariance[n].double().numpy(), size=200_000)
+        p = scipy.special.softmax(z, 1)
+        assert student.mean[n].numpy() == pytest.approx(p.mean(0), abs=0.01)
+        assert student.total_variance[n].item() == pytest.approx(p.var(0).sum(), abs=0.012)
+        assert student.expected_entropy[n].item() == pytest.approx(scipy.stats.entropy(p, axis=1).mean(), abs=0.01)
+
+
+def test_quasi_normal_numbers_are_normal():
+    noise = quasi_normal(256, 10)
+    assert noise.mean(0).abs().max() < 0.02 and (noise.var(0) - 1).abs().max() < 0.05
+    assert (torch.corrcoef(noise.T) - torch.eye(10)).abs().max() < 0.15
+    assert all(scipy.stats.kstest(column, "norm").statistic < 0.01 for column in noise.T.numpy())
+
+
+def test_the_projection_keeps_mean_and_total_variance():
+    logits, numbers = gaussian_outputs()
+    gaussian, student = (head(logits, numbers, Settings()) for head in (methods.gaussian, methods.projected))
+    torch.testing.assert_close(student.mean, gaussian.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(student.total_variance, gaussian.total_variance, rtol=1e-3, atol=1e-6)
+    assert (student.alpha > 0).all()
+
+
+def test_information_scale_moves_information_to_expected_entropy():
+    alpha = torch.rand(5, 3, dtype=torch.float64) * 4
+    plain, scaled = Dirichlet(alpha), Dirichlet(alpha, 0.6)
+    torch.testing.assert_close(scaled.mutual_information, 0.6 * plain.mutual_information)
+    torch.testing.assert_close(scaled.expected_entropy + scaled.mutual_information, plain.predictive_entropy)
+    torch.testing.assert_close(scaled.total_variance, plain.total_variance)
+
+
+# Losses.
+
+
+def test_the_moment_loss_of_a_closed_form_is_kl_and_squared_errors():
+    student = Dirichlet(torch.rand(5, 3) * 4 + 0.1)
+    targets = {"mean": torch.rand(5, 3).softmax(-1), "total_variance": torch.rand(5), "expected_entropy": torch.rand(5)}
+    loss = moments(student, targets, {"total_variance": 0.2, "expected_entropy": 0.5})
+    kl = (targets["mean"] * (targets["mean"].log() - student.mean.log())).sum(1)
+    squares = ((student.total_variance - targets["total_variance"]) / 0.2) ** 2
+    squares = squares + ((student.expected_entropy - targets["expected_entropy"]) / 0.5) ** 2
+    assert loss.item() == pytest.approx((kl + entropy(targets["mean"]) + squares).mean().item(), rel=1e-5)
+
+
+def test_random_draws_do_not_bias_the_squared_error():
+    """A square of one set's residual would add the draws' variance; the product of two sets' does not."""
+    torch.manual_seed(0)
+    student = LogitGaussian(torch.randn(1, 3).expand(20_000, 3), 1.5 * torch.eye(3).expand(20_000, 3, 3))
+    truth = LogitGaussian(student.loc[:1], student.factor[:1])
+    residual = 0.03
+    target = (truth.total_variance + residual).expand(20_000)
+    a, b = student.estimates()
+    product = ((a.total_variance - target) * (b.total_variance - target)).mean().item()
+    square = ((a.total_variance - target) ** 2).mean().item()
+    assert product == pytest.approx(residual**2, rel=0.15)
+    assert square > 1.3 * residual**2
+
+
+@pytest.mark.parametrize("passes", [2, 8])
+def test_targets_of_few_passes_are_unbiased(passes):
+    torch.manual_seed(0)
+    truth = Dirichlet(torch.tensor([[0.4, 1.0, 2.0]]))
+    probs = torch.distributions.Dirichlet(truth.alpha).sample((60_000, passes)).squeeze(2).clamp_min(1e-30)
+    found = statistics(probs.log())
+    assert found["total_variance"].mean().item() == pytest.approx(truth.total_variance.item(), rel=0.02)
+    assert found["expected_entropy"].mean().item() == pytest.approx(truth.expected_entropy.item(), rel=0.02)
+    assert found["mean"].mean(0).numpy() == pytest.approx(truth.mean[0].numpy(), rel=0.02)
+    plug_in = Samples(probs.log()).mutual_information.mean().item()
+    assert plug_in < truth.mutual_information.item() * (0.7 if passes == 2 else 0.97)  # which is why it is no target
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_each_method_learns_what_it_matches(method):
+    """Free outputs from a deterministic network's logits on: the loss alone must find the moments of known Gaussians."""
+    torch.manual_seed(0)
+    settings, classes = Settings(method=method), 3
+    gaussian = methods.METHODS[method].numbers is methods.gaussian_numbers
+    matched = ["total_variance", "expected_entropy"] if gaussian else ["total_variance"]
+    truth = LogitGaussian(torch.randn(40, classes), 0.8 * torch.eye(classes).expand(40, classes, classes))
+    targets = statistics(truth.draw(torch.randn(40, 4000, classes)).log_probs)
+    chosen = methods.METHODS[method]
+    outputs = torch.zeros(40, classes + chosen.numbers(classes, settings))
+    outputs[:, :classes] = truth.loc
+    outputs.requires_grad_(True)
+    optimizer = torch.optim.Adam([outputs], 0.03)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 1500)
+    spread = {name: targets[name].std().item() for name in matched}
+    for _ in range(1500):
+        student = (chosen.learner or chosen.head)(outputs[:, :classes], outputs[:, classes:], settings)
+        loss = chosen.loss(student, targets, spread)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        student = chosen.head(outputs[:, :classes], outputs[:, classes:], settings)
+        if method == "dirichlet_likelihood":  # neither moment is its aim
+            by_moments = Dirichlet.from_moments(targets["mean"], targets["total_variance"])
+            assert likelihood(student, targets, {}) < likelihood(by_moments, targets, {})
+            return
+        if gaussian:
+            assert (student.mean - targets["mean"]).abs().max() < 0.03
+        for name in matched[: 1 if method == "dirichlet" else 2]:  # a Dirichlet has not both
+            assert getattr(student, name).numpy() == pytest.approx(targets[name].numpy(), rel=0.1, abs=0.003), name
+
+
+def test_the_likelihood_is_the_mean_over_the_batch():
+    student, log_probs = Dirichlet(torch.rand(4, 3) + 0.5), torch.randn(4, 9, 3).log_softmax(-1)
+    expected = -torch.distributions.Dirichlet(student.alpha[:, None]).log_prob(log_probs.exp()).mean()
+    assert likelihood(student, statistics(log_probs), {}).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+# The network.
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_a_student_gives_every_measure_and_a_gradient_to_every_weight(method):
+    torch.manual_seed(0)
+    student = Student(Architecture("vgg5", 0.125, 8, 1, 4), Settings(method=method), list("abcd"))
+    images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
+    distribution = student(images)
+    assert all(getattr(distribution, measure).isfinite().all() for measure in MEASURES)
+    targets = statistics(torch.randn(7, 5, 4).log_softmax(-1))
+    student.train()
+    student.method.loss(student(images), targets, dict.fromkeys(student.settings.matched, 0.1)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
+    groups = parameter_groups(student, Settings(method=method))
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(map(id, student.parameters()))
+
+
+def test_a_fresh_students_logits_are_its_teachers():
+    teacher = vgg(Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)).eval()
+    student = Student(Architecture("vgg5", 0.25, 8, 1, 4), Settings(), list("abcd"))
+    assert student.init_from(teacher) == len(teacher.state_dict())
+    images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
+    torch.testing.assert_close(student.outputs(images)[:, :4], teacher(images))
+
+
+def test_a_smaller_student_takes_what_fits_of_the_teacher():
+    teacher = vgg(Architecture("vgg13", 0.125, 32, 3, 10, 0.1, 0.5))
+    student = Student(Architecture("vgg11", 0.125, 32, 3, 10), Settings(), list("abcdefghij"))
+    copied = student.init_from(teacher)
+    mine, theirs = student.network.state_dict(), teacher.state_dict()
+    assert torch.equal(mine["conv1_1.weight"], theirs["conv1_1.weight"])
+    assert torch.equal(mine["head2.weight"], theirs["head2.weight"])
+    assert copied == sum(name in theirs and theirs[name].shape == mine[name].shape for name in mine) > 10
+
+
+def test_the_perceptron_sees_every_block():
+    student = Student(Architecture("vgg5", 0.25, 8, 1, 4), Settings(), list("abcd"))
+    widths = [layer.out_channels for layer in student.network if isinstance(layer, nn.Conv2d)]
+    images = torch.randint(0, 256, (3, 8, 8, 1), dtype=torch.uint8)
+    logits, features = student.logits_and_features(images)
+    assert features.shape[1] == sum(widths) + student.network.head1.out_features + 2 * 4
+    torch.testing.assert_close(features[:, -4:], logits.softmax(-1))
+    first_block = student.network[: list(dict(student.network.named_children())).index("pool1") + 1]
+    torch.testing.assert_close(features[:, : widths[0]], first_block(images).mean((2, 3)))
