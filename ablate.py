@@ -144,6 +144,7 @@ def row_of(title: str, changes: str, config: Config, references: list[Reference]
         "experiment": title,
         "changes": changes,
         "seed": config.student.seed,
+        "information_scale": model.settings.information_scale,
         "sampling_seconds": distilled["sampling_seconds"],
         "student_seconds": distilled["seconds"],
         "sets": sets,

@@ -3,7 +3,7 @@
     python evaluate.py --config configs/digits.yaml
 
 Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached); writes
-runs/<name>/metrics.json and plots/*.png and prints one table. --overwrite samples the evaluation sets anew.
+runs/<name>/metrics.json, table.md and plots/*.png and prints the table. --overwrite samples the evaluation sets anew.
 """
 
 import json
@@ -87,6 +87,7 @@ def main(config: Config, overwrite: bool) -> None:
     ]
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
+    metrics["provenance"] |= {"method": config.student.method, "student_seed": config.student.seed}
     values = uncertainties(evaluated)
     metrics |= measure(evaluated, values, config)
     figures = draw(evaluated, values, metrics, model.classes)
@@ -111,6 +112,7 @@ def main(config: Config, overwrite: bool) -> None:
         save(figure, run / f"plots/{name}.png")
     metrics = without_nan(metrics)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    (run / "table.md").write_text(table(metrics) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
 

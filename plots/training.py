@@ -16,7 +16,7 @@ def training_curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
         for key, colour, label in (("loss", BLUE, "training loss"), ("validation_loss", ORANGE, "validation loss")):
             if key in rows[0]:
                 axis.plot(epochs, [row[key] for row in rows], color=colour, label=label)
-        unit = "cross-entropy, nats" if "accuracy" in rows[0] else "negative log-likelihood, nats"
+        unit = "cross-entropy, nats" if "accuracy" in rows[0] else "loss"
         axis.set(title=who, xlabel="epoch", ylabel=unit)
         lines = axis.get_lines()
         if "accuracy" in rows[0]:

@@ -1,14 +1,23 @@
 """The loop: exact resumption, and what it does when things go wrong."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import TINY
 
+import ablate
 import train_student
 import train_teacher
 from configs import artifact
+from configs.cli import parse
 from configs.errors import UserError
 from configs.run import Run
+from data.shifts import SHIFTS
 from models import training
+from models.student import load_student
+from uncertainty.dirichlet import Dirichlet
 
 
 def weights(config, stage: str = "teacher") -> dict[str, torch.Tensor]:
@@ -106,3 +115,69 @@ def test_shuffled_gives_every_index_at_most_once_in_whole_batches():
     assert [len(batch) for batch in batches] == [4, 4]
     assert len(set(torch.cat(batches).tolist())) == 8
     assert [len(batch) for batch in training.shuffled(3, 100)] == [3]
+
+
+def test_a_dirichlet_and_a_gaussian_student_of_one_teacher_are_one_network(tiny):
+    train_teacher.main(tiny, overwrite=False)
+    tiny.student.method = "logit_gaussian"
+    train_student.main(tiny, overwrite=False)
+    gaussian = weights(tiny, "student")
+    tiny.name, tiny.teacher_of, tiny.student.method = "read as a Dirichlet", tiny.name, "dirichlet"
+    train_teacher.main(tiny, overwrite=False)  # has nothing to do
+    train_student.main(tiny, overwrite=False)
+    run = Run(tiny, "student")
+    assert "was trained alike" in (run / "log.txt").read_text() and not (run / "teacher.safetensors").exists()
+    dirichlet = weights(tiny, "student")
+    assert all(torch.equal(gaussian[name], dirichlet[name]) for name in gaussian)
+    student = load_student(run.folder)
+    assert type(student(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
+    assert 0.1 < student.settings.information_scale < 10  # fitted on the validation images
+
+    tiny.name, tiny.student.seed = "another seed", 1
+    train_student.main(tiny, overwrite=False)
+    assert "was trained alike" not in (Run(tiny, "student") / "log.txt").read_text()
+    assert not torch.equal(weights(tiny, "student")["network.conv1_1.weight"], gaussian["network.conv1_1.weight"])
+
+
+def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
+    seen = []
+    original = torch.optim.SGD.step
+
+    def step(self, *arguments):
+        result = original(self, *arguments)
+        seen.append(self.param_groups[0]["params"][0].detach().clone())
+        return result
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    model = torch.nn.Linear(3, 1)
+    run = Run(tiny, "teacher")
+    tiny.teacher.epochs = 2
+    data = torch.randn(5, 8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    losses = lambda model, batch: {"loss": model(batch).square().mean()}  # noqa: E731
+    training.fit(model, optimizer, lambda epoch: data, losses, None, 5, run, {}, averaging=0.4)
+    average = seen[0]
+    for weight in seen[1:]:
+        average = 0.75 * average + 0.25 * weight  # 1 / (0.4 · 10 steps)
+    torch.testing.assert_close(model.weight.detach(), average)
+
+
+def test_an_ablation_writes_a_row_for_each_experiment_and_goes_on(tiny, tmp_path, monkeypatch):
+    arguments = [*TINY, "--runs", str(tmp_path / "runs"), "--name", "ablation"]
+    arguments[1] = str(Path(arguments[1]).absolute())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["ablate.py", *arguments])
+    monkeypatch.setattr(ablate, "EXPERIMENTS", {"the recipe": "", "a Gaussian": "--student.method logit_gaussian"})
+    config, _ = parse(arguments)
+    ablate.main(config, overwrite=False)
+    file = tmp_path / "results/ablation/experiments.json"
+    rows = json.loads(file.read_text())["experiments"]
+    assert [row["experiment"] for row in rows] == ["the recipe", "a Gaussian"]
+    assert [list(row["sets"]) for row in rows][0] == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
+    entries = [row["sets"]["digits-validation"]["total_variance"] for row in rows]
+    assert entries[0]["pearson"] == pytest.approx(entries[1]["pearson"], abs=1e-3)  # one network, read in two ways
+    assert {"worth_passes", "worth_ci", "scale"} <= entries[0].keys() and rows[0]["information_scale"] > 0
+    assert {path.name for path in file.parent.iterdir()} == {"experiments.json", "worth_by_recipe.png", "worth_by_cost.png"}
+    ablate.EXPERIMENTS["two epochs"] = "--student.epochs 2"
+    ablate.main(config, overwrite=False)
+    assert json.loads(file.read_text())["experiments"][:2] == rows
