@@ -18,8 +18,10 @@ import data
 from configs.cli import parse
 from models.student import load_student
 from models.vgg import Architecture, vgg
+from plots.seeds import of_folders
 from plots.table import table
 from uncertainty.distribution import MEASURES
+from uncertainty.families import FAMILIES
 
 SCORES = {"accuracy", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
 AGREEMENT = {
@@ -28,9 +30,12 @@ AGREEMENT = {
     "scale", "student_mean", "teacher_mean", "reference_passes",
 }  # fmt: skip
 PLOTS = {
-    "teacher_against_student", "correlation_by_passes", "reliability", "risk_coverage", "training_curves", "roc", "scale",
+    "teacher_against_student", "correlation_by_passes", "reliability", "risk_coverage", "training_curves", "roc", "scale", "humans",
     "histograms_letters", "histograms_noise", "extremes_digits", "extremes_letters", "extremes_noise",
 }  # fmt: skip
+
+
+RNG = np.random.default_rng(0)
 
 
 def call(*command: str) -> subprocess.CompletedProcess:
@@ -41,8 +46,11 @@ def call(*command: str) -> subprocess.CompletedProcess:
 def run(tmp_path_factory) -> Path:
     """A finished run."""
     runs = tmp_path_factory.mktemp("runs")
+    digits = data.load(parse(TINY)[0].data.train, "test", parse(TINY)[0].data)
+    rows = [f"{i},{name}," + ",".join(map(str, RNG.integers(0, 9, 10))) for i, name in enumerate(digits.names)]
+    (runs / "people.csv").write_text("\n".join([",".join(["test_index", "image", *digits.classes]), *rows]))
     for script in ("train_teacher.py", "train_student.py", "evaluate.py"):
-        done = call(script, *TINY, "--runs", str(runs))
+        done = call(script, *TINY, "--runs", str(runs), "--evaluation.human_labels", str(runs / "people.csv"))
         assert done.returncode == 0, done.stderr
     assert "teacher against student" in done.stdout
     return runs / "digits"
@@ -55,7 +63,7 @@ def metrics(run) -> dict:
 
 def test_a_run_leaves_what_the_readme_promises(run):
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert {"config.yaml", "teacher.safetensors", "student.safetensors", "metrics.json", "log.txt"} <= names
+    assert {"config.yaml", "teacher.safetensors", "student.safetensors", "metrics.json", "table.md", "log.txt"} <= names
     assert {f"plots/{name}.png" for name in PLOTS} <= names
     assert {"mc_samples/digits-train-mixup-0x4.safetensors", "mc_samples/letters-reference-b-plain-0x6.safetensors"} <= names
     assert not [name for name in names if name.endswith((".tmp", ".partial"))]
@@ -65,7 +73,9 @@ def test_a_run_leaves_what_the_readme_promises(run):
 
 
 def test_metrics_have_the_promised_shape(metrics):
-    assert metrics["provenance"].keys() == {"command", "commit", "seed", "device", "versions", "data"}
+    assert metrics["provenance"].keys() == {
+        "command", "commit", "seed", "device", "versions", "data", "method", "student_seed",
+    }  # fmt: skip
     for who in ("teacher_deterministic", "teacher", "student"):
         assert metrics[who].keys() == SCORES
         assert 0 <= metrics[who]["accuracy"] <= 1 and metrics[who]["nll"] > 0
@@ -81,6 +91,10 @@ def test_metrics_have_the_promised_shape(metrics):
         assert entry.keys() == {"teacher", "student"}
         for who in entry.values():
             assert all(who[measure].keys() == {"auroc", "auprc", "fpr95"} for measure in MEASURES)
+    for entry in metrics["families"].values():
+        assert entry.keys() == FAMILIES.keys() and all(family.keys() == set(MEASURES) for family in entry.values())
+    for who in ("teacher", "student"):
+        assert all(abs(metrics["humans"][who][measure]["spearman"]) < 0.2 for measure in MEASURES)  # these people guess
     assert metrics["speed"]["ratio"] == pytest.approx(
         metrics["speed"]["student_images_per_s"] / metrics["speed"]["teacher_images_per_s"]
     )
@@ -159,7 +173,11 @@ def test_images_are_standardized_by_the_training_set():
 
 
 @pytest.mark.parametrize("path", list(Path("results").glob("*/metrics.json")), ids=str)
-def test_the_readmes_table_is_what_the_results_say(path):
+def test_the_results_tables_are_what_their_metrics_say(path):
     metrics = json.loads(path.read_text())
-    assert table(metrics) in Path("README.md").read_text()
+    assert table(metrics) + "\n" == path.with_name("table.md").read_text()
     assert all(math.isfinite(value) for value in metrics["student"].values())
+
+
+def test_the_readmes_table_is_what_the_results_say():
+    assert of_folders([Path("results/cifar10_cpu"), Path("results/cifar10_cpu_gaussian")]) in Path("README.md").read_text()

@@ -154,7 +154,10 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
     tiny.teacher.epochs = 2
     data = torch.randn(5, 8, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    losses = lambda model, batch: {"loss": model(batch).square().mean()}  # noqa: E731
+
+    def losses(model, batch):
+        return {"loss": model(batch).square().mean()}
+
     training.fit(model, optimizer, lambda epoch: data, losses, None, 5, run, {}, averaging=0.4)
     average = seen[0]
     for weight in seen[1:]:
@@ -173,7 +176,7 @@ def test_an_ablation_writes_a_row_for_each_experiment_and_goes_on(tiny, tmp_path
     file = tmp_path / "results/ablation/experiments.json"
     rows = json.loads(file.read_text())["experiments"]
     assert [row["experiment"] for row in rows] == ["the recipe", "a Gaussian"]
-    assert [list(row["sets"]) for row in rows][0] == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
+    assert list(rows[0]["sets"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
     entries = [row["sets"]["digits-validation"]["total_variance"] for row in rows]
     assert entries[0]["pearson"] == pytest.approx(entries[1]["pearson"], abs=1e-3)  # one network, read in two ways
     assert {"worth_passes", "worth_ci", "scale"} <= entries[0].keys() and rows[0]["information_scale"] > 0
