@@ -150,9 +150,9 @@ class Student(Training):
     """The covariance of logits is a full matrix, or, for many classes, one of this rank and a diagonal."""
     hidden: PositiveInt = 256
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
-    lr: PositiveFloat = 1.25e-4
+    lr: PositiveFloat = 6.25e-5
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
-    head_lr: PositiveFloat = 16.0
+    head_lr: PositiveFloat = 32.0
     """The learning rate of what the teacher has not (the perceptron, or a last layer of concentrations), as a multiple of lr."""
     weight_decay: NonNegativeFloat = 0.0
     """On weights of all layers of the VGG but the last."""
