@@ -140,19 +140,17 @@ def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, 
 
 
 def twin(run: Run, model: Student, settings: dict[str, Any]) -> Progress | None:
-    """How the student of the run that `teacher_of` names was trained, if it was trained alike; its weights are loaded into `model`.
+    """How a student of a run beside this one was trained, if it was trained alike; its weights are loaded into `model`.
 
-    A Dirichlet and a Gaussian student of the same settings and seed are one network, read in two ways.
+    A Dirichlet and a Gaussian student of the same settings, teacher, data and seed are one network, read in two ways. Not with --overwrite.
     """
-    path = run.source / FILE
-    if run.source == run.folder or not path.exists():
-        return None
-    tensors, metadata = artifact.load(path)
-    if difference(_training(metadata["settings"]), _training(settings)):
-        return None
-    model.load_state_dict(tensors)
-    run.log(f"{path} was trained alike: its weights are taken, only the read-out differs")
-    return Progress(metadata["history"], metadata["seconds"], metadata["best"])
+    for path in () if run.overwrite else sorted(run.folder.parent.glob(f"*/{FILE}")):
+        if not difference(_training(artifact.read_metadata(path)["settings"]), _training(settings)):
+            tensors, metadata = artifact.load(path)
+            model.load_state_dict(tensors)
+            run.log(f"{path} was trained alike: its weights are taken, only the read-out differs")
+            return Progress(metadata["history"], metadata["seconds"], metadata["best"])
+    return None
 
 
 def _training(settings: dict[str, Any]) -> dict[str, Any]:
