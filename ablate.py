@@ -39,12 +39,13 @@ from uncertainty.worth import Resamples, interval, passes_curves
 
 MEASURES = ("total_variance", "mutual_information", "predictive_entropy", "expected_entropy")
 FIRST = "--student.averaging 0 --student.lr 5e-4 --sampling.views [augmented,augmented]"
+TV = "--student.matched [total_variance]"  # a Dirichlet can have the teacher's expected entropy or its total variance, not both
 EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     # From the first work's recipe to this one, a step at a time.
     "likelihood, last layer, from scratch": f"--student.method dirichlet_likelihood --student.head_lr 20 --student.init random {FIRST}",
     "+ the teacher's weights": f"--student.method dirichlet_likelihood --student.head_lr 20 {FIRST}",
-    "+ moments for the likelihood": f"--student.method dirichlet_linear --student.head_lr 20 {FIRST}",
-    "+ a perceptron for the precision": f"--student.method dirichlet_precision --student.head_lr 4 {FIRST}",
+    "+ moments for the likelihood": f"--student.method dirichlet_linear --student.head_lr 20 {TV} {FIRST}",
+    "+ a perceptron for the precision": f"--student.method dirichlet_precision --student.head_lr 4 {TV} {FIRST}",
     "+ Gaussian logits": f"--student.head_lr 4 {FIRST}",
     "+ mixup, CutMix and strong views": "--student.averaging 0 --student.lr 5e-4 --student.head_lr 4",
     "+ averaged weights": "--student.lr 5e-4 --student.head_lr 4",
@@ -57,9 +58,9 @@ EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     "augmented views alone": "--sampling.views [augmented,augmented]",
     "strong views alone": "--sampling.views [strong,strong]",
     "without strong views": "--sampling.views [augmented,mixup,cutmix,augmented,mixup,cutmix]",
-    "total variance alone matched": "--student.matched [total_variance]",
+    "total variance alone matched": TV,
     "covariance of rank 1": "--student.rank 1",
-    "precision by a perceptron": "--student.method dirichlet_precision",
+    "a perceptron for the precision alone": f"--student.method dirichlet_precision {TV}",
     "from scratch": "--student.init random --student.lr 1e-3 --student.head_lr 2",
     "2 epochs": "--student.epochs 2",
     "8 epochs": "--student.epochs 8",

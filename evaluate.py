@@ -183,9 +183,7 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
     return metrics
 
 
-def draw(
-    evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, Any], classes: list[str]
-) -> dict[str, Figure]:
+def draw(evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, Any], classes: list[str]) -> dict[str, Figure]:
     """Every figure about quality, by file name."""
     inside, *outside = evaluated
     name, labels = inside.dataset.name, inside.dataset.labels.numpy()

@@ -156,7 +156,9 @@ def twin(run: Run, model: Student, settings: dict[str, Any]) -> Progress | None:
 def _training(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with what only the read-out depends on left out."""
     own = dict(settings["student"])
-    method = METHODS[own.pop("method")]
+    method = METHODS.get(own.pop("method", None))
+    if method is None:  # of an earlier version
+        return settings
     if method.learner or not method.scales_information:
         own.pop("information_scale")
     return settings | {"student": own | {"learner": (method.learner or method.head).__name__}}

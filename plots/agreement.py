@@ -95,9 +95,7 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
     return figure
 
 
-def scale(
-    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]
-) -> Figure:
+def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]) -> Figure:
     """For each data set and measure, the teacher's mean in 20 quantile bins of the student: on the diagonal, a threshold means the same."""
     figure, axes = grid(len(PANELS), len(teacher), "Is the student's scale the teacher's? Means in 20 quantile bins of the student")
     for row, measure in zip(axes, PANELS):
@@ -107,7 +105,8 @@ def scale(
             axis.plot([0, limit], [0, limit], color="black", linewidth=0.8)
             axis.plot(x, y, "o-", ms=3, color=COLOURS["student"])
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
-            axis.text(0.05, 0.9, f"mean {agreement[name][measure]['scale']:.2f} of the teacher's", transform=axis.transAxes, fontsize=8)
+            text = f"mean {agreement[name][measure]['scale']:.2f} of the teacher's"
+            axis.text(0.05, 0.9, text, transform=axis.transAxes, fontsize=8)
             if row is axes[0]:
                 axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
             if row is axes[-1]:

@@ -22,7 +22,8 @@ def humans(entropy: ndarray, student: dict[str, ndarray], metrics: dict[str, dic
     left.legend(loc="lower left")
     for measure, colour in MEASURE_COLOURS.items():
         _, mean = calibration(student[measure], entropy)
-        right.plot((np.arange(len(mean)) + 0.5) / len(mean), mean, "o-", ms=3, color=colour, label=MEASURE_NAMES[measure].split(" (")[0])
+        quantile = (np.arange(len(mean)) + 0.5) / len(mean)
+        right.plot(quantile, mean, "o-", ms=3, color=colour, label=MEASURE_NAMES[measure].split(" (")[0])
     right.set(xlabel="quantile of the student's measure", ylabel="mean human entropy, nats")
     right.legend()
     return figure

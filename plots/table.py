@@ -46,7 +46,7 @@ def table(metrics: dict) -> str:
                 cells = [number(entry[who][measure]["auroc"]) for measure in MEASURE_NAMES]
                 lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
     if "humans" in metrics:
-        lines += ["", "| Spearman with the entropy of people's labels | " + " | ".join(name for name in MEASURE_NAMES.values()) + " |"]
+        lines += ["", "| Spearman with the entropy of people's labels | " + " | ".join(MEASURE_NAMES.values()) + " |"]
         lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
         for who, entry in metrics["humans"].items():
             cells = ["{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"]))) for e in map(entry.get, MEASURE_NAMES)]

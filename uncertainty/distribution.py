@@ -41,10 +41,6 @@ class Distribution(ABC):
     def total_variance(self) -> Tensor:
         """Σ_c Var(p_c), the epistemic uncertainty of the first work."""
 
-    def estimates(self) -> tuple["Distribution", "Distribution"]:
-        """Two estimates of this distribution whose errors are independent; a closed form has none and gives itself twice."""
-        return self, self
-
     @property
     def predictive_entropy(self) -> Tensor:
         """H(E[p]), the entropy of the predicted class: all uncertainty together."""

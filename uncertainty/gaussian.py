@@ -9,7 +9,6 @@ from torch import Tensor
 from uncertainty.distribution import Distribution
 from uncertainty.samples import Samples
 
-TRAINING_DRAWS = 64  # in each of the two independent sets of a training step
 DRAWS = 256  # quasi-random ones, behind every measure
 CHUNK = 2048  # inputs whose draws are in memory at once
 
@@ -18,7 +17,8 @@ CHUNK = 2048  # inputs whose draws are in memory at once
 class LogitGaussian(Distribution):
     """p = softmax(z), z ~ N(loc, F Fᵀ + diag(scale²)) for each input: loc [N, C], factor F [N, C, R], scale [N, C] or None.
 
-    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input.
+    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input. So they are smooth functions of
+    loc and factor, and a loss sees just what is later used: no variance of random draws biases its squares.
     """
 
     loc: Tensor
@@ -42,11 +42,6 @@ class LogitGaussian(Distribution):
     def covariance_factor(self) -> Tensor:
         """F with all of the covariance F Fᵀ [N, C, R (+ C)]."""
         return self.factor if self.scale is None else torch.cat([self.factor, torch.diag_embed(self.scale)], -1)
-
-    def estimates(self) -> tuple[Samples, Samples]:
-        """Two independent sets of random draws, through which gradients flow."""
-        noise = torch.randn(2, len(self.loc), TRAINING_DRAWS, self.dimensions, device=self.loc.device)
-        return self.draw(noise[0]), self.draw(noise[1])
 
     @cached_property
     def _moments(self) -> dict[str, Tensor]:

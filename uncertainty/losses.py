@@ -1,4 +1,4 @@
-"""What a student is trained by: functions (student's distribution, targets, spread) → the terms of a batch's loss.
+"""What a student is trained by: functions (student's distribution, targets, spread) → a batch's loss.
 
 Targets are the statistics (`samples.statistics`) of the teacher's samples; they estimate what they stand for without bias for
 any number of passes T ≥ 2, so few passes on many views are as good as many on few.
@@ -20,15 +20,8 @@ def likelihood(student: Dirichlet, targets: Targets, spread: dict[str, float]) -
 def moments(student: Distribution, targets: Targets, spread: dict[str, float]) -> Tensor:
     """KL(teacher's mean ‖ student's mean) + Σ_m (student's m − teacher's m)² / spread_m², up to constants, for m in `spread`.
 
-    Where the student's measures come from random draws, the square would add their variance and so shrink it: the residuals of
-    two independent sets of draws are multiplied instead. spread: the standard deviation of m over the whole data set.
+    spread: the standard deviation of m over the whole data set.
     """
-    a, b = student.estimates()
-    cross_entropy = -(targets["mean"] * ((a.mean + b.mean) / 2).clamp_min(1e-12).log()).sum(-1)
-    squares = [
-        (getattr(a, m) - targets[m]) * (getattr(b, m) - targets[m]) / std**2 for m, std in spread.items()
-    ]
+    cross_entropy = -(targets["mean"] * student.mean.clamp_min(1e-12).log()).sum(-1)
+    squares = [((getattr(student, m) - targets[m]) / std) ** 2 for m, std in spread.items()]
     return (cross_entropy + sum(squares)).mean()
-
-
-LOSSES = {"likelihood": likelihood, "moments": moments}
