@@ -68,7 +68,8 @@ EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     "8 epochs of 4 views, 16 passes": "--student.epochs 8 --sampling.views [augmented,mixup,cutmix,strong] --sampling.passes 16",
     "hidden layers of 64": "--student.hidden 64",
     "hidden layers of 1024": "--student.hidden 1024",
-    "student of half the width": "--student.width 0.125 --student.lr 1e-3 --student.head_lr 2",
+    "student of half the width, from scratch": "--student.width 0.125 --student.init random --student.lr 1e-3 --student.head_lr 2",
+    "student with two more convolutions (VGG-13)": "--student.network vgg13 --student.lr 2.5e-4 --student.head_lr 8",
     "another seed": "--student.seed 1",
 }
 
