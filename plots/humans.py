@@ -19,7 +19,7 @@ def humans(entropy: ndarray, student: dict[str, ndarray], metrics: dict[str, dic
     left.set_yticks(place, [name.split(" (")[0] for name in MEASURE_NAMES.values()])
     left.invert_yaxis()
     left.set(xlabel="Spearman with human entropy (95% interval)")
-    left.legend(loc="lower left")
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     for measure, colour in MEASURE_COLOURS.items():
         _, mean = calibration(student[measure], entropy)
         quantile = (np.arange(len(mean)) + 0.5) / len(mean)
