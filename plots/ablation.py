@@ -41,7 +41,8 @@ def worth_by_cost(rows: list[dict]) -> Figure:
         axis.scatter(seconds, inside, s=16, color=BLUE, label="validation images")
         axis.scatter(seconds, shifted, s=16, color=ORANGE, label="their shifts")
         for x, y, row in zip(seconds, inside, rows):
-            axis.annotate(row["experiment"], (x, y), fontsize=4.5, xytext=(3, 1), textcoords="offset points")
-        axis.set(title=MEASURE_NAMES[measure], xscale="log", xlabel="training of the student, seconds", ylabel="worth in passes")
+            axis.annotate(row["experiment"], (x, y), fontsize=5.5, xytext=(3, 1), textcoords="offset points")
+        room = (0.0, 1.6 * max(seconds))  # for the titles
+        axis.set(title=MEASURE_NAMES[measure], xlim=room, xlabel="training of the student, seconds", ylabel="worth in passes")
     axes[0][0].legend(loc="lower right")
     return figure
