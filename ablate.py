@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy import ndarray
 
 import data
 import plots
@@ -27,17 +27,14 @@ from configs.run import Run
 from configs.schema import Config
 from data.dataset import Dataset
 from data.shifts import SHIFTS, shifted
-from data.views import make_views
 from models import student, teacher
 from models.inference import outputs_of
 from plots.ablation import SHOWN, worth_in
-from plots.style import save
+from plots.style import PANELS, save
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
-from uncertainty.samples import Samples
 from uncertainty.worth import Resamples, interval, passes_curves
 
-MEASURES = ("total_variance", "mutual_information", "predictive_entropy", "expected_entropy")
 FIRST = "--student.averaging 0 --student.lr 5e-4 --sampling.views [augmented,augmented]"
 TV = "--student.matched [total_variance]"  # a Dirichlet can have the teacher's expected entropy or its total variance, not both
 EXPERIMENTS = {  # title: what it changes of the config, as on the command line
@@ -81,7 +78,9 @@ def main(config: Config, overwrite: bool) -> None:
     train_teacher.main(config, overwrite=False)
     run = Run(config, "ablate")
     _, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
-    references = [Reference(run, dataset) for dataset in evaluation_sets(validation, config.seed)]
+    network, trained = teacher.load_teacher(run)
+    cache = SampleCache(run, network, trained["checksum"])
+    references = [Reference(cache, dataset) for dataset in evaluation_sets(validation, config.seed)]
 
     written = json.loads(file.read_text()) if file.exists() and not overwrite else {"experiments": []}
     done = {row["experiment"] for row in written["experiments"]}
@@ -111,21 +110,18 @@ def evaluation_sets(validation: Dataset, seed: int) -> list[Dataset]:
 class Reference:
     """The teacher on one data set: both halves of its samples, and what fewer passes reach."""
 
-    def __init__(self, run: Run, dataset: Dataset):
-        network, trained = teacher.load_teacher(run)
-        cache = SampleCache(run, network, trained["checksum"])
-        view = make_views(["plain"], dataset.images, run.config.data.augmentation, run.config.seed)[0]
-        samples = [cache.get(dataset, f"reference-{half}", view, run.config.evaluation, True) for half in "ab"]
-        halves = [Samples(half["log_probs"].float()) for half in samples]
+    def __init__(self, cache: SampleCache, dataset: Dataset):
+        halves, group = cache.reference(dataset)
+        config = cache.run.config
         self.dataset = dataset
-        self.resamples = Resamples(samples[0]["group"].numpy(), run.config.evaluation.bootstrap, run.config.seed)
+        self.resamples = Resamples(group, config.evaluation.bootstrap, config.seed)
         self.curves = passes_curves(halves, self.resamples)
         self.halves = [measures_of(half) for half in halves]
 
-    def judge(self, student: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+    def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
         """Correlation, worth and scale of each measure."""
         found = {}
-        for name in MEASURES:
+        for name in PANELS:
             pair = [half[name] for half in self.halves]
             pearson = self.resamples.pearson(student[name], pair)
             worth = self.curves[name].worth(pearson)

@@ -25,7 +25,6 @@ from configs.run import Run
 from configs.schema import Config
 from data import humans
 from data.dataset import UNLABELLED, Dataset
-from data.views import make_views
 from models import student, teacher
 from models.inference import outputs_of
 from models.methods import METHODS
@@ -67,23 +66,20 @@ def main(config: Config, overwrite: bool) -> None:
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
     cache = SampleCache(run, network, trained["checksum"], overwrite)
     sets = data.load_evaluation(config.data, trained["classes"], config.seed)
-    references = []
-    for dataset in sets:
-        view = make_views(["plain"], dataset.images.to(run.device), config.data.augmentation, config.seed)[0]
-        references.append([cache.get(dataset, f"reference-{half}", view, config.evaluation, True) for half in "ab"])
+    references = [cache.reference(dataset) for dataset in sets]
     started = time.monotonic()
 
     # All other outputs take one pass.
     evaluated = [
         Evaluated(
             dataset,
-            [Samples(half["log_probs"].float()) for half in reference],
-            reference[0]["group"].numpy(),
+            halves,
+            group,
             outputs_of(network, dataset.images, run).softmax(1).cpu(),
             head_samples(run, network, dataset),
             model.distribution(outputs_of(model.outputs, dataset.images, run).cpu()),
         )
-        for dataset, reference in zip(sets, references)
+        for dataset, (halves, group) in zip(sets, references)
     ]
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}

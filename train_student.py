@@ -80,7 +80,7 @@ def main(config: Config, overwrite: bool) -> None:
         images, targets = batch
         return {"loss": model.method.loss(model(images), targets, spread)}
 
-    def validated(model: Student):
+    def validate(model: Student):
         distribution = model.learnt(outputs_of(model.outputs, validation.images, run))
         loss = model.method.loss(distribution, validation_targets, spread).item()
         return {"loss": loss, "score": -loss}
@@ -88,9 +88,8 @@ def main(config: Config, overwrite: bool) -> None:
     # Loop and save.
     steps = steps_in(len(train), config.student.batch_size)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr)
-    validate = validated if validation else None
     progress = student.twin(run, model, settings) or fit(
-        model, optimizer, batches, losses, validate, steps, run, settings, config.student.averaging
+        model, optimizer, batches, losses, validate if validation else None, steps, run, settings, config.student.averaging
     )
     model.eval()
     if validation and model.method.scales_information and config.student.information_scale is None:

@@ -3,14 +3,14 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, grid
+from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, counted_worth, grid
 
 SHOWN = ("total_variance", "mutual_information")
 
 
 def worth_in(row: dict, measure: str) -> tuple[float, float]:
     """An experiment's worth in passes on the validation images, and its mean over the shifts; 100 and 0 stand for above and below."""
-    passes = [entry[measure]["worth_passes"] or entry[measure]["worth_above"] or 0.0 for entry in row["sets"].values()]
+    passes = [counted_worth(entry[measure]) for entry in row["sets"].values()]
     return passes[0], float(np.mean(passes[1:]))
 
 

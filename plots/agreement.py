@@ -1,13 +1,12 @@
 """The student's uncertainties beside the teacher's."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PINK, SKY, axis_label, grid, worth
+from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, SKY, axis_label, grid, worth
 from uncertainty.agreement import calibration
-
-PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
 
 
 def teacher_against_student(
@@ -37,12 +36,7 @@ def teacher_against_student(
             above = np.mean(y > x) > 0.5  # then the lower right corner is the emptier one
             left, bottom, ha, va = (0.97, 0.03, "right", "bottom") if above else (0.03, 0.97, "left", "top")
             axis.text(left, bottom, text, ha=ha, va=va, transform=axis.transAxes, fontsize=7, bbox=box)
-            if row is axes[0]:
-                axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
-            if row is axes[-1]:
-                axis.set_xlabel("teacher")
-            if name == next(iter(teacher)):
-                axis.set_ylabel(f"{axis_label(measure)}\nstudent")
+    _label_edges(axes, list(teacher), "teacher", "student")
     return figure
 
 
@@ -107,10 +101,14 @@ def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, n
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
             text = f"mean {agreement[name][measure]['scale']:.2f} of the teacher's"
             axis.text(0.05, 0.9, text, transform=axis.transAxes, fontsize=8)
-            if row is axes[0]:
-                axis.set_title(name + (" (in distribution)" if name == next(iter(teacher)) else ""))
-            if row is axes[-1]:
-                axis.set_xlabel("student")
-            if name == next(iter(teacher)):
-                axis.set_ylabel(f"{axis_label(measure)}\nteacher")
+    _label_edges(axes, list(teacher), "student", "teacher")
     return figure
+
+
+def _label_edges(axes: list[list[Axes]], names: list[str], below: str, left: str) -> None:
+    """Titles above the columns, one for each data set (the first is in distribution); who is below and who is to the left."""
+    for column, (axis, name) in enumerate(zip(axes[0], names)):
+        axis.set_title(name if column else f"{name} (in distribution)")
+        axes[-1][column].set_xlabel(below)
+    for row, measure in zip(axes, PANELS):
+        row[0].set_ylabel(f"{axis_label(measure)}\n{left}")

@@ -11,20 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from plots.style import MEASURE_NAMES
+from plots.style import MEASURE_NAMES, PANELS, counted_worth
 from plots.table import number
-
-MEASURES = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
 
 
 def load(folder: Path) -> list[dict]:
     """The metrics of every seed, the folder's own first."""
     return [json.loads(path.read_text()) for path in [folder / "metrics.json", *sorted(folder.glob("seed*/metrics.json"))]]
-
-
-def worth(entry: dict) -> float:
-    """Passes; what is above the curve counts as its end, what is below it as 0."""
-    return entry["worth_passes"] or entry["worth_above"] or 0.0
 
 
 def seeds(students: dict[str, list[dict]]) -> str:
@@ -38,16 +31,16 @@ def seeds(students: dict[str, list[dict]]) -> str:
         columns += [f"{name}: Pearson", "family's limit", f"worth ({', '.join(str(i) for i in range(len(runs)))})", "scale"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for dataset, entries in first["agreement"].items():
-        for measure in MEASURES:
+        for measure in PANELS:
             frame = entries[measure]
             cells = [number(frame[key]) for key in ("floor_pearson", "floor_head_pearson", "limit_pearson")]
             for runs in students.values():
                 of = [run["agreement"][dataset][measure] for run in runs]
-                each = ", ".join(f"{worth(entry):.0f}" for entry in of)
+                each = ", ".join(f"{counted_worth(entry):.0f}" for entry in of)
                 cells += [
                     number(float(np.mean([entry["pearson"] for entry in of]))),
                     number(of[0]["family_limit_pearson"]),
-                    f"**{np.mean([worth(entry) for entry in of]):.0f}** ({each})",
+                    f"**{np.mean([counted_worth(entry) for entry in of]):.0f}** ({each})",
                     f"{np.mean([entry['scale'] for entry in of]):.2f}",
                 ]
             lines.append(f"| {dataset}: {MEASURE_NAMES[measure].split(' (')[0]} | " + " | ".join(cells) + " |")

@@ -33,6 +33,7 @@ MEASURE_COLOURS = {
     "total_variance": PINK,
     "entropy_minus_variance": SKY,
 }
+PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")  # what figures show, in this order
 MEASURE_NAMES = {
     "predictive_entropy": "predictive entropy",
     "expected_entropy": "expected entropy (aleatoric)",
@@ -52,6 +53,11 @@ def worth(entry: dict) -> str:
     if entry["worth_above"]:
         return f"> {entry['worth_above']}"
     return f"< {entry['worth_below']}" if entry["worth_below"] else f"{entry['worth_passes']:.0f}"
+
+
+def counted_worth(entry: dict) -> float:
+    """The worth as a number for means: what is above the curve counts as its end, what is below it as 0."""
+    return entry["worth_passes"] or entry["worth_above"] or 0.0
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:

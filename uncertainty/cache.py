@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy import ndarray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,9 +19,9 @@ from configs.errors import UserError
 from configs.run import Run, difference
 from configs.schema import McDropout
 from data.dataset import Dataset
-from data.views import View
+from data.views import View, make_views
 from uncertainty.mc_dropout import Plan, sample
-from uncertainty.samples import statistics
+from uncertainty.samples import Samples, statistics
 
 VERSION = 2  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
@@ -64,6 +65,13 @@ class SampleCache:
         tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
         self.seconds += metadata["seconds"]
         return tensors
+
+    def reference(self, dataset: Dataset) -> tuple[list[Samples], ndarray]:
+        """Both halves of the reference on `dataset`, and the mask group of each image."""
+        config = self.run.config
+        view = make_views(["plain"], dataset.images.to(self.run.device), config.data.augmentation, config.seed)[0]
+        halves = [self.get(dataset, f"reference-{half}", view, config.evaluation, True) for half in "ab"]
+        return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
         """Sample group by group; what is done is saved every minute."""
