@@ -35,38 +35,45 @@ from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
 from uncertainty.worth import Resamples, interval, passes_curves
 
-FIRST = "--student.averaging 0 --student.lr 5e-4 --sampling.views [augmented,augmented]"
+FIRST = "--student.averaging 0 --student.lr 5e-4 --student.batch_norm batch"  # what is usual
+FEW = "--sampling.views [augmented,augmented]"
+FOUR, SIXTEEN = ("--sampling.views [" + ",".join(n * ["augmented", "mixup", "cutmix", "strong"]) + "]" for n in (1, 4))
+LAST_LAYER = "--student.head_lr 1e-2"
 TV = "--student.matched [total_variance]"  # a Dirichlet can have the teacher's expected entropy or its total variance, not both
+RANDOM = "--student.init random --student.lr 1e-3"
 EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     # From the first work's recipe to this one, a step at a time.
-    "likelihood, last layer, from scratch": f"--student.method dirichlet_likelihood --student.head_lr 20 --student.init random {FIRST}",
-    "+ the teacher's weights": f"--student.method dirichlet_likelihood --student.head_lr 20 {FIRST}",
-    "+ moments for the likelihood": f"--student.method dirichlet_linear --student.head_lr 20 {TV} {FIRST}",
-    "+ a perceptron for the precision": f"--student.method dirichlet_precision --student.head_lr 4 {TV} {FIRST}",
-    "+ Gaussian logits": f"--student.head_lr 4 {FIRST}",
-    "+ mixup, CutMix and strong views": "--student.averaging 0 --student.lr 5e-4 --student.head_lr 4",
-    "+ averaged weights": "--student.lr 5e-4 --student.head_lr 4",
-    "+ an eighth of the learning rate: the recipe": "",
+    "likelihood, last layer, from scratch": f"--student.method dirichlet_likelihood {LAST_LAYER} --student.init random {FEW} {FIRST}",
+    "+ the teacher's weights": f"--student.method dirichlet_likelihood {LAST_LAYER} {FEW} {FIRST}",
+    "+ moments for the likelihood": f"--student.method dirichlet_linear {LAST_LAYER} {TV} {FEW} {FIRST}",
+    "+ a perceptron for the precision": f"--student.method dirichlet_precision {TV} {FEW} {FIRST}",
+    "+ Gaussian logits": f"{FEW} {FIRST}",
+    "+ mixup, CutMix and strong views": FIRST,
+    "+ averaged weights": "--student.lr 5e-4 --student.batch_norm batch",
+    "+ the teacher's batch norm": "--student.lr 5e-4",
+    "+ a low learning rate: the recipe": "",
     "the recipe read as a Dirichlet": "--student.method dirichlet",
     # From the recipe, one thing at a time.
-    "half its learning rate": "--student.lr 3.125e-5 --student.head_lr 64",
-    "twice its learning rate": "--student.lr 1.25e-4 --student.head_lr 16",
-    "four times its learning rate": "--student.lr 2.5e-4 --student.head_lr 8",
-    "augmented views alone": "--sampling.views [augmented,augmented]",
+    "batch norm by batches": "--student.batch_norm batch",
+    "half its learning rate": "--student.lr 7.5e-6",
+    "twice its learning rate": "--student.lr 3e-5",
+    "eight times its learning rate": "--student.lr 1.2e-4",
+    "augmented views alone": FEW,
     "strong views alone": "--sampling.views [strong,strong]",
     "without strong views": "--sampling.views [augmented,mixup,cutmix,augmented,mixup,cutmix]",
     "total variance alone matched": TV,
     "covariance of rank 1": "--student.rank 1",
     "a perceptron for the precision alone": f"--student.method dirichlet_precision {TV}",
-    "from scratch": "--student.init random --student.lr 1e-3 --student.head_lr 2",
+    "from scratch": RANDOM,
     "2 epochs": "--student.epochs 2",
     "8 epochs": "--student.epochs 8",
     "16 epochs": "--student.epochs 16",
-    "8 epochs of 4 views, 16 passes": "--student.epochs 8 --sampling.views [augmented,mixup,cutmix,strong] --sampling.passes 16",
+    "8 epochs of 4 views, 16 passes": f"--student.epochs 8 {FOUR} --sampling.passes 16",
+    "8 epochs of 16 views, 4 passes": f"--student.epochs 8 {SIXTEEN} --sampling.passes 4",
     "hidden layers of 64": "--student.hidden 64",
     "hidden layers of 1024": "--student.hidden 1024",
-    "student of half the width, from scratch": "--student.width 0.125 --student.init random --student.lr 1e-3 --student.head_lr 2",
-    "student with two more convolutions (VGG-13)": "--student.network vgg13 --student.lr 2.5e-4 --student.head_lr 8",
+    "student of half the width, from scratch": f"--student.width 0.125 {RANDOM}",
+    "student with two more convolutions (VGG-13)": "--student.network vgg13 --student.lr 2.5e-4",
     "another seed": "--student.seed 1",
 }
 

@@ -33,15 +33,16 @@ def precision(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
 
 
 def gaussian(logits: Tensor, numbers: Tensor, settings: Student) -> LogitGaussian:
-    """N(logits, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, N(logits, U Uᵀ + diag(softplus²))."""
+    """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, N(logits + shift, U Uᵀ + diag(softplus²))."""
     classes = logits.shape[-1]
-    scale, rest = F.softplus(numbers[:, :classes]), numbers[:, classes:]
+    shift, scale, rest = numbers.split([classes, classes, numbers.shape[-1] - 2 * classes], 1)
+    loc, scale = logits + shift, F.softplus(scale)
     if settings.rank is not None:
-        return LogitGaussian(logits, rest.unflatten(1, (classes, settings.rank)), scale)
+        return LogitGaussian(loc, rest.unflatten(1, (classes, settings.rank)), scale)
     rows, columns = torch.tril_indices(classes, classes, -1, device=logits.device)
     factor = torch.diag_embed(scale)
     factor[:, rows, columns] = rest
-    return LogitGaussian(logits, factor)
+    return LogitGaussian(loc, factor)
 
 
 def projected(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
@@ -52,7 +53,7 @@ def projected(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
 
 def gaussian_numbers(classes: int, settings: Student) -> int:
     """How many numbers `gaussian` takes."""
-    return classes * (classes + 1) // 2 if settings.rank is None else classes * (1 + settings.rank)
+    return classes * (classes + 3) // 2 if settings.rank is None else classes * (2 + settings.rank)
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,19 @@ class Student(nn.Module):
         self.classes = classes
         self.method = METHODS[settings.method]
         self.network = vgg(architecture)
+        self.fixed_norm = False
         self.perceptron = None
         if numbers := self.method.numbers(architecture.outputs, settings):
             blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
             _, features = self.eval().logits_and_features(blank)
             self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
+
+    def train(self, mode: bool = True) -> "Student":
+        """Batch norm with the teacher's statistics keeps them in training too: a batch's own would be another network than the teacher's."""
+        super().train(mode)
+        if self.fixed_norm:
+            self.network.eval()
+        return self
 
     def forward(self, images: Tensor) -> Distribution:
         """The distribution for each image; in training mode, the one that the loss sees."""
@@ -88,6 +96,7 @@ class Student(nn.Module):
         mine = self.network.state_dict()
         fitting = {name: value for name, value in teacher.state_dict().items() if name in mine and value.shape == mine[name].shape}
         self.network.load_state_dict(mine | fitting)
+        self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(mine)
         return len(fitting)
 
     def save(self, path: Path, metadata: dict) -> None:
@@ -97,10 +106,10 @@ class Student(nn.Module):
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """For the optimizer: the VGG by lr; what the teacher has not (perceptron, or a last layer of concentrations) faster, without decay."""
+    """For the optimizer: the VGG by lr; what the teacher has not (perceptron, or a last layer of concentrations) by head_lr, without decay."""
     new = student.network[-1] if student.perceptron is None else student.perceptron
     body = nn.ModuleList([student.network[:-1]] if student.perceptron is None else [student.network])
-    fast = {"params": list(new.parameters()), "lr": settings.lr * settings.head_lr, "weight_decay": 0.0}
+    fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}
     return [*decay_groups(body, settings.weight_decay), fast]
 
 

@@ -24,7 +24,7 @@ def worth_by_recipe(rows: list[dict]) -> Figure:
         axis.barh(place - 0.2, inside, 0.38, color=BLUE, label="validation images")
         axis.barh(place + 0.2, shifted, 0.38, color=ORANGE, label="their shifts (mean of four)")
         axis.set(title=MEASURE_NAMES[measure], xlabel="worth in passes")
-        axis.set_yticks(place, [row["experiment"] for row in rows])
+        axis.set_yticks(place, [f"{row['experiment']}  {i}" for i, row in enumerate(rows, 1)])
         axis.grid(axis="x", linewidth=0.3)
     axis.invert_yaxis()
     axis.legend(loc="upper right")
@@ -32,17 +32,16 @@ def worth_by_recipe(rows: list[dict]) -> Figure:
 
 
 def worth_by_cost(rows: list[dict]) -> Figure:
-    """Worth against the seconds of the student's training, a point for each experiment."""
-    figure, axes = grid(1, len(SHOWN), "Worth against the cost of the student's training", 4.6)
+    """Worth against the seconds of the student's training, a point for each experiment, by its number in `worth_by_recipe`."""
+    figure, axes = grid(1, len(SHOWN), "Worth against the cost of the student's training (numbers: worth_by_recipe.png)", 4.6)
     for axis, measure in zip(axes[0], SHOWN):
         seconds = [row["student_seconds"] for row in rows]
         inside, shifted = np.array([worth_in(row, measure) for row in rows]).T
         axis.vlines(seconds, inside, shifted, color=GREY, linewidth=0.5)
         axis.scatter(seconds, inside, s=16, color=BLUE, label="validation images")
         axis.scatter(seconds, shifted, s=16, color=ORANGE, label="their shifts")
-        for x, y, row in zip(seconds, inside, rows):
-            axis.annotate(row["experiment"], (x, y), fontsize=5.5, xytext=(3, 1), textcoords="offset points")
-        room = (0.0, 1.6 * max(seconds))  # for the titles
-        axis.set(title=MEASURE_NAMES[measure], xlim=room, xlabel="training of the student, seconds", ylabel="worth in passes")
+        for number, place in enumerate(zip(seconds, inside), 1):
+            axis.annotate(str(number), place, fontsize=7, xytext=(3, 1), textcoords="offset points")
+        axis.set(title=MEASURE_NAMES[measure], xlabel="training of the student, seconds", ylabel="worth in passes")
     axes[0][0].legend(loc="lower right")
     return figure

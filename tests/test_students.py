@@ -19,7 +19,7 @@ from uncertainty.samples import Samples, statistics
 
 def gaussian_outputs(count: int = 6, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    return 2 * torch.randn(count, classes), torch.randn(count, classes * (classes + 1) // 2)
+    return 2 * torch.randn(count, classes), torch.randn(count, classes * (classes + 3) // 2)
 
 
 def test_the_covariance_of_the_gaussian_head():
@@ -27,12 +27,13 @@ def test_the_covariance_of_the_gaussian_head():
     full = methods.gaussian(logits, numbers, Settings())
     for n in range(len(logits)):
         lower = np.zeros((4, 4))
-        lower[np.tril_indices(4, -1)] = numbers[n, 4:]
-        lower += np.diag(np.log1p(np.exp(numbers[n, :4].numpy())))
+        lower[np.tril_indices(4, -1)] = numbers[n, 8:]
+        lower += np.diag(np.log1p(np.exp(numbers[n, 4:8].numpy())))
         assert (full.covariance_factor[n] @ full.covariance_factor[n].T).numpy() == pytest.approx(lower @ lower.T, abs=1e-5)
-    low = methods.gaussian(logits, torch.randn(6, 12), Settings(rank=2))
+    torch.testing.assert_close(full.loc, logits + numbers[:, :4])
+    low = methods.gaussian(logits, torch.randn(6, 16), Settings(rank=2))
     assert low.draw(torch.randn(6, 30, low.dimensions)).log_probs.shape == (6, 30, 4)
-    assert methods.gaussian_numbers(4, Settings()) == 10 and methods.gaussian_numbers(4, Settings(rank=2)) == 12
+    assert methods.gaussian_numbers(4, Settings()) == 14 and methods.gaussian_numbers(4, Settings(rank=2)) == 16
 
 
 @pytest.mark.parametrize("rank", [None, 2])
@@ -43,7 +44,7 @@ def test_quasi_random_measures_against_monte_carlo(rank):
     student = methods.gaussian(logits, numbers, Settings(rank=rank))
     covariance = student.covariance_factor @ student.covariance_factor.mT
     for n in range(6):
-        z = np.random.default_rng(n).multivariate_normal(logits[n].numpy(), covariance[n].double().numpy(), size=200_000)
+        z = np.random.default_rng(n).multivariate_normal(student.loc[n].numpy(), covariance[n].double().numpy(), size=200_000)
         p = scipy.special.softmax(z, 1)
         assert student.mean[n].numpy() == pytest.approx(p.mean(0), abs=0.01)
         assert student.total_variance[n].item() == pytest.approx(p.var(0).sum(), abs=0.012)
@@ -164,6 +165,18 @@ def test_a_fresh_students_logits_are_its_teachers():
     assert student.init_from(teacher) == len(teacher.state_dict())
     images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
     torch.testing.assert_close(student.outputs(images)[:, :4], teacher(images))
+
+
+@pytest.mark.parametrize("batch_norm", ["teacher", "batch"])
+def test_in_training_a_student_normalizes_as_its_settings_say(batch_norm):
+    teacher = vgg(Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)).eval()
+    student = Student(Architecture("vgg5", 0.25, 8, 1, 4), Settings(batch_norm=batch_norm), list("abcd"))
+    student.init_from(teacher)
+    images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
+    difference = (student.train().outputs(images)[:, :4] - teacher(images)).abs().max()
+    assert difference < 1e-5 if batch_norm == "teacher" else difference > 0.01
+    student.init_from(vgg(Architecture("vgg5", 0.5, 8, 1, 4, 0.1, 0.5)))  # whose statistics are of other channels
+    assert student.train().network.norm1_1.training
 
 
 def test_a_smaller_student_takes_what_fits_of_the_teacher():
