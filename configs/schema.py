@@ -148,9 +148,9 @@ class Student(Training):
     """Measures of the teacher's samples that the loss compares, beside their mean: those that a few passes estimate without bias."""
     rank: PositiveInt | None = None
     """The covariance of logits is a full matrix, or, for many classes, one of this rank and a diagonal."""
-    hidden: PositiveInt = 256
+    hidden: PositiveInt = 512
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
-    lr: PositiveFloat = 1.5e-5
+    lr: PositiveFloat = 1e-5
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
     head_lr: PositiveFloat = 2e-3
     """That of what the teacher has not: the perceptron, or a last layer of concentrations."""
@@ -161,7 +161,8 @@ class Student(Training):
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
     batch_norm: Literal["teacher", "batch"] = "teacher"
-    """What batch norm normalizes by in training: the teacher's statistics, as the teacher's passes do, if all of its weights fit; or each batch's."""
+    """What batch norm normalizes by in training: the teacher's statistics, as the teacher's own passes do, if all of its weights fit; or each
+    batch's."""
     seed: NonNegativeInt = 0
     """Another student of the same teacher and samples: its perceptron's weights and its batches."""
     alpha_floor: PositiveFloat = 1e-3
