@@ -152,11 +152,11 @@ class Student(Training):
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
     lr: PositiveFloat = 1e-5
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
-    head_lr: PositiveFloat = 2e-3
+    head_lr: PositiveFloat = 1e-3
     """That of what the teacher has not: the perceptron, or a last layer of concentrations."""
     weight_decay: NonNegativeFloat = 0.0
     """On weights of all layers of the VGG but the last."""
-    averaging: Rate = 0.1
+    averaging: Rate = 0.04
     """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""

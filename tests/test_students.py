@@ -77,14 +77,23 @@ def test_information_scale_moves_information_to_expected_entropy():
 # Losses.
 
 
-def test_the_moment_loss_of_a_closed_form_is_kl_and_squared_errors():
+def test_the_moment_loss_of_a_closed_form_is_kl_and_weighted_squares():
     student = Dirichlet(torch.rand(5, 3) * 4 + 0.1)
     targets = {"mean": torch.rand(5, 3).softmax(-1), "total_variance": torch.rand(5), "expected_entropy": torch.rand(5)}
     loss = moments(student, targets, {"total_variance": 0.2, "expected_entropy": 0.5})
     kl = (targets["mean"] * (targets["mean"].log() - student.mean.log())).sum(1)
-    squares = ((student.total_variance - targets["total_variance"]) / 0.2) ** 2
-    squares = squares + ((student.expected_entropy - targets["expected_entropy"]) / 0.5) ** 2
-    assert loss.item() == pytest.approx((kl + entropy(targets["mean"]) + squares).mean().item(), rel=1e-5)
+    squares = ((student.total_variance - targets["total_variance"]) / 0.2) ** 2 / (0.5 + student.total_variance / 0.2)
+    squares = squares + ((student.expected_entropy - targets["expected_entropy"]) / 0.5) ** 2 / (0.5 + student.expected_entropy / 0.5)
+    assert loss.item() == pytest.approx((4 * (kl + entropy(targets["mean"])) + squares).mean().item(), rel=1e-5)
+
+
+def test_noise_around_what_the_student_says_does_not_move_it():
+    alpha = torch.tensor([[0.4, 1.0, 2.0]], requires_grad=True)
+    student = Dirichlet(alpha.expand(2, 3))
+    noise = torch.tensor([-0.1, 0.1])
+    targets = {"mean": student.mean.detach(), "total_variance": student.total_variance.detach() + noise}
+    (gradient,) = torch.autograd.grad(moments(student, targets, {"total_variance": 0.2}), alpha)
+    assert gradient.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("passes", [2, 8])

@@ -18,10 +18,15 @@ def likelihood(student: Dirichlet, targets: Targets, spread: dict[str, float]) -
 
 
 def moments(student: Distribution, targets: Targets, spread: dict[str, float]) -> Tensor:
-    """KL(teacher's mean ‖ student's mean) + Σ_m (student's m − teacher's m)² / spread_m², up to constants, for m in `spread`.
+    """4 KL(teacher's mean ‖ student's mean) + Σ_m (student's m − teacher's m)² / (σ_m (σ_m / 2 + student's m)), up to constants.
 
-    spread: the standard deviation of m over the whole data set.
+    spread: σ_m of each measure m that is compared, its standard deviation over the whole data set. An estimate from few passes is the
+    noisier the larger what it estimates, so squares weigh less where the student's own m, taken as a constant, is large. A weight made
+    of the target, which has the same noise, would bias the student.
     """
     cross_entropy = -(targets["mean"] * student.mean.clamp_min(1e-12).log()).sum(-1)
-    squares = [((getattr(student, m) - targets[m]) / std) ** 2 for m, std in spread.items()]
-    return (cross_entropy + sum(squares)).mean()
+    squares = []
+    for m, sigma in spread.items():
+        mine = getattr(student, m)
+        squares.append((mine - targets[m]) ** 2 / (sigma * (sigma / 2 + mine.detach())))
+    return (4 * cross_entropy + sum(squares)).mean()
