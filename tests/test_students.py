@@ -122,7 +122,7 @@ def test_each_method_learns_what_it_matches(method):
     outputs = torch.zeros(40, classes + chosen.numbers(classes, settings))
     outputs[:, :classes] = truth.loc
     outputs.requires_grad_(True)
-    optimizer = torch.optim.Adam([outputs], 0.03)
+    optimizer = torch.optim.Adam([outputs], 0.06)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 1500)
     spread = {name: targets[name].std().item() for name in matched}
     for _ in range(1500):
