@@ -35,7 +35,7 @@ def precision(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
 def gaussian(logits: Tensor, numbers: Tensor, settings: Student) -> LogitGaussian:
     """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, the covariance is U Uᵀ + diag(softplus²)."""
     classes = logits.shape[-1]
-    shift, scale, rest = numbers.split([classes, classes, numbers.shape[-1] - 2 * classes], 1)
+    shift, scale, rest = numbers.tensor_split((classes, 2 * classes), 1)
     loc, scale = logits + shift, F.softplus(scale)
     if settings.rank is not None:
         return LogitGaussian(loc, rest.unflatten(1, (classes, settings.rank)), scale)

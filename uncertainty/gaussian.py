@@ -11,7 +11,6 @@ from uncertainty.samples import Samples
 
 DRAWS = 256  # quasi-random ones, behind every measure
 CHUNK = 2048  # inputs whose draws are in memory at once
-SMALLEST = 1e-9  # variance of a logit
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,6 @@ class LogitGaussian(Distribution):
     loc: Tensor
     factor: Tensor
     scale: Tensor | None = None
-
-    @classmethod
-    def from_covariance(cls, loc: Tensor, covariance: Tensor) -> "LogitGaussian":
-        """N(loc, covariance) for covariances [N, C, C] that may be singular."""
-        smallest = SMALLEST * torch.eye(loc.shape[-1]).to(loc)
-        return cls(loc, torch.linalg.cholesky(covariance + smallest))
 
     def draw(self, noise: Tensor) -> Samples:
         """The samples that standard normal `noise` [T, R (+ C with scale)], or [N, T, ...], becomes."""
