@@ -64,6 +64,7 @@ EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     "total variance alone matched": TV,
     "covariance of rank 1": "--student.rank 1",
     "a perceptron for the precision alone": f"--student.method dirichlet_precision {TV}",
+    "propagated variance for the perceptron": "--student.propagation true",
     "from scratch": RANDOM,
     "2 epochs": "--student.epochs 2",
     "8 epochs": "--student.epochs 8",

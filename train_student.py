@@ -13,6 +13,7 @@ import torch
 
 import data
 from configs import cli
+from configs.errors import UserError
 from configs.run import Run
 from configs.schema import Config
 from configs.seeds import seed_of
@@ -53,14 +54,17 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Model.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
+    dropout = (config.teacher.conv_dropout, config.teacher.head_dropout) if config.student.propagation else ()
     architecture = Architecture(
-        config.student.network, config.student.width, config.data.size, config.data.channels, len(train.classes)
+        config.student.network, config.student.width, config.data.size, config.data.channels, len(train.classes), *dropout
     )
     model = Student(architecture, replace(config.student), train.classes)
     model.network.normalize.fit(train.images)
     if config.student.init == "teacher":
         copied = model.init_from(network)
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
+    if config.student.propagation and not model.fixed_norm:
+        raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
     model.to(run.device)
 
     # Loss and validation. In each epoch an image is seen in one of its views, in the next epoch in its next one.

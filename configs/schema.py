@@ -150,6 +150,9 @@ class Student(Training):
     """The covariance of logits is a full matrix, or, for many classes, one of this rank and a diagonal."""
     hidden: PositiveInt = 512
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
+    propagation: bool = False
+    """Show the perceptron what propagating the dropout's variance through the network in one pass gives, too: a better student that takes
+    several times as long. It needs the teacher's own architecture and start."""
     lr: PositiveFloat = 1e-5
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
     head_lr: PositiveFloat = 1e-3

@@ -14,6 +14,7 @@ from models.methods import METHODS
 from models.training import Progress, decay_groups
 from models.vgg import Architecture, vgg
 from uncertainty.distribution import Distribution
+from uncertainty.variance_propagation import propagate
 
 FILE = "student.safetensors"
 
@@ -29,7 +30,7 @@ class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
     The logits are those of a VGG. Where the method's head takes more numbers than them, they come from a perceptron on the mean output
-    of every block, the last hidden layer, the logits and their softmax.
+    of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that gives).
     """
 
     def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str]):
@@ -89,7 +90,19 @@ class Student(nn.Module):
                 features.append(x.mean((2, 3)).float())
         with torch.autocast(images.device.type, enabled=False):
             logits = self.network[-1](x.float())
-        return logits, torch.cat([*features, x.float(), logits, logits.softmax(-1)], 1)
+        features += [x.float(), logits, logits.softmax(-1)]
+        if self.settings.propagation:
+            features.append(self.propagated(images))
+        return logits, torch.cat(features, 1)
+
+    @torch.no_grad()
+    def propagated(self, images: Tensor) -> Tensor:
+        """What `variance_propagation` says of the logits: means, their softmax, log deviations and the Cholesky factor's shape [N, C (C + 5) / 2]."""
+        gaussian = propagate(self.network, images)
+        deviation = gaussian.factor.diagonal(dim1=-2, dim2=-1)
+        rows, columns = torch.tril_indices(*gaussian.factor.shape[1:], -1, device=images.device)
+        shape = gaussian.factor[:, rows, columns] / deviation[:, rows]
+        return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
     def init_from(self, teacher: nn.Module) -> int:
         """Copy every tensor of `teacher` that has the same name and shape here; returns how many."""

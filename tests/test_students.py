@@ -15,6 +15,7 @@ from uncertainty.distribution import MEASURES, entropy
 from uncertainty.gaussian import LogitGaussian, quasi_normal
 from uncertainty.losses import likelihood, moments
 from uncertainty.samples import Samples, statistics
+from uncertainty.variance_propagation import propagate
 
 
 def gaussian_outputs(count: int = 6, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,6 +187,22 @@ def test_in_training_a_student_normalizes_as_its_settings_say(batch_norm):
     assert difference < 1e-5 if batch_norm == "teacher" else difference > 0.01
     student.init_from(vgg(Architecture("vgg5", 0.5, 8, 1, 4, 0.1, 0.5)))  # whose statistics are of other channels
     assert student.train().network.norm1_1.training
+
+
+def test_propagated_features_are_the_propagated_gaussian():
+    torch.manual_seed(0)
+    architecture = Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)
+    teacher, student = vgg(architecture).eval(), Student(architecture, Settings(propagation=True), list("abcd"))
+    student.init_from(teacher)
+    images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
+    gaussian = propagate(teacher, images)
+    loc, probs, log_deviation, shape = student.train().propagated(images).split([4, 4, 4, 6], 1)
+    torch.testing.assert_close((loc, probs), (gaussian.loc, gaussian.loc.softmax(1)))
+    lower = torch.eye(4).repeat(7, 1, 1)
+    lower[:, *torch.tril_indices(4, 4, -1)] = shape
+    factor = lower * log_deviation.exp().unsqueeze(-1)
+    torch.testing.assert_close(factor @ factor.mT, gaussian.factor @ gaussian.factor.mT, rtol=1e-4, atol=1e-5)
+    assert student(images).mean.requires_grad
 
 
 def test_a_smaller_student_takes_what_fits_of_the_teacher():

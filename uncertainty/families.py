@@ -12,8 +12,6 @@ from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.samples import Samples
 
-SMALLEST = 1e-9  # variance of a logit
-
 
 def dirichlet_by_moments(samples: Samples) -> Dirichlet:
     """The Dirichlet with the samples' mean and total variance."""
@@ -43,7 +41,7 @@ def gaussian(samples: Samples, diagonal: bool = False) -> LogitGaussian:
         return LogitGaussian(loc, torch.diag_embed(logits.std(1)))
     offsets = logits - loc.unsqueeze(1)
     covariance = offsets.mT @ offsets / (logits.shape[1] - 1)
-    return LogitGaussian(loc, torch.linalg.cholesky(covariance + SMALLEST * torch.eye(loc.shape[-1], dtype=loc.dtype)))
+    return LogitGaussian.from_covariance(loc, covariance)
 
 
 FAMILIES = {

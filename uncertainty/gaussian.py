@@ -11,6 +11,7 @@ from uncertainty.samples import Samples
 
 DRAWS = 256  # quasi-random ones, behind every measure
 CHUNK = 2048  # inputs whose draws are in memory at once
+SMALLEST = 1e-9  # variance of a logit
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class LogitGaussian(Distribution):
     loc: Tensor
     factor: Tensor
     scale: Tensor | None = None
+
+    @classmethod
+    def from_covariance(cls, loc: Tensor, covariance: Tensor) -> "LogitGaussian":
+        """N(loc, covariance) for covariances [N, C, C] that may be singular."""
+        smallest = SMALLEST * torch.eye(loc.shape[-1], dtype=torch.float64, device=loc.device)
+        return cls(loc, torch.linalg.cholesky(covariance.double() + smallest).to(loc.dtype))
 
     def draw(self, noise: Tensor) -> Samples:
         """The samples that standard normal `noise` [T, R (+ C with scale)], or [N, T, ...], becomes."""
