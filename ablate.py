@@ -85,9 +85,9 @@ def main(config: Config, overwrite: bool) -> None:
     file = folder / "experiments.json"
     train_teacher.main(config, overwrite=False)
     run = Run(config, "ablate")
-    _, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
-    network, trained = teacher.load_teacher(run)
-    cache = SampleCache(run, network, trained["checksum"])
+    _, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    trained = teacher.load_teacher(run)
+    cache = SampleCache(run, trained.sampler(config.teacher.method), trained.checksum)
     references = [Reference(cache, dataset) for dataset in evaluation_sets(validation, config.seed)]
 
     written = json.loads(file.read_text()) if file.exists() and not overwrite else {"experiments": []}
@@ -141,8 +141,7 @@ class Reference:
 def row_of(title: str, changes: str, config: Config, references: list[Reference]) -> dict[str, Any]:
     """One experiment's entry in experiments.json."""
     run = Run(config, "ablate")
-    _, trained = teacher.load_teacher(run)
-    model, distilled = student.load_distilled(run, trained["checksum"])
+    model, distilled = student.load_distilled(run, teacher.load_teacher(run).checksum)
     sets = {}
     for reference in references:
         outputs = outputs_of(model.outputs, reference.dataset.images, run).cpu()

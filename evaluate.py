@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from numpy import ndarray
-from torch import Tensor, nn
+from torch import Tensor
 
 import data
 import plots
@@ -27,7 +26,8 @@ from data import humans
 from data.dataset import UNLABELLED, Dataset
 from models import student, teacher
 from models.inference import outputs_of
-from models.methods import METHODS
+from models.methods import student_method, teacher_method
+from models.teacher import Teacher
 from plots.style import save
 from plots.table import table
 from uncertainty.agreement import agreement, with_humans
@@ -35,12 +35,11 @@ from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
 from uncertainty.families import family_limits
-from uncertainty.mc_dropout import Plan, sample, split_head
+from uncertainty.mc_dropout import split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
 from uncertainty.worth import Resamples, passes_curves
 
-HEAD_GROUP = 256  # images that share a mask where dropout is in the head alone
 Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
 
 
@@ -59,13 +58,14 @@ class Evaluated:
 def main(config: Config, overwrite: bool) -> None:
     """Networks, outputs on every data set, measures, plots, table."""
     run = Run(config, "evaluate")
-    network, trained = teacher.load_teacher(run)
-    model, distilled = student.load_distilled(run, trained["checksum"])
+    trained = teacher.load_teacher(run)
+    model, distilled = student.load_distilled(run, trained.checksum)
     run.save_config()
 
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
-    cache = SampleCache(run, network, trained["checksum"], overwrite)
-    sets = data.load_evaluation(config.data, trained["classes"], config.seed)
+    sampler = trained.sampler(config.teacher.method)
+    cache = SampleCache(run, sampler, trained.checksum, overwrite)
+    sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
     references = [cache.reference(dataset) for dataset in sets]
     started = time.monotonic()
 
@@ -75,8 +75,8 @@ def main(config: Config, overwrite: bool) -> None:
             dataset,
             halves,
             group,
-            outputs_of(network, dataset.images, run).softmax(1).cpu(),
-            head_samples(run, network, dataset),
+            outputs_of(trained.network, dataset.images, run).softmax(1).cpu(),
+            head_samples(run, trained, dataset),
             model.distribution(outputs_of(model.outputs, dataset.images, run).cpu()),
         )
         for dataset, (halves, group) in zip(sets, references)
@@ -92,10 +92,10 @@ def main(config: Config, overwrite: bool) -> None:
         resamples = Resamples(evaluated[0].group, config.evaluation.bootstrap, config.seed)
         metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
-    metrics["speed"] = compare_speed(run, network, model, sets[0].images.to(run.device), config.evaluation)
-    figures["training_curves"] = plots.training_curves({"teacher": trained["history"], "student": distilled["history"]})
+    metrics["speed"] = compare_speed(run, sampler, model, sets[0].images.to(run.device), config.evaluation)
+    figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]})
     metrics["stages_s"] = {
-        "teacher": trained["seconds"],
+        "teacher": trained.seconds,
         "sampling": distilled["sampling_seconds"],
         "student": distilled["seconds"],
         "reference": cache.seconds,
@@ -113,19 +113,11 @@ def main(config: Config, overwrite: bool) -> None:
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
 
 
-def head_samples(run: Run, network: nn.Sequential, dataset: Dataset) -> Samples | None:
-    """The teacher with dropout in its head alone, as many passes as a half of the reference: the features are computed once."""
-    parts = split_head(network)
-    if parts is None:
+def head_samples(run: Run, trained: Teacher, dataset: Dataset) -> Samples | None:
+    """The teacher with dropout in its head alone, as many passes as a half of the reference; None if its head has none."""
+    if split_head(trained.network) is None:
         return None
-    body, head = parts
-    features = outputs_of(body, dataset.images, run)
-    settings = run.config.evaluation
-    plan = Plan(settings.passes, "grouped", HEAD_GROUP, (run.config.seed, "head", dataset.name))
-    with run.autocast():
-        groups = list(sample(head, lambda indices: features[indices], len(features), plan, settings.batch_size))
-    order = torch.cat([indices for _, indices, _ in groups]).argsort()
-    return Samples(torch.cat([log_probs for _, _, log_probs in groups]).cpu()[order])
+    return teacher_method("head_dropout").predictor(trained.networks, dataset, run)(dataset.images).distribution
 
 
 def human_entropy(run: Run, dataset: Dataset) -> ndarray | None:
@@ -158,15 +150,16 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
     """The parts of metrics.json that are about quality."""
     inside, *outside = evaluated
     labels = inside.dataset.labels.numpy()
+    one_way = teacher_method(config.teacher.method).one_way
     metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
     metrics |= {"agreement": {}, "families": {}, "passes": {}}
     for e in evaluated:
         resamples = Resamples(e.group, config.evaluation.bootstrap, config.seed)
-        curves = passes_curves(e.halves, resamples)
+        curves = passes_curves(e.halves, resamples, one_way)
         limits = family_limits(e.halves)
-        family = limits[METHODS[config.student.method].family]
+        family = limits.get(student_method(config.student.method).family)
         name = e.dataset.name
-        metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, family, resamples)
+        metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, family, resamples, one_way)
         metrics["families"][name] = limits
         metrics["passes"][name] = {m: {"passes": c.passes.tolist(), "pearson": c.pearson[0].tolist()} for m, c in curves.items()}
     metrics["ood"] = {

@@ -10,6 +10,7 @@ made once) and runs/<name>/student.safetensors. The same command again continues
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 import data
 from configs import cli
@@ -19,10 +20,12 @@ from configs.schema import Config
 from configs.seeds import seed_of
 from data.views import make_views
 from models import student, teacher
+from models.architecture import Architecture
 from models.inference import outputs_of
+from models.methods import student_method
+from models.methods.interface import Context
 from models.student import Student, parameter_groups
 from models.training import fit, shuffled, steps_in
-from models.vgg import Architecture
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import entropy
 from uncertainty.samples import STATISTICS
@@ -33,35 +36,47 @@ def main(config: Config, overwrite: bool) -> None:
     run = Run(config, "student", overwrite)
 
     # Data and teacher.
-    network, trained = teacher.load_teacher(run)
-    train, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
-    settings = student.settings(run) | {"teacher": trained["checksum"], "data": train.fingerprint(), "dtype": run.dtype}
+    trained = teacher.load_teacher(run)
+    method = student_method(config.student.method)
+    options = method.read_options(config.student)
+    if method.functions and config.sampling.masks != "function":
+        raise UserError(f"student.method: {config.student.method} imitates fixed functions of the teacher: set sampling.masks: function")
+    train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    settings = student.settings(run) | {"teacher": trained.checksum, "data": train.fingerprint(), "dtype": run.dtype}
     if run.finished(student.FILE, settings):
         return
 
     # Samples: what the teacher does on each view of the training images, made once.
-    cache = SampleCache(run, network, trained["checksum"])
+    cache = SampleCache(run, trained.sampler(config.teacher.method), trained.checksum)
     train = train.to(run.device)
     views = make_views(config.sampling.views, train.images, config.data.augmentation, config.seed)
     samples = [cache.get(train, "train", view, config.sampling, config.sampling.keep_samples) for view in views]
-    targets = {name: torch.stack([view[name] for view in samples]).to(run.device) for name in STATISTICS}
+    kept = [name for name in (*STATISTICS, "log_probs") if name in samples[0]]
+    targets = {name: torch.stack([view[name] for view in samples]).to(run.device) for name in kept}
     if validation:
         validation = validation.to(run.device)
         plain = make_views(["plain"], validation.images, config.data.augmentation, config.seed)[0]
-        many = replace(config.sampling, passes=config.evaluation.passes)
-        validation_samples = cache.get(validation, "train", plain, many, False)
-        validation_targets = {name: validation_samples[name].to(run.device) for name in STATISTICS}
+        many = config.sampling if method.functions else replace(config.sampling, passes=config.evaluation.passes)
+        validation_samples = cache.get(validation, "train", plain, many, config.sampling.keep_samples)
+        validation_targets = {name: validation_samples[name].to(run.device) for name in kept}
+        validation_targets["labels"] = F.one_hot(validation.labels, len(train.classes)).float()
 
     # Model.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     dropout = (config.teacher.conv_dropout, config.teacher.head_dropout) if config.student.propagation else ()
     architecture = Architecture(
-        config.student.network, config.student.width, config.data.size, config.data.channels, len(train.classes), *dropout
+        config.student.network,
+        config.student.width,
+        config.data.size,
+        config.data.channels,
+        len(train.classes),
+        *dropout,
+        heads=method.heads(options),
     )
     model = Student(architecture, replace(config.student), train.classes)
     model.network.normalize.fit(train.images)
     if config.student.init == "teacher":
-        copied = model.init_from(network)
+        copied = model.init_from(trained.network)
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
     if config.student.propagation and not model.fixed_norm:
         raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
@@ -71,32 +86,37 @@ def main(config: Config, overwrite: bool) -> None:
     offset = torch.randint(len(views), (len(train),))
     spread = {name: targets[name].std().item() for name in config.student.matched}
 
+    steps = steps_in(len(train), config.student.batch_size)
+    one_hot = F.one_hot(train.labels, len(train.classes)).float()
+
     def batches(epoch: int):
-        for indices in shuffled(len(train), config.student.batch_size):
+        for step, indices in enumerate(shuffled(len(train), config.student.batch_size)):
             number, order = ((offset[indices] + epoch) % len(views)).sort()
             indices = indices[order]
             present, counts = number.unique(return_counts=True)
-            parts = zip(present.tolist(), indices.split(counts.tolist()))
-            images = torch.cat([views[v].images(part).float() for v, part in parts])
-            yield images, {name: value[number, indices] for name, value in targets.items()}
+            parts = [(views[v], part) for v, part in zip(present.tolist(), indices.split(counts.tolist()))]
+            images = torch.cat([view.images(part).float() for view, part in parts])
+            batch = {name: value[number, indices] for name, value in targets.items()}
+            batch["labels"] = torch.cat([view.labels(one_hot, part) for view, part in parts])
+            yield images, batch, (epoch + step / steps) / config.student.epochs
 
     def losses(model: Student, batch):
-        images, targets = batch
-        return {"loss": model.method.loss(model(images), targets, spread)}
+        images, targets, progress = batch
+        context = Context(spread, progress, options, model.network)
+        return {"loss": method.loss(model(images), targets, context)}
 
     def validate(model: Student):
         distribution = model.learnt(outputs_of(model.outputs, validation.images, run))
-        loss = model.method.loss(distribution, validation_targets, spread).item()
+        loss = method.loss(distribution, validation_targets, Context(spread, 1.0, options, model.network)).item()
         return {"loss": loss, "score": -loss}
 
     # Loop and save.
-    steps = steps_in(len(train), config.student.batch_size)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr)
     progress = student.twin(run, model, settings) or fit(
         model, optimizer, batches, losses, validate if validation else None, steps, run, settings, config.student.averaging
     )
     model.eval()
-    if validation and model.method.scales_information and config.student.information_scale is None:
+    if validation and method.scales_information and config.student.information_scale is None:
         distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
         teachers = entropy(validation_targets["mean"]) - validation_targets["expected_entropy"]
         model.settings.information_scale = (teachers.mean() / distribution.mutual_information.mean()).item()

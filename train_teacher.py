@@ -1,9 +1,9 @@
-"""Train the teacher: a VGG whose dropout, left on at test time, gives a distribution of class probabilities.
+"""Train the teacher: a network whose dropout, left on at test time, gives a distribution of class probabilities; or an ensemble of them.
 
     python train_teacher.py --config configs/digits.yaml
     python train_teacher.py --config configs/cifar10.yaml --teacher.epochs 30
 
-Writes runs/<name>/teacher.safetensors. The same command again continues or skips; --overwrite starts anew.
+Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors). The same command again continues or skips; --overwrite starts anew.
 """
 
 from dataclasses import asdict
@@ -18,21 +18,31 @@ from configs.run import Run
 from configs.schema import Config
 from data.augment import augment, draw
 from models import teacher
+from models.architecture import Architecture
 from models.inference import outputs_of
+from models.methods import teacher_method
+from models.networks import build
 from models.training import decay_groups, fit, shuffled, steps_in
-from models.vgg import Architecture, vgg
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """Data, network, training, and the file that the other scripts read."""
+    """The one network, or the members of an ensemble one after the other."""
+    teacher_method(config.teacher.method)
     run = Run(config, "teacher", overwrite)
     if config.teacher_of is not None:
         run.log(f"the teacher is that of {run.source}: nothing to train")
         return
+    for member in teacher.members(config).values():
+        train_network(member, overwrite)
+
+
+def train_network(config: Config, overwrite: bool) -> None:
+    """Data, network, training, and the file that the other scripts read."""
+    run = Run(config, "teacher", overwrite)
 
     # Data: on the device as one tensor.
-    train, validation = data.load_train(config.data, config.seed, config.teacher.train_on_all)
-    settings = teacher.settings(run) | {"data": train.fingerprint(), "dtype": run.dtype}
+    train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    settings = teacher.settings(config) | {"data": train.fingerprint(), "dtype": run.dtype}
     if run.finished(teacher.FILE, settings):
         return
     train = train.to(run.device)
@@ -47,8 +57,9 @@ def main(config: Config, overwrite: bool) -> None:
         len(train.classes),
         config.teacher.conv_dropout,
         config.teacher.head_dropout,
+        spectral_norm=config.teacher.spectral_norm,
     )
-    model = vgg(architecture)
+    model = build(architecture)
     model.normalize.fit(train.images)
     model.to(run.device)
 

@@ -14,7 +14,7 @@ Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least tw
 
 Source = Literal["digits", "letters", "noise", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
-Method = Literal["dirichlet", "logit_gaussian", "dirichlet_likelihood", "dirichlet_linear", "dirichlet_precision"]
+Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Matched = Literal["total_variance", "expected_entropy"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
 
@@ -61,10 +61,12 @@ class Data:
     """Evaluate on a fixed random subset of at most this many images of each out-of-distribution set."""
     size: PositiveInt = 32
     """Height and width; other images are resized to it."""
-    channels: Literal[1, 3] = 3
-    """3 for RGB, 1 for grey; other images are converted."""
+    channels: Literal[1, 2, 3] = 3
+    """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
     validation: PositiveInt = 5000
     """Training images split off by seed for early choices (unless teacher.train_on_all)."""
+    split_seed: NonNegativeInt | None = None
+    """Fixes which images are split off, and which are taken where max_ood is; by default `seed` does."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the teacher's training images, and of the `augmented` views."""
     decoded: str = "downloads/decoded"
@@ -73,10 +75,10 @@ class Data:
 
 @dataclass
 class Training:
-    """What teacher and student have in common: a VGG with batch norm, and a one-cycle schedule."""
+    """What teacher and student have in common: a network, and a one-cycle schedule."""
 
-    network: Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg11"
-    """The depth, convolutions and linear layers; vgg5 is for 8x8 images."""
+    network: Network = "vgg11"
+    """The number of layers is in the name; vgg5 is for 8x8 images, mlp for points of a plane."""
     width: PositiveFloat = 1.0
     """Multiplies the number of channels of every layer."""
     epochs: PositiveInt = 20
@@ -95,8 +97,15 @@ class Training:
 
 @dataclass
 class Teacher(Training):
-    """The network whose dropout makes the distribution; trained by SGD."""
+    """The network whose dropout makes the distribution, or another way to one; trained by SGD."""
 
+    method: str = "mc_dropout"
+    """What is made of the trained network (or networks): one of TEACHERS in models/methods/. Students need one that gives samples: mc_dropout or
+    ensemble."""
+    members: PositiveInt = 1
+    """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the first."""
+    spectral_norm: PositiveFloat | None = None
+    """Keep the largest singular value of each convolution below this (3.0 for ddu)."""
     momentum: Rate = 0.9
     """Nesterov momentum."""
     conv_dropout: Rate | list[Rate] = 0.1
@@ -140,10 +149,13 @@ class Sampling(McDropout):
 class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
-    method: Method = "dirichlet"
-    """`logit_gaussian`: a Gaussian over logits, which can match mean, total variance and expected entropy. `dirichlet`: the same network, read as
-    the Dirichlet with the mean and total variance of its Gaussian. The others are simpler Dirichlets: `..._precision` has a perceptron for the
-    precision alone, `..._linear` trains softplus concentrations on the moments, `..._likelihood` on the likelihood, as the first work."""
+    method: str = "dirichlet"
+    """One of STUDENTS in models/methods/. `logit_gaussian`: a Gaussian over logits, which can match mean, total variance and expected entropy.
+    `dirichlet`: the same network, read as the Dirichlet with the mean and total variance of its Gaussian. `dirichlet_precision`: a perceptron for the
+    precision alone; `dirichlet_linear`: softplus concentrations trained on the moments; `dirichlet_likelihood`: by likelihood, as the first work. The
+    others are other people's."""
+    options: dict[str, float] | None = None
+    """The method's own settings, by name: they are in its file."""
     matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
     """Measures of the teacher's samples that the loss compares, beside their mean: those that a few passes estimate without bias."""
     rank: PositiveInt | None = None
@@ -158,7 +170,7 @@ class Student(Training):
     head_lr: PositiveFloat = 1e-3
     """That of what the teacher has not: the perceptron, or a last layer of concentrations."""
     weight_decay: NonNegativeFloat = 0.0
-    """On weights of all layers of the VGG but the last."""
+    """On weights of all layers of the network but the last."""
     averaging: Rate = 0.04
     """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
     init: Literal["teacher", "random"] = "teacher"
@@ -215,3 +227,8 @@ class Config:
     sampling: Sampling = field(default_factory=Sampling)
     student: Student = field(default_factory=Student)
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+    @property
+    def split_seed(self) -> int:
+        """What fixes the split and the subsets."""
+        return self.seed if self.data.split_seed is None else self.data.split_seed

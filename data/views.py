@@ -1,7 +1,7 @@
 """Views: inputs made of the training images, on which the student learns what the teacher does.
 
 A view is fixed by a seed: it is made again when it is needed, batch by batch, and never stored. Each kind is a function
-(images, augmentation, generator) → (indices → batch); a new kind is one function and one line in `VIEWS`.
+(images, augmentation, generator) → (indices → batch, indices → what each is mixed of); a new kind is one function and one line in `VIEWS`.
 """
 
 import math
@@ -17,32 +17,42 @@ from configs.seeds import seed_of
 from data import augment, distort
 
 ImagesAt = Callable[[Tensor], Tensor]
+MixAt = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices [B] → the other image's index [B], and the own one's share [B]
 
 
-def plain(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+def alone(indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Of an image that is mixed with no other one."""
+    return indices, torch.ones(len(indices))
+
+
+def plain(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
     """The images as they are."""
-    return lambda indices: images[indices]
+    return lambda indices: images[indices], alone
 
 
-def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
     """The teacher's own training augmentation, one draw for each image."""
     draws = augment.draw(len(images), augmentation, generator)
-    return lambda indices: augment.augment(images[indices], draws[indices])
+    return lambda indices: augment.augment(images[indices], draws[indices]), alone
 
 
-def mixup(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+def mixup(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
     """Each augmented image mixed with another one, in a share uniform on [0, 1]."""
-    first = augmented(images, augmentation, generator)
-    second = augmented(images, augmentation, generator)
+    first, _ = augmented(images, augmentation, generator)
+    second, _ = augmented(images, augmentation, generator)
     partner = torch.randperm(len(images), generator=generator)
     share = torch.rand(len(images), generator=generator)
-    return lambda indices: augment.mix(first(indices), second(partner[indices]), share[indices])
+
+    def at(indices: Tensor) -> Tensor:
+        return augment.mix(first(indices), second(partner[indices]), share[indices])
+
+    return at, lambda indices: (partner[indices], share[indices])
 
 
-def cutmix(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+def cutmix(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
     """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0, 1]."""
-    first = augmented(images, augmentation, generator)
-    second = augmented(images, augmentation, generator)
+    first, _ = augmented(images, augmentation, generator)
+    second, _ = augmented(images, augmentation, generator)
     count, height, width, _ = images.shape
     partner = torch.randperm(count, generator=generator)
     side = torch.rand(count, generator=generator).sqrt()
@@ -52,17 +62,19 @@ def cutmix(images: Tensor, augmentation: Augmentation, generator: torch.Generato
         centre = (torch.arange(length) + 0.5) / length
         return (centre >= start[:, None]) & (centre < (start + side)[:, None])
 
-    def at(indices: Tensor) -> Tensor:
+    def box(indices: Tensor) -> Tensor:
         rows, columns = inside(height, top[indices], side[indices]), inside(width, left[indices], side[indices])
-        box = (rows[:, :, None] & columns[:, None, :]).unsqueeze(-1).to(images.device)
-        return torch.where(box, second(partner[indices]), first(indices))
+        return rows[:, :, None] & columns[:, None, :]
 
-    return at
+    def at(indices: Tensor) -> Tensor:
+        return torch.where(box(indices).unsqueeze(-1).to(images.device), second(partner[indices]), first(indices))
+
+    return at, lambda indices: (partner[indices], 1 - box(indices).float().mean((1, 2)))
 
 
-def strong(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> ImagesAt:
+def strong(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
     """Augmented images zoomed and rotated, and each, by chance, blurred, recoloured, lit, negated, shuffled in patches, noisy."""
-    first = augmented(images, augmentation, generator)
+    first, _ = augmented(images, augmentation, generator)
     count, height, width, channels = images.shape
 
     def uniform(low: float, high: float) -> Tensor:
@@ -93,7 +105,7 @@ def strong(images: Tensor, augmentation: Augmentation, generator: torch.Generato
                 x[which.to(x.device)] = change(x[which.to(x.device)], *(s[indices[which]].to(x.device) for s in strengths))
         return x.clamp_(0, 255).permute(0, 2, 3, 1)
 
-    return at
+    return at, alone
 
 
 VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmix, "strong": strong}
@@ -101,11 +113,18 @@ VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmi
 
 @dataclass(frozen=True)
 class View:
-    """One view of a data set. spec: all that decides its pixels, beside the data. images: indices [B] → images [B, H, W, C]."""
+    """One view of a data set. spec: all that decides its pixels, beside the data. images: indices [B] → images [B, H, W, C]. mix: what of."""
 
     name: str
     spec: dict[str, Any]
     images: ImagesAt
+    mix: MixAt
+
+    def labels(self, one_hot: Tensor, indices: Tensor) -> Tensor:
+        """The labels [B, C] of images that may be mixtures: share · own + (1 − share) · other's, of all labels one_hot [N, C]."""
+        partner, share = self.mix(indices)
+        share = share.to(one_hot.device).unsqueeze(1)
+        return share * one_hot[indices] + (1 - share) * one_hot[partner]
 
 
 def make_views(kinds: list[str], images: Tensor, augmentation: Augmentation, seed: int) -> list[View]:
@@ -115,5 +134,5 @@ def make_views(kinds: list[str], images: Tensor, augmentation: Augmentation, see
         number = kinds[:place].count(kind)
         generator = torch.Generator().manual_seed(seed_of(seed, "view", kind, number))
         spec = {"kind": kind, "number": number} | (asdict(augmentation) if kind != "plain" else {})
-        views.append(View(f"{kind}-{number}", spec, VIEWS[kind](images, augmentation, generator)))
+        views.append(View(f"{kind}-{number}", spec, *VIEWS[kind](images, augmentation, generator)))
     return views

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from configs import artifact, schema
 from configs.errors import UserError
 from configs.run import Run, difference
-from models.methods import METHODS
+from models.methods import STUDENTS, student_method
+from models.networks import BLOCK_ENDS, Architecture, build
 from models.training import Progress, decay_groups
-from models.vgg import Architecture, vgg
 from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
 
@@ -29,8 +29,8 @@ def settings(run: Run) -> dict[str, Any]:
 class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
-    The logits are those of a VGG. Where the method's head takes more numbers than them, they come from a perceptron on the mean output
-    of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that gives).
+    The logits are those of a network as the teacher's. Where the method's head takes more numbers than them, they come from a perceptron on
+    the mean output of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that gives).
     """
 
     def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str]):
@@ -38,8 +38,9 @@ class Student(nn.Module):
         self.architecture = architecture
         self.settings = settings
         self.classes = classes
-        self.method = METHODS[settings.method]
-        self.network = vgg(architecture)
+        self.method = student_method(settings.method)
+        self.options = self.method.read_options(settings)
+        self.network = build(architecture)
         self.fixed_norm = False
         self.perceptron = None
         if numbers := self.method.numbers(architecture.outputs, settings):
@@ -60,10 +61,10 @@ class Student(nn.Module):
         return self.learnt(outputs) if self.training else self.distribution(outputs)
 
     def outputs(self, images: Tensor) -> Tensor:
-        """The logits and the numbers of the head, side by side: float32 [N, C + K]."""
+        """The logits (of each head) and the numbers, side by side: float32 [N, C + K]."""
         logits, features = self.logits_and_features(images)
         if self.perceptron is None:
-            return logits
+            return logits.flatten(1)
         with torch.autocast(images.device.type, enabled=False):
             return torch.cat([logits, self.perceptron(features)], 1)
 
@@ -77,20 +78,21 @@ class Student(nn.Module):
         return head(*self._parts(outputs), self.settings)
 
     def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        classes = self.architecture.outputs
-        return outputs[:, :classes], outputs[:, classes:]
+        classes, heads = self.architecture.outputs, self.architecture.heads
+        logits, numbers = outputs.tensor_split((classes * heads,), 1)
+        return logits if heads == 1 else logits.unflatten(1, (heads, classes)), numbers
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The VGG's logits [N, C], and all that the perceptron sees [N, F]."""
+        """The network's logits [N, C], and all that the perceptron sees [N, F]."""
         features = []
         x = images
         for name, layer in self.network[:-1].named_children():
             x = layer(x)
-            if name.startswith("pool"):
-                features.append(x.mean((2, 3)).float())
+            if name.startswith(BLOCK_ENDS):
+                features.append(x.flatten(2).mean(2).float() if x.ndim > 2 else x.float())
         with torch.autocast(images.device.type, enabled=False):
             logits = self.network[-1](x.float())
-        features += [x.float(), logits, logits.softmax(-1)]
+        features += [part.flatten(1) for part in (x.float(), logits, logits.softmax(-1))]
         if self.settings.propagation:
             features.append(self.propagated(images))
         return logits, torch.cat(features, 1)
@@ -105,9 +107,13 @@ class Student(nn.Module):
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
     def init_from(self, teacher: nn.Module) -> int:
-        """Copy every tensor of `teacher` that has the same name and shape here; returns how many."""
+        """Copy every tensor of `teacher` that has the same name and shape here, to each head where there are several; returns how many."""
         mine = self.network.state_dict()
-        fitting = {name: value for name, value in teacher.state_dict().items() if name in mine and value.shape == mine[name].shape}
+        fitting = {
+            name: value.expand_as(mine[name])
+            for name, value in teacher.state_dict().items()
+            if name in mine and value.shape in (mine[name].shape, mine[name].shape[1:])
+        }
         self.network.load_state_dict(mine | fitting)
         self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(mine)
         return len(fitting)
@@ -119,7 +125,7 @@ class Student(nn.Module):
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """For the optimizer: the VGG by lr; what the teacher has not (perceptron, or a last layer of concentrations) by head_lr, without decay."""
+    """For the optimizer: the network by lr; what the teacher has not (perceptron, or a last layer of concentrations) by head_lr, without decay."""
     new = student.network[-1] if student.perceptron is None else student.perceptron
     body = nn.ModuleList([student.network[:-1]] if student.perceptron is None else [student.network])
     fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}
@@ -178,7 +184,7 @@ def twin(run: Run, model: Student, settings: dict[str, Any]) -> Progress | None:
 def _training(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with what only the read-out depends on left out."""
     own = dict(settings["student"])
-    method = METHODS.get(own.pop("method", None))
+    method = STUDENTS.get(own.pop("method", None))
     if method is None:  # of an earlier version
         return settings
     if method.learner or not method.scales_information:

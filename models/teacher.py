@@ -1,6 +1,9 @@
-"""The teacher of a run: its settings, and how to load it."""
+"""The teacher of a run: the network, or networks, that its samples come from."""
 
-from dataclasses import asdict
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -8,27 +11,73 @@ from torch import nn
 from configs import artifact
 from configs.errors import UserError
 from configs.run import Run
-from models.vgg import Architecture, vgg
+from configs.schema import Config
+from models.architecture import Architecture
+from models.methods import teacher_method
+from models.networks import build
 
 FILE = "teacher.safetensors"
 
 
-def settings(run: Run) -> dict[str, Any]:
-    """All settings that decide the teacher's weights."""
-    config = run.config
-    return {"seed": config.seed, "teacher": asdict(config.teacher), "augmentation": asdict(config.data.augmentation)}
+@dataclass(frozen=True)
+class Teacher:
+    """Trained networks, in eval mode; checksum: of all their weights; history: the first one's epochs; seconds: of training, all together."""
+
+    networks: list[nn.Sequential]
+    classes: list[str]
+    checksum: str
+    history: list[dict[str, float]]
+    seconds: float
+
+    @property
+    def network(self) -> nn.Sequential:
+        """The first, from which a student starts."""
+        return self.networks[0]
+
+    def sampler(self, method: str) -> Callable:
+        """(images, count, plan, batch size, first group) → samples. Raises UserError if the method gives none."""
+        sample = teacher_method(method).sample
+        if sample is None:
+            raise UserError(f"teacher.method: {method} gives no samples, which a student is made of")
+        return partial(sample, self.networks)
 
 
-def load_teacher(run: Run) -> tuple[nn.Sequential, dict[str, Any]]:
-    """The trained teacher, in eval mode on the run's device, and its metadata with the `checksum` of its weights.
+def settings(config: Config) -> dict[str, Any]:
+    """All settings that decide a network's weights."""
+    own = asdict(config.teacher)
+    for name in ("method", "members"):  # what is made of it
+        own.pop(name)
+    return {"seed": config.seed, "teacher": own, "augmentation": asdict(config.data.augmentation)}
+
+
+def members(config: Config) -> dict[str, Config]:
+    """The networks to train: where, below the run's folder, and by what config. More than one differ in their seed alone, on one split."""
+    if config.teacher.members == 1:
+        return {"": config}
+    found = {}
+    for k in range(2 * config.teacher.members):
+        alone = {"teacher": replace(config.teacher, members=1), "data": replace(config.data, split_seed=config.split_seed)}
+        found[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=config.seed + k, **alone)
+    return found
+
+
+def load_teacher(run: Run) -> Teacher:
+    """The trained teacher of a run, on its device.
 
     Raises UserError if there is none, or if it was trained with other settings than the config's.
     """
-    if not (run.source / FILE).exists():
-        raise UserError(f"{run.source / FILE}: no such file; run train_teacher.py with the same --config first")
-    tensors, metadata = artifact.load(run.source / FILE)
-    wanted = settings(run)
-    run.require_same(run.source / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
-    teacher = vgg(Architecture(**metadata["architecture"]))
-    teacher.load_state_dict(tensors)
-    return teacher.to(run.device).eval(), metadata | {"checksum": artifact.checksum(tensors)}
+    networks, checksums, kept = [], [], []
+    for place, config in members(run.config).items():
+        path = run.source / place / FILE
+        if not path.exists():
+            raise UserError(f"{path}: no such file; run train_teacher.py with the same --config first")
+        tensors, metadata = artifact.load(path)
+        wanted = settings(config)
+        run.require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted)
+        network = build(Architecture(**metadata["architecture"]))
+        network.load_state_dict(tensors)
+        networks.append(network.to(run.device).eval())
+        checksums.append(artifact.checksum(tensors))
+        kept.append(metadata)
+    checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
+    return Teacher(networks, kept[0]["classes"], checksum, kept[0]["history"], sum(metadata["seconds"] for metadata in kept))

@@ -1,12 +1,9 @@
 """VGG (Simonyan & Zisserman 2015) with batch norm and dropout, as one `nn.Sequential`: the sampler can cut it anywhere."""
 
-from collections import OrderedDict
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from configs.errors import UserError
+from models.architecture import Architecture, Normalize, linear, scaled, sequential
 
 # Channels of the convolutions, block by block; a 2x2 max pooling ends each block.
 BLOCKS = {
@@ -16,42 +13,6 @@ BLOCKS = {
     "vgg16": [[64, 64], [128, 128], [256, 256, 256], [512, 512, 512], [512, 512, 512]],
     "vgg19": [[64, 64], [128, 128], [256, 256, 256, 256], [512, 512, 512, 512], [512, 512, 512, 512]],
 }
-
-
-class Normalize(nn.Module):
-    """Images as the data sets give them, [N, H, W, C] in 0-255, to a standardized [N, C, H, W] in channels_last memory."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
-
-    @torch.no_grad()
-    def fit(self, images: Tensor) -> None:
-        """Take mean and standard deviation of each channel from uint8 `images` [N, H, W, C]."""
-        count = images[..., 0].numel()
-        values = torch.arange(256, dtype=torch.float64)
-        for c in range(images.shape[-1]):
-            share = torch.bincount(images[..., c].reshape(-1), minlength=256).cpu() / count
-            mean = (share * values).sum()
-            self.mean[c] = mean
-            self.std[c] = (share * (values - mean) ** 2).sum().sqrt().clamp_min(1.0)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-
-
-@dataclass
-class Architecture:
-    """All that is needed to build a network again; it is kept beside the weights."""
-
-    network: str
-    width: float
-    size: int
-    channels: int
-    outputs: int
-    conv_dropout: list[float] | float = 0.0
-    head_dropout: float = 0.0
 
 
 def vgg(architecture: Architecture) -> nn.Sequential:
@@ -82,19 +43,8 @@ def vgg(architecture: Architecture) -> nn.Sequential:
     layers["average"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["head_dropout1"] = nn.Dropout(a.head_dropout)
-    layers["head1"] = nn.Linear(channels, channels)
+    layers["head1"] = linear(a, channels, channels)
     layers["head_relu"] = nn.ReLU(inplace=True)
     layers["head_dropout2"] = nn.Dropout(a.head_dropout)
-    layers["head2"] = nn.Linear(channels, a.outputs)
-    network = nn.Sequential(OrderedDict(layers))
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return network.to(memory_format=torch.channels_last)
-
-
-def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded to a multiple of 8 (which vector units like), at least 8."""
-    return 8 * max(1, round(channels * width / 8))
+    layers["head2"] = linear(a, channels, a.outputs)
+    return sequential(layers)

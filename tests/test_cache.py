@@ -1,5 +1,7 @@
 """The cache: used when it matches, made again when it does not, continued when it was cut."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from uncertainty.cache import SampleCache
+from uncertainty.mc_dropout import sample
 from uncertainty.samples import statistics
 
 SETTINGS = McDropout(passes=6, group_size=4)
@@ -28,12 +31,12 @@ def get(tiny, toy):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), _Scale(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
-    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network):
+    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network, sampler=sample):
         run = Run(tiny, "test")
         log = run / "log.txt"
         before = len(log.read_text())
         view = make_views(["plain"], dataset.images, tiny.data.augmentation, 0)[0]
-        tensors = SampleCache(run, network, checksum).get(dataset, "train", view, settings, keep)
+        tensors = SampleCache(run, partial(sampler, network), checksum).get(dataset, "train", view, settings, keep)
         return tensors, log.read_text()[before:]
 
     return get
@@ -98,7 +101,7 @@ def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
     whole, _ = get()
     path_of(tiny).unlink()
     monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
-    sample, sampled = uncertainty.cache.sample, []
+    sampled = []
 
     def cut(*arguments):
         for group, *rest in sample(*arguments):
@@ -108,10 +111,9 @@ def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
             sampled.append(group)
             yield group, *rest
 
-    monkeypatch.setattr(uncertainty.cache, "sample", cut)
     with pytest.raises(KeyboardInterrupt):
-        get()
-    continued, log = get()
+        get(sampler=cut)
+    continued, log = get(sampler=cut)
     assert sampled == [0, 1, 2, 3, 3, 4] and "3 groups" in log
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
     assert not path_of(tiny).with_suffix(".partial").exists()

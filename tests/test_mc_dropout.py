@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from models.vgg import Architecture, vgg
+from models.architecture import Architecture
+from models.vgg import vgg
 from uncertainty.mc_dropout import Plan, sample, split
 
 COUNT = 12

@@ -16,8 +16,9 @@ from PIL import Image
 
 import data
 from configs.cli import parse
+from models.architecture import Architecture
 from models.student import load_student
-from models.vgg import Architecture, vgg
+from models.vgg import vgg
 from plots.seeds import of_folders
 from plots.table import table
 from uncertainty.distribution import MEASURES

@@ -1,17 +1,18 @@
-"""The cache of MC-dropout samples: made once, used by every student, never used where it does not match.
+"""The cache of a teacher's samples: made once, used by every student, never used where it does not match.
 
 `mc_samples/<data set>-<role>-<view>x<passes>.safetensors` holds, for each input, the statistics of `uncertainty.samples.statistics`,
 its mask group and, if asked for, all samples `log_probs` [N, T, C].
 """
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy import ndarray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from configs import artifact
@@ -20,7 +21,7 @@ from configs.run import Run, difference
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import View, make_views
-from uncertainty.mc_dropout import Plan, sample
+from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 
 VERSION = 2  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
@@ -30,12 +31,13 @@ SAVE_EVERY_S = 60.0
 class SampleCache:
     """The samples of one teacher, made when they are first asked for.
 
-    seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    sampler: (images, count, plan, batch size, first group) → samples group by group, as `mc_dropout.sample` of one network. checksum: of the
+    teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
-    def __init__(self, run: Run, teacher: nn.Module, checksum: str, overwrite: bool = False):
+    def __init__(self, run: Run, sampler: Callable[..., Iterator], checksum: str, overwrite: bool = False):
         self.run = run
-        self.teacher = teacher
+        self.sampler = sampler
         self.checksum = checksum
         self.overwrite = overwrite
         self.seconds = 0.0
@@ -87,7 +89,7 @@ class SampleCache:
                 return view.images(chosen)
 
         with tqdm(desc=path.stem, total=count, initial=done, unit="image", smoothing=0.05) as bar, self.run.autocast():
-            for group, indices, log_probs in sample(self.teacher, images, count, plan, batch_size, first):
+            for group, indices, log_probs in self.sampler(images, count, plan, batch_size, first):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
                 if request["keep_samples"]:
                     parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from configs.schema import MaskMode
 from configs.seeds import seed_of
+from uncertainty.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Plan:
         return list(torch.randperm(count, generator=generator).split(self.group_size))
 
     def mask_seed(self, group: int, t: int) -> int:
-        """The seed of pass t's masks; in `function` mode the same for every group."""
-        return seed_of(*self.key, 0 if self.masks == "function" else group, t)
+        """The seed of pass t's masks; in `function` mode the same for every group, data set and view."""
+        return seed_of(*self.key[:2], "function", t) if self.masks == "function" else seed_of(*self.key, group, t)
 
 
 @torch.inference_mode()
@@ -72,6 +73,13 @@ def sample(
         yield group, indices, torch.cat(passes).transpose(0, 1)
 
 
+def samples_of(model: nn.Module, images: Tensor, plan: Plan, batch_size: int) -> Samples:
+    """All samples of `images` [N, ...], in their order, on the CPU."""
+    groups = list(sample(model, lambda indices: images[indices], len(images), plan, batch_size))
+    order = torch.cat([indices for _, indices, _ in groups]).argsort()
+    return Samples(torch.cat([log_probs for _, _, log_probs in groups]).cpu()[order])
+
+
 def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """Cut a network before its first active dropout, whose output is the first to differ from pass to pass.
 
@@ -80,7 +88,7 @@ def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     if not isinstance(model, nn.Sequential):
         raise UserError(f"MC-dropout needs an nn.Sequential, not {type(model).__name__}: wrap the layers in one")
     for i, layer in enumerate(model):
-        if is_active(layer):
+        if any(map(is_active, layer.modules())):
             return model[:i], model[i:]
     raise UserError("the teacher has no dropout with a rate above 0: there is nothing to sample")
 

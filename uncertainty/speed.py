@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from configs.run import Run
 from configs.schema import Evaluation
-from uncertainty.mc_dropout import Plan, sample
+from uncertainty.mc_dropout import Plan
 
 
-def compare_speed(run: Run, teacher: nn.Module, student: nn.Module, images: Tensor, settings: Evaluation, rounds: int = 3) -> dict:
-    """Images a second at batch 256 and batch 1, teacher (our sampler, T passes) and student in turn; the median of the rounds."""
+def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tensor, settings: Evaluation, rounds: int = 3) -> dict:
+    """Images a second at batch 256 and batch 1, teacher (T samples) and student in turn; the median of the rounds."""
 
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
         plan = Plan(settings.speed_passes, settings.masks, len(batch), (run.config.seed, "speed"))
-        samples = sample(teacher, lambda indices: batch[indices], len(batch), plan, settings.batch_size)
+        samples = sampler(lambda indices: batch[indices], len(batch), plan, settings.batch_size)
         return torch.cat([log_probs for _, _, log_probs in samples]).exp().mean(1).cpu()
 
     @torch.inference_mode()

@@ -77,8 +77,11 @@ class Curve:
         }
 
 
-def passes_curves(halves: list[Samples], resamples: Resamples) -> dict[str, Curve]:
-    """c(N) of each measure: estimates from N passes of one half, drawn DRAWS times, with the whole other half, both ways averaged."""
+def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = False) -> dict[str, Curve]:
+    """c(N) of each measure: estimates from N passes of one half, drawn DRAWS times, with the whole other half, both ways averaged.
+
+    one_way: of the first half with the second alone.
+    """
     total = halves[0].log_probs.shape[1]
     generator = torch.Generator().manual_seed(0)
     full = [measures_of(half) for half in halves]
@@ -87,7 +90,7 @@ def passes_curves(halves: list[Samples], resamples: Resamples) -> dict[str, Curv
     for count in passes:
         draws = {name: [] for name in (MEASURES if count > 1 else ENTROPIES)}
         for _ in range(DRAWS if count < total else 1):
-            for half, other in ((0, 1), (1, 0)):
+            for half, other in ((0, 1), (1, 0))[: 1 if one_way else 2]:
                 chosen = torch.randperm(total, generator=generator)[:count]
                 few = Samples(halves[half].log_probs[:, chosen])
                 for name, rows in draws.items():

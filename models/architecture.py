@@ -1,0 +1,87 @@
+"""What the networks have in common: how they are described, and the layers at both ends."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Architecture:
+    """All that is needed to build a network again; it is kept beside the weights.
+
+    conv_dropout: of every convolution's output (or hidden layer's), one rate or one for each. heads: classifiers beside each other.
+    spectral_norm: the largest spectral norm of a convolution (Mukhoti et al. 2021), or None.
+    """
+
+    network: str
+    width: float
+    size: int
+    channels: int
+    outputs: int
+    conv_dropout: list[float] | float = 0.0
+    head_dropout: float = 0.0
+    heads: int = 1
+    spectral_norm: float | None = None
+
+
+class Normalize(nn.Module):
+    """Images as the data sets give them, [N, H, W, C] in 0-255, to a standardized [N, C, H, W] in channels_last memory."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    @torch.no_grad()
+    def fit(self, images: Tensor) -> None:
+        """Take mean and standard deviation of each channel from uint8 `images` [N, H, W, C]."""
+        count = images[..., 0].numel()
+        values = torch.arange(256, dtype=torch.float64)
+        for c in range(images.shape[-1]):
+            share = torch.bincount(images[..., c].reshape(-1), minlength=256).cpu() / count
+            mean = (share * values).sum()
+            self.mean[c] = mean
+            self.std[c] = (share * (values - mean) ** 2).sum().sqrt().clamp_min(1.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+
+
+class HeadsLinear(nn.Module):
+    """A linear layer for each of M heads: [N, F] or [N, M, F] → [N, M, G]."""
+
+    def __init__(self, heads: int, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(heads, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(heads, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            x = x.unsqueeze(1).expand(-1, len(self.weight), -1)
+        return (self.weight @ x.unsqueeze(-1)).squeeze(-1) + self.bias
+
+
+def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
+    """A linear layer of the classifier, of one head or several."""
+    return nn.Linear(inputs, outputs) if a.heads == 1 else HeadsLinear(a.heads, inputs, outputs)
+
+
+def sequential(layers: dict[str, nn.Module]) -> nn.Sequential:
+    """The layers as one network with its first weights (He et al. 2015), in channels_last memory."""
+    network = nn.Sequential(OrderedDict(layers))
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, HeadsLinear):
+            for weight in module.weight:
+                nn.init.kaiming_normal_(weight)
+    return network.to(memory_format=torch.channels_last)
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded to a multiple of 8 (which vector units like), at least 8."""
+    return 8 * max(1, round(channels * width / 8))

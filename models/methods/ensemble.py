@@ -1,0 +1,48 @@
+"""Deep ensembles (Lakshminarayanan et al. 2017): M networks that differ in their seed alone; each is a sample.
+
+2M networks are trained. The first M are the ensemble, and what its students are made of; the others are the reference that they are compared with.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.run import Run
+from data.dataset import Dataset
+from models.inference import outputs_of
+from models.methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from uncertainty.mc_dropout import Plan
+from uncertainty.samples import Samples
+
+
+@torch.inference_mode()
+def sample(
+    networks: Networks, images: Callable[[Tensor], Tensor], count: int, plan: Plan, batch_size: int = 512, first_group: int = 0
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.sample` gives those of passes.
+
+    Raises UserError if the passes asked for are not M.
+    """
+    members = len(networks) // 2
+    if plan.passes != members:
+        raise UserError(f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes")
+    chosen = networks[members:] if plan.key[1] == "reference-b" else networks[:members]
+    for group, indices in enumerate(plan.groups(count)):
+        if group >= first_group:
+            batch = images(indices)
+            yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in chosen], 1)
+
+
+def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+    """The samples of the first M."""
+    members = networks[: len(networks) // 2]
+
+    def predict(images: Tensor) -> Prediction:
+        return Prediction(Samples(torch.stack([outputs_of(member, images, run).log_softmax(-1) for member in members], 1).cpu()))
+
+    return predict
+
+
+METHOD = TeacherMethod(predictor, sample, one_way=True)

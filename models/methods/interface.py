@@ -1,0 +1,104 @@
+"""What a method is. A student's: a head, from what its network gives to a distribution, and a loss, of the distribution against the teacher's
+samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from configs.errors import UserError
+from configs.run import Run
+from configs.schema import Student
+from data.dataset import Dataset
+from uncertainty.distribution import Distribution
+
+Targets = dict[str, Tensor]
+"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), the samples themselves, `log_probs`
+[B, T, C], if they are kept, and `labels` [B, C], as probabilities, since a view can mix two images."""
+
+Head = Callable[[Tensor, Tensor, Student], Distribution]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a loss may need beside its batch.
+
+    spread: the standard deviation of each measure in `student.matched`, over the whole data set. progress: the share of the training that is
+    done. options: the method's own. network: the student's, for losses of its weights.
+    """
+
+    spread: dict[str, float]
+    progress: float = 1.0
+    options: Any = None
+    network: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of N images: a distribution over class probabilities, and other scores [N], each the higher the less it is sure."""
+
+    distribution: Distribution
+    scores: dict[str, Tensor] = field(default_factory=dict)
+
+
+Networks = list[nn.Sequential]
+Predictor = Callable[[Tensor], Prediction]
+"""uint8 images [N, H, W, C] → what the method says of them."""
+
+
+@dataclass(frozen=True)
+class TeacherMethod:
+    """One way to get uncertainties from trained networks.
+
+    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sample: (networks, images, count, plan, batch
+    size, first group) → samples group by group, as `uncertainty.mc_dropout.sample`; None, and no student can be made of it. one_way: the reference's
+    first half is what students are made of, so they are compared with the second alone.
+    """
+
+    predictor: Callable[[Networks, Dataset, Run], Predictor]
+    sample: Callable[..., Iterator[tuple[int, Tensor, Tensor]]] | None = None
+    one_way: bool = False
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a method that has none of its own."""
+
+
+@dataclass(frozen=True)
+class StudentMethod:
+    """One way to distil.
+
+    head: (logits [N, C], numbers [N, K]) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what the distribution is
+    one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from a perceptron on all
+    features of the network; none, no perceptron. learner: the head that the loss sees, where it is another one. scales_information: whether the
+    mutual information, which is not matched, is multiplied by a number. options: a dataclass of the method's own settings. heads: how many
+    classifiers the network has, logits being [N, heads, C] where they are more than one. functions: whether sample t has to be the same function
+    of every input (`sampling.masks: function`).
+    """
+
+    head: Head
+    loss: Callable[[Distribution, Targets, Context], Tensor]
+    family: str | None = None
+    numbers: Callable[[int, Student], int] = lambda classes, settings: 0
+    learner: Head | None = None
+    scales_information: bool = False
+    options: type = NoOptions
+    heads: Callable[[Any], int] = lambda options: 1
+    functions: bool = False
+
+    def read_options(self, settings: Student) -> Any:
+        """`student.options` as the method's dataclass. Raises UserError for a name that it does not have, with those that it has."""
+        given, known = settings.options or {}, [field.name for field in fields(self.options)]
+        for name in given:
+            if name not in known:
+                raise UserError(f"student.options: {settings.method} has no {name}, it has: {', '.join(known) or 'none'}")
+        return self.options(**given)
+
+
+def samples(targets: Targets) -> Tensor:
+    """The samples themselves, float32 [B, T, C]. Raises UserError if only their statistics were kept."""
+    if "log_probs" not in targets:
+        raise UserError("this student imitates single samples: set sampling.keep_samples: true")
+    return targets["log_probs"].float()

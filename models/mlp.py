@@ -1,0 +1,21 @@
+"""A multi-layer perceptron with dropout, for points rather than images."""
+
+from torch import nn
+
+from models.architecture import Architecture, Normalize, linear, scaled, sequential
+
+HIDDEN = [128, 128, 128]
+
+
+def mlp(architecture: Architecture) -> nn.Sequential:
+    """Images [N, H, W, C], such as points of a plane in one pixel, → logits [N, outputs]: three hidden layers with ReLU and dropout."""
+    a = architecture
+    layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
+    units = a.channels * a.size**2
+    rates = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * len(HIDDEN)
+    for i, (base, rate) in enumerate(zip(HIDDEN, rates, strict=True), 1):
+        width = scaled(base, a.width)
+        layers |= {f"linear{i}": nn.Linear(units, width), f"hidden{i}": nn.ReLU(inplace=True), f"dropout{i}": nn.Dropout(rate)}
+        units = width
+    layers["head2"] = linear(a, units, a.outputs)
+    return sequential(layers)

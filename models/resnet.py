@@ -1,0 +1,104 @@
+"""Residual networks: ResNet-18 and -50 (He et al. 2016) for small images, and WideResNet-28-10 (Zagoruyko & Komodakis 2016).
+
+With a spectral norm they are those of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a shortcut has to shrink.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.architecture import Architecture, Normalize, linear, scaled, sequential
+
+
+@dataclass(frozen=True)
+class Shape:
+    """kernels: of a block's convolutions. blocks, channels: of each stage. expansion: how many times as many channels a block's last convolution
+    has. first: channels of the first convolution. wide: whether batch norm and activation come before each convolution, not after it."""
+
+    kernels: tuple[int, ...]
+    blocks: tuple[int, ...]
+    channels: tuple[int, ...]
+    expansion: int
+    first: int
+    wide: bool = False
+
+
+SHAPES = {
+    "resnet18": Shape((3, 3), (2, 2, 2, 2), (64, 128, 256, 512), 1, 64),
+    "resnet50": Shape((1, 3, 1), (3, 4, 6, 3), (64, 128, 256, 512), 4, 64),
+    "wide_resnet28_10": Shape((3, 3), (4, 4, 4), (160, 320, 640), 1, 16, wide=True),
+}
+
+
+class AverageShortcut(nn.Module):
+    """Average pooling, and zeros for the channels that are new."""
+
+    def __init__(self, stride: int, new: int):
+        super().__init__()
+        self.stride = stride
+        self.new = new
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(F.avg_pool2d(x, self.stride), (0, 0, 0, 0, 0, self.new))
+
+
+class Residual(nn.Module):
+    """x → convolutions(x) + shortcut(x), each convolution with batch norm and activation; the first 3x3 one has the stride."""
+
+    def __init__(self, inputs: int, widths: list[int], shape: Shape, stride: int, spectral: bool, rate: float):
+        super().__init__()
+        strided = shape.kernels.index(3)
+        layers: list[nn.Module] = []
+        channels = inputs
+        for i, (width, kernel) in enumerate(zip(widths, shape.kernels)):
+            convolution = nn.Conv2d(channels, width, kernel, stride if i == strided else 1, kernel // 2, bias=False)
+            if shape.wide:
+                layers += [nn.BatchNorm2d(channels), activation(spectral), convolution]
+            else:
+                layers += [activation(spectral)] * bool(layers) + [convolution, nn.BatchNorm2d(width)]
+            channels = width
+        self.convolutions = nn.Sequential(*layers)
+        self.shortcut: nn.Module = nn.Identity()
+        if (stride, inputs) != (1, channels):
+            projection = [nn.Conv2d(inputs, channels, 1, stride, bias=False)] + [nn.BatchNorm2d(channels)] * (not shape.wide)
+            self.shortcut = AverageShortcut(stride, channels - inputs) if spectral else nn.Sequential(*projection)
+        self.activation = nn.Identity() if shape.wide else activation(spectral)
+        self.dropout = nn.Dropout(rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.activation(self.convolutions(x) + self.shortcut(x)))
+
+
+def activation(spectral: bool) -> nn.Module:
+    """Leaky ReLU keeps what a ReLU would lose."""
+    return nn.LeakyReLU(inplace=True) if spectral else nn.ReLU(inplace=True)
+
+
+def resnet(architecture: Architecture) -> nn.Sequential:
+    """Images [N, H, W, C] → logits [N, outputs]: a 3x3 convolution, residual blocks (with dropout), average pooling, a linear layer."""
+    a = architecture
+    shape, spectral = SHAPES[a.network], a.spectral_norm is not None
+    rates = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * sum(shape.blocks)
+    channels = scaled(shape.first, a.width)
+    layers: dict[str, nn.Module] = {
+        "normalize": Normalize(a.channels),
+        "conv": nn.Conv2d(a.channels, channels, 3, padding=1, bias=False),
+    }
+    if not shape.wide:
+        layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}
+    for s, (count, base) in enumerate(zip(shape.blocks, shape.channels), 1):
+        width = scaled(base, a.width)
+        widths = [width] * (len(shape.kernels) - 1) + [width * shape.expansion]
+        for b in range(1, count + 1):
+            stride = 2 if b == 1 and s > 1 else 1
+            name = f"stage{s}" if b == count else f"block{s}_{b}"
+            layers[name] = Residual(channels, widths, shape, stride, spectral, rates.pop(0))
+            channels = widths[-1]
+    if shape.wide:
+        layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}
+    layers["average"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["head_dropout"] = nn.Dropout(a.head_dropout)
+    layers["head2"] = linear(a, channels, a.outputs)
+    return sequential(layers)

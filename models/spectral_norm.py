@@ -1,0 +1,58 @@
+"""Spectral normalization of convolutions: a network that keeps distances (Mukhoti et al. 2021, section 4; Gouk et al. 2018)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class SpectralNorm(nn.Module):
+    """W → W / max(1, σ(W) / coefficient), σ the largest singular value of the convolution itself, on inputs of one shape.
+
+    A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ is another one. In training
+    each call takes one step of the power iteration, by the convolution and its transpose; it starts with enough of them to be near.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, inputs: torch.Size, coefficient: float, start: int = 30):
+        super().__init__()
+        self.coefficient = coefficient
+        self.settings = {"stride": convolution.stride, "padding": convolution.padding, "groups": convolution.groups}
+        weight = convolution.weight.detach()
+        v = F.normalize(torch.randn(1, *inputs, device=weight.device).flatten(1)).view(1, *inputs)
+        self.register_buffer("v", v)
+        self.register_buffer("u", F.conv2d(v, weight, **self.settings))
+        for _ in range(start):
+            self._iterate(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            if self.training:
+                self._iterate(weight)
+            sigma = (self.u.clone() * F.conv2d(self.v.clone(), weight, **self.settings)).sum()
+        return weight / (sigma / self.coefficient).clamp_min(1)
+
+    @torch.no_grad()
+    def _iterate(self, weight: Tensor) -> None:
+        """v ← Wᵀu, u ← Wv, each of length one."""
+        v = torch.nn.grad.conv2d_input(self.v.shape, weight, self.u, **self.settings)
+        self.v.copy_(v / v.norm().clamp_min(1e-12))
+        u = F.conv2d(self.v, weight, **self.settings)
+        self.u.copy_(u / u.norm().clamp_min(1e-12))
+
+
+def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None:
+    """Keep the spectral norm of every convolution at or below `coefficient`, on inputs of the size that `blank` images [1, H, W, C] become."""
+    shapes: dict[nn.Conv2d, torch.Size] = {}
+
+    def note(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        shapes[layer] = inputs[0].shape[1:]
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(blank)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    for layer, inputs in shapes.items():
+        parametrize.register_parametrization(layer, "weight", SpectralNorm(layer, inputs, coefficient))

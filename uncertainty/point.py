@@ -1,0 +1,34 @@
+"""What a single softmax says: one vector of class probabilities, and nothing about how it could have been another."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uncertainty.distribution import Distribution
+
+
+@dataclass(frozen=True)
+class Point(Distribution):
+    """All mass on p = softmax(logits) for each input, logits [N, C]: its predictive entropy is all aleatoric."""
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.softmax(-1)
+
+    @property
+    def expected_entropy(self) -> Tensor:
+        """H(p)."""
+        return self.predictive_entropy
+
+    @property
+    def mutual_information(self) -> Tensor:
+        """0."""
+        return torch.zeros_like(self.logits[:, 0])
+
+    @property
+    def total_variance(self) -> Tensor:
+        """0."""
+        return torch.zeros_like(self.logits[:, 0])
