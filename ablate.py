@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy import ndarray
 
 import data
 import plots
@@ -33,7 +31,7 @@ from plots.ablation import SHOWN, worth_in
 from plots.style import PANELS, save
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
-from uncertainty.worth import Resamples, interval, passes_curves
+from uncertainty.reference import Reference
 
 FIRST = "--student.averaging 0 --student.lr 5e-4 --student.batch_norm batch"  # what is usual
 FEW = "--sampling.views [augmented,augmented]"
@@ -115,29 +113,6 @@ def evaluation_sets(validation: Dataset, seed: int) -> list[Dataset]:
     return [validation, *(shifted(validation.subset(part), kind, seed) for part, kind in zip(parts, SHIFTS))]
 
 
-class Reference:
-    """The teacher on one data set: both halves of its samples, and what fewer passes reach."""
-
-    def __init__(self, cache: SampleCache, dataset: Dataset):
-        halves, group = cache.reference(dataset)
-        config = cache.run.config
-        self.dataset = dataset
-        self.resamples = Resamples(group, config.evaluation.bootstrap, config.seed)
-        self.curves = passes_curves(halves, self.resamples)
-        self.halves = [measures_of(half) for half in halves]
-
-    def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
-        """Correlation, worth and scale of each measure."""
-        found = {}
-        for name in PANELS:
-            pair = [half[name] for half in self.halves]
-            pearson = self.resamples.pearson(student[name], pair)
-            worth = self.curves[name].worth(pearson)
-            scale = student[name].mean() / np.mean(pair)
-            found[name] = {"pearson": pearson[0], "pearson_ci": interval(pearson), **worth, "scale": scale}
-        return found
-
-
 def row_of(title: str, changes: str, config: Config, references: list[Reference]) -> dict[str, Any]:
     """One experiment's entry in experiments.json."""
     run = Run(config, "ablate")
@@ -145,7 +120,7 @@ def row_of(title: str, changes: str, config: Config, references: list[Reference]
     sets = {}
     for reference in references:
         outputs = outputs_of(model.outputs, reference.dataset.images, run).cpu()
-        sets[reference.dataset.name] = reference.judge(measures_of(model.distribution(outputs)))
+        sets[reference.dataset.name] = reference.judge(measures_of(model.distribution(outputs)), PANELS)
     return {
         "experiment": title,
         "changes": changes,

@@ -12,7 +12,7 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
 Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
 
-Source = Literal["digits", "letters", "noise", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
+Source = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Matched = Literal["total_variance", "expected_entropy"]
@@ -154,7 +154,7 @@ class Student(Training):
     `dirichlet`: the same network, read as the Dirichlet with the mean and total variance of its Gaussian. `dirichlet_precision`: a perceptron for the
     precision alone; `dirichlet_linear`: softplus concentrations trained on the moments; `dirichlet_likelihood`: by likelihood, as the first work. The
     others are other people's."""
-    options: dict[str, float] | None = None
+    options: dict[str, int | float] | None = None
     """The method's own settings, by name: they are in its file."""
     matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
     """Measures of the teacher's samples that the loss compares, beside their mean: those that a few passes estimate without bias."""
@@ -207,6 +207,24 @@ class Evaluation(McDropout):
 
 
 @dataclass
+class Row:
+    """One row of a benchmark's table."""
+
+    title: str = ""
+    """What the table calls it."""
+    kind: Literal["teacher", "student"] = "student"
+    """Whether a student is trained, or `teacher.method` needs none."""
+    of: str | None = None
+    """The row, before this one, whose networks and changes it takes over."""
+    changes: str = ""
+    """What it changes of the config, as on the command line; {seed} and {name} stand for the row's seed and the config's name."""
+    seeds: list[NonNegativeInt] = field(default_factory=lambda: [0])
+    """It is run once with each."""
+    compared_with: str | None = None
+    """The teacher's method whose samples it is compared with; a student's is its own teacher's."""
+
+
+@dataclass
 class Config:
     """Uncertainty distillation: teacher, samples, student, measures."""
 
@@ -227,6 +245,8 @@ class Config:
     sampling: Sampling = field(default_factory=Sampling)
     student: Student = field(default_factory=Student)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    benchmark: list[Row] = field(default_factory=list)
+    """What benchmark.py puts beside each other, in the order in which it is run."""
 
     @property
     def split_seed(self) -> int:

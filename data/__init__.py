@@ -10,7 +10,7 @@ import torch
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
-from data import builtin, folder, published
+from data import builtin, folder, published, toys
 from data.dataset import Dataset
 from data.resize import fit_to
 
@@ -18,6 +18,9 @@ SOURCES = {
     "digits": builtin.digits,
     "letters": builtin.letters,
     "noise": builtin.noise,
+    "two_moons": toys.two_moons,
+    "spiral": toys.spiral,
+    "plane": toys.plane,
     "cifar10": published.load,
     "cifar100": published.load,
     "svhn": published.load,

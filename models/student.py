@@ -189,7 +189,8 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     if method.learner or not method.scales_information:
         own.pop("information_scale")
-    return settings | {"student": own | {"learner": (method.learner or method.head).__name__}}
+    parts = (method.learner or method.head, method.loss)
+    return settings | {"student": own | {"learner": [f"{part.__module__}.{part.__name__}" for part in parts]}}
 
 
 def _load(folder: Path, device: str | torch.device) -> tuple[Student, dict[str, Any]]:

@@ -5,6 +5,7 @@ from plots.agreement import correlation_by_passes, histograms, scale, teacher_ag
 from plots.decisions import reliability, risk_coverage, roc
 from plots.humans import humans
 from plots.images import extremes
+from plots.maps import maps
 from plots.training import training_curves
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "extremes",
     "histograms",
     "humans",
+    "maps",
     "reliability",
     "risk_coverage",
     "roc",

@@ -24,7 +24,7 @@ from plots.table import table
 from uncertainty.distribution import MEASURES
 from uncertainty.families import FAMILIES
 
-SCORES = {"accuracy", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
+SCORES = {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
 AGREEMENT = {
     "pearson", "pearson_ci", "spearman", "spearman_ci", "repeatability_pearson", "repeatability_spearman", "floor_pearson",
     "floor_head_pearson", "limit_pearson", "family_limit_pearson", "worth_passes", "worth_ci", "worth_above", "worth_below",

@@ -1,6 +1,6 @@
 """The cache of a teacher's samples: made once, used by every student, never used where it does not match.
 
-`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` holds, for each input, the statistics of `uncertainty.samples.statistics`,
+`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` in that mode) holds, for each input, the statistics of `uncertainty.samples.statistics`,
 its mask group and, if asked for, all samples `log_probs` [N, T, C].
 """
 
@@ -60,7 +60,8 @@ class SampleCache:
             "dtype": settings.dtype,
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
-        path = self.run.source / f"mc_samples/{dataset.name}-{role}-{view.name}x{plan.passes}.safetensors"
+        kind = "-function" if plan.masks == "function" else ""
+        path = self.run.source / f"mc_samples/{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         if self.overwrite:
             path.unlink(missing_ok=True)
             path.with_suffix(".partial").unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy import ndarray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 
 def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
@@ -10,6 +10,7 @@ def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     confidence, correct = probs.max(1), probs.argmax(1) == labels
     return {
         "accuracy": correct.mean(),
+        "macro_f1": f1_score(labels, probs.argmax(1), average="macro"),
         "nll": nll(probs, labels),
         "brier": brier(probs, labels),
         "ece": ece(confidence, correct),

@@ -1,19 +1,26 @@
-"""Throughput of the teacher at T passes and of the student, measured in turn."""
+"""What a prediction costs: time, in turn with what it is compared with, arithmetic, memory and size."""
 
+import os
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from configs.run import Run
 from configs.schema import Evaluation
 from uncertainty.mc_dropout import Plan
 
+BATCHES = (("", 256), ("_batch1", 1))  # the suffix of each batch size's entries
 
-def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tensor, settings: Evaluation, rounds: int = 3) -> dict:
-    """Images a second at batch 256 and batch 1, teacher (T samples) and student in turn; the median of the rounds."""
+
+def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tensor, settings: Evaluation) -> dict:
+    """Images a second at batch 256 and batch 1, of the teacher (T samples) and the student in turn."""
 
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
@@ -27,20 +34,61 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
 
     result = {"teacher_passes": settings.speed_passes}
     with run.autocast():
-        for suffix, size, count in (("", 256, settings.speed_images), ("_batch1", 1, 16)):
-            batches = images[:count].split(size)
-            seconds = {"teacher": [], "student": []}
-            for _ in range(rounds + 1):
-                seconds["teacher"].append(_time(teacher_pass, batches))
-                seconds["student"].append(_time(student_pass, batches))
-            rate = {who: len(images[:count]) / median(values[1:]) for who, values in seconds.items()}  # the first round warms up
-            result |= {f"{who}_images_per_s{suffix}": value for who, value in rate.items()}
-            result[f"ratio{suffix}"] = rate["student"] / rate["teacher"]
+        for suffix, size in BATCHES:
+            count = settings.speed_images if size > 1 else 16
+            seconds = seconds_per_image({"teacher": teacher_pass, "student": student_pass}, images[:count], size)
+            result |= {f"{who}_images_per_s{suffix}": 1 / value for who, value in seconds.items()}
+            result[f"ratio{suffix}"] = seconds["teacher"] / seconds["student"]
     return result
 
 
-def _time(work: Callable[[Tensor], Tensor], batches: tuple[Tensor, ...]) -> float:
-    started = time.perf_counter()
-    for batch in batches:
-        work(batch)
-    return time.perf_counter() - started
+def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor) -> dict[str, float]:
+    """What `predict` costs, which uses `modules`, and how many times as long as `baseline` it takes.
+
+    parameters; bytes on disk (safetensors); flops: of one image's matrix products and convolutions; peak_bytes: most memory that a batch of 256
+    holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
+    """
+    tensors = {f"{i}.{name}": value.contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
+    with FlopCounterMode(display=False) as counter:
+        predict(images[:1])
+    result = {
+        "parameters": sum(p.numel() for module in modules for p in module.parameters()),
+        "bytes": len(save(tensors)),
+        "flops": counter.get_total_flops(),
+        "peak_bytes": peak_bytes(lambda: predict(images[:256])),
+    }
+    for suffix, size in BATCHES:
+        seconds = seconds_per_image({"method": predict, "baseline": baseline}, images[: 256 if size > 1 else 16], size)
+        result |= {f"seconds{suffix}": seconds["method"], f"ratio{suffix}": seconds["method"] / seconds["baseline"]}
+    return result
+
+
+def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 3) -> dict[str, float]:
+    """Each work on all batches of `images`, in turn, so that what else the machine does meets all alike; the median of the rounds."""
+    batches = images.split(batch_size)
+    seconds: dict[str, list[float]] = {who: [] for who in works}
+    for _ in range(rounds + 1):
+        for who, work in works.items():
+            started = time.perf_counter()
+            for batch in batches:
+                work(batch)
+            seconds[who].append(time.perf_counter() - started)
+    return {who: median(values[1:]) / len(images) for who, values in seconds.items()}  # the first round warms up
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """The most memory that tensors made by `work` hold at once: on a GPU as torch counts it, else from the profiler's allocations."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it looks for a GPU, and complains
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
+        work()
+    held = peak = 0
+    for event in profiled.profiler.kineto_results.events():  # in the order of time; profiled.events() has only what no operator allocates
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak

@@ -24,7 +24,7 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
     except ImportError:
         raise UserError("teacher.method: laplace needs laplace-torch (pip install laplace-torch)") from None
     body, last = networks[0][:-1], networks[0][-1]
-    features = outputs_of(body, train.images, run).cpu()
+    features = outputs_of(body, train.images, run).cpu().clone()  # no longer of inference mode: the fit takes gradients
     classifier = nn.Sequential(last).to("cpu")
     posterior = Laplace(classifier, "classification", subset_of_weights="all", hessian_structure="kron")
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))
@@ -32,7 +32,7 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
 
     def predict(images: Tensor) -> Prediction:
         torch.manual_seed(run.config.seed)
-        parts = outputs_of(body, images, run).cpu().split(1024)
+        parts = outputs_of(body, images, run).cpu().clone().split(1024)
         probs = torch.cat([posterior.predictive_samples(part, n_samples=DRAWS).transpose(0, 1) for part in parts])
         return Prediction(Samples(probs.clamp_min(1e-30).log().detach()))
 

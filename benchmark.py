@@ -1,0 +1,219 @@
+"""Put methods beside each other: one split, one budget, one protocol, several seeds.
+
+    python benchmark.py --config configs/benchmark/cifar10_cpu.yaml
+    python -m plots.benchmark results/benchmark
+
+Trains each row of the config's `benchmark` (teachers before their students), measures it, and writes results/<name>/<row>-<seed>.json. The
+same command again goes on with what is not there; --overwrite starts anew. A row that fails is written as failed, and tried again next time.
+The second command makes the table and the figures from those files; the first ends with it.
+"""
+
+import json
+import re
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy import ndarray
+from torch import nn
+
+import data
+import plots
+import train_student
+import train_teacher
+from configs import cli
+from configs.errors import UserError
+from configs.run import Run
+from configs.schema import Config, Row
+from data.dataset import Dataset
+from models import student, teacher
+from models.architecture import Architecture
+from models.inference import outputs_of
+from models.methods import teacher_method
+from models.methods.interface import Prediction, Predictor
+from models.networks import build
+from plots import benchmark as report
+from plots.style import save
+from uncertainty.cache import SampleCache
+from uncertainty.classification import classification, ood_detection
+from uncertainty.distribution import measures_of
+from uncertainty.reference import Reference
+from uncertainty.speed import cost
+from uncertainty.temperature import fit_temperature, tempered
+
+COMPARED = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
+
+
+def main(config: Config, overwrite: bool) -> None:
+    """One row after another, each with all of its seeds; then the table."""
+    run = Run(config, "benchmark")
+    folder = Path("results") / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [(row, seed) for row in config.benchmark for seed in row.seeds]
+    if not todo:
+        raise UserError("benchmark: this config has no rows")
+    for place, (row, seed) in enumerate(todo, 1):
+        slug = f"{slug_of(row.title)}-{seed}"
+        file = folder / f"{slug}.json"
+        if file.exists() and not overwrite and not json.loads(file.read_text()).get("failed"):
+            continue
+        run.log(f"{place} of {len(todo)}: {row.title}, seed {seed}")
+        record = {"title": row.title, "kind": row.kind, "seed": seed, "changes": row.changes}
+        try:
+            record |= record_of(row, seed, config, overwrite)
+        except (UserError, RuntimeError, ValueError) as error:
+            run.log(f"{row.title}, seed {seed} failed: {error}")
+            traceback.print_exc()
+            record["failed"] = f"{type(error).__name__}: {error}"
+        file.write_text(json.dumps(record, indent=1, default=float) + "\n")
+    report.main(folder)
+    if any(source.source == "plane" for source in config.data.ood):
+        save(draw_maps(config, folder), folder / "maps.png")
+
+
+def slug_of(title: str) -> str:
+    """A title as part of a file's name."""
+    return re.sub(r"[^a-z0-9+]+", "-", title.lower()).strip("-")
+
+
+def record_of(row: Row, seed: int, base: Config, overwrite: bool) -> dict[str, Any]:
+    """Train what one row of one seed needs, and measure it."""
+    config = config_of(row, seed, base)
+    train_teacher.main(config, overwrite)
+    if row.kind == "student":
+        train_student.main(config, overwrite)
+    return measure(config, row, base)
+
+
+def config_of(row: Row, seed: int, base: Config) -> Config:
+    """The benchmark's config as a row changes it."""
+    changes = row.changes
+    if row.of is not None:
+        parents = [other for other in base.benchmark if other.title == row.of]
+        if not parents:
+            raise UserError(f"benchmark: {row.title} is of {row.of}, and there is no row of that title")
+        changes = f"{parents[0].changes} --teacher_of {base.name}/{slug_of(row.of)}-{seed} {changes}"
+    own = ["--seed", str(seed), "--name", f"{base.name}/{slug_of(row.title)}-{seed}"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--overwrite"]
+    return cli.parse([*arguments, *own, *shlex.split(changes.format(seed=seed, name=base.name))])[0]
+
+
+@dataclass
+class Subject:
+    """One method, trained: how it predicts, the modules that it uses, and the seconds that its stages took."""
+
+    predict: Predictor
+    modules: list[nn.Module]
+    seconds: dict[str, float]
+
+
+def subject_of(config: Config, kind: str) -> Subject:
+    """The method of a config."""
+    run = Run(config, "benchmark")
+    trained = teacher.load_teacher(run)
+    if kind == "student":
+        model, distilled = student.load_distilled(run, trained.checksum)
+
+        def predict(images: torch.Tensor) -> Prediction:
+            return Prediction(model.distribution(outputs_of(model.outputs, images, run).cpu()))
+
+        seconds = {"teacher": trained.seconds, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
+        return Subject(predict, [model], seconds)
+    train, _ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    started = time.monotonic()
+    predict = teacher_method(config.teacher.method).predictor(trained.networks, train, run)
+    return Subject(predict, trained.networks[: config.teacher.members], {"teacher": trained.seconds, "fit": time.monotonic() - started})
+
+
+def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
+    """Everything of the protocol but the training; times are compared with the deterministic network of the `base` config."""
+    run = Run(config, "benchmark")
+    subject = subject_of(config, row.kind)
+    compared_with = row.compared_with or (config.teacher.method if row.kind == "student" else None)
+    train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    if validation is None:
+        raise UserError("a benchmark needs validation images, which fit the temperature: teacher.train_on_all has to be false")
+    inside, *outside = sets = data.load_evaluation(config.data, train.classes, config.split_seed)
+    temperature = fit_temperature(subject.predict(validation.images).distribution.mean, validation.labels)
+
+    said = {dataset.name: subject.predict(dataset.images) for dataset in sets}
+    mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
+    values = {name: scores_of(prediction) for name, prediction in said.items()}
+    return {
+        "provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets}),
+        "teacher": config.teacher.method,
+        "student": config.student.method if row.kind == "student" else None,
+        "temperature": temperature,
+        "before": classification(mean.numpy(), labels),
+        "after": classification(tempered(mean, temperature).numpy(), labels),
+        "ood": {
+            dataset.name: {name: ood_detection(score, values[dataset.name][name]) for name, score in values[inside.name].items()}
+            for dataset in outside
+        },
+        "agreement": compare(run, sets, said, compared_with) if compared_with else None,
+        "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), run)), subject.modules, inside.images[:256]),
+        "seconds": subject.seconds,
+    }
+
+
+def scores_of(prediction: Prediction) -> dict[str, ndarray]:
+    """Every uncertainty [N] that a method gives, the higher the less sure; what it does not have is constant, and left out."""
+    measures = measures_of(prediction.distribution)
+    measures["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
+    measures |= {name: score.double().numpy() for name, score in prediction.scores.items()}
+    if np.ptp(measures["total_variance"]) == 0:  # a single vector of probabilities: its entropy is of one kind
+        measures.pop("expected_entropy")
+    measures.pop("entropy_minus_variance")
+    return {name: score for name, score in measures.items() if np.ptp(score) > 0}
+
+
+def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
+    """A prediction with all of its uncertainties, which some methods compute when they are asked for."""
+    return lambda images: scores_of(predict(images))
+
+
+REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its students in this process
+
+
+def compare(run: Run, sets: list[Dataset], said: dict[str, Prediction], method: str) -> dict[str, Any]:
+    """Agreement of each uncertainty with the samples of the teacher, on every data set."""
+    trained = teacher.load_teacher(run)
+    cache = SampleCache(run, trained.sampler(method), trained.checksum)
+    found = {}
+    for dataset in sets:
+        key = (trained.checksum, method, dataset.name, run.config.seed)
+        if key not in REFERENCES:
+            REFERENCES[key] = Reference(cache, dataset, teacher_method(method).one_way)
+        found[dataset.name] = REFERENCES[key].judge(measures_of(said[dataset.name].distribution), COMPARED)
+    return found
+
+
+def baseline(base: Config, classes: int, run: Run) -> Predictor:
+    """The deterministic network that times are compared with."""
+    architecture = Architecture(base.teacher.network, base.teacher.width, base.data.size, base.data.channels, classes)
+    network = build(architecture).to(run.device).eval()
+    return teacher_method("deterministic").predictor([network], None, run)
+
+
+def draw_maps(config: Config, folder: Path) -> Figure:
+    """Every uncertainty of every method over the plane."""
+    train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    grid = next(dataset for dataset in data.load_evaluation(config.data, train.classes, config.split_seed) if len(dataset.classes) == 0)
+    scores = {}
+    for row in config.benchmark:
+        file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
+        if not json.loads(file.read_text()).get("failed"):
+            scores[row.title] = scores_of(subject_of(config_of(row, row.seeds[0], config), row.kind).predict(grid.images))
+    return plots.maps(scores, train.images.numpy(), train.labels.numpy())
+
+
+if __name__ == "__main__":
+    cli.main(main, __doc__)

@@ -1,0 +1,47 @@
+"""Points of a plane: two classes in two half moons, three in a spiral, and the plane itself.
+
+A point is an image of a single pixel with two channels, its coordinates from -LIMIT to LIMIT as 0 to 255: nothing else has to know of points.
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.datasets import make_moons
+
+from configs.schema import Data, DataSet
+from data.dataset import UNLABELLED, Dataset
+
+LIMIT = 4.0
+COUNT = {"train": 1500, "test": 1000}
+SIDE = 64  # points of the plane along each axis
+
+
+def two_moons(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+    """Two interleaved half moons with noise 0.15, as in Mukhoti et al. (2021)."""
+    points, labels = make_moons(COUNT[split], noise=0.15, random_state=split == "test")
+    return _dataset(source, (points - [0.5, 0.25]) * 1.2, labels, ["upper", "lower"])
+
+
+def spiral(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+    """Three arms with noise, as in Ferianc & Rodrigues (2022)."""
+    rng = np.random.default_rng(split == "test")
+    labels = np.arange(COUNT[split]) % 3
+    along = rng.uniform(0.1, 1, COUNT[split])
+    angle = 4 * along + labels * 2 * math.pi / 3 + rng.normal(0, 0.15, COUNT[split])
+    return _dataset(source, 2 * along[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1), labels, ["first", "second", "third"])
+
+
+def plane(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+    """A grid over all of it, row by row from the bottom."""
+    axis = np.linspace(-LIMIT, LIMIT, SIDE)
+    points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    return _dataset(source, points, np.full(len(points), UNLABELLED), [])
+
+
+def _dataset(source: DataSet, points: np.ndarray, labels: np.ndarray, classes: list[str]) -> Dataset:
+    levels = ((points + LIMIT) * (255 / (2 * LIMIT))).round().clip(0, 255).astype(np.uint8)
+    names = [f"{source.title}-{i:04d}" for i in range(len(points))]
+    images = torch.from_numpy(levels).view(-1, 1, 1, 2)
+    return Dataset(source.title, images, torch.from_numpy(labels).long(), names, classes)

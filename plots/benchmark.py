@@ -1,0 +1,252 @@
+"""The table and the figures of a benchmark, from the files that benchmark.py wrote:
+
+    python -m plots.benchmark results/benchmark
+
+Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and three figures into that folder.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, counted_worth, save
+
+Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
+QUALITY = {
+    "accuracy": "accuracy", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE",
+    "misclassification_auroc": "error AUROC", "aurc": "AURC",
+}  # fmt: skip
+CALIBRATED = ("nll", "brier", "ece")  # what a temperature changes most
+COSTS = {"parameters": 1e6, "flops": 1e6, "bytes": 1e6, "peak_bytes": 1e6}
+KINDS = {"teacher": BLUE, "student": ORANGE}
+OWN = {"energy": "energy", "negative_log_density": "feature density", "max_probability": "max. probability"}
+
+
+def load(folder: Path) -> Records:
+    """Every file of a benchmark, by title, in the order in which they were written first."""
+    found: Records = {}
+    for path in sorted(folder.glob("*-[0-9]*.json"), key=lambda path: path.stat().st_mtime):
+        record = json.loads(path.read_text())
+        found.setdefault(record["title"], []).append(record)
+    return {title: sorted(records, key=lambda r: r["seed"]) for title, records in found.items()}
+
+
+def values(records: list[dict], *keys: str) -> list[float]:
+    """The number at `keys` of each seed that has one."""
+    found = []
+    for record in records:
+        for key in keys:
+            record = record.get(key) if record else None
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def spread(numbers: list[float], digits: int = 3, scale: float = 1.0) -> str:
+    """Mean ± standard deviation over seeds (one seed: the number alone), or a dash."""
+    if not numbers:
+        return "-"
+    text = f"{np.mean(numbers) / scale:.{digits}f}"
+    return text if len(numbers) < 2 else f"{text} ± {np.std(numbers, ddof=1) / scale:.{digits}f}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def epistemic(record: dict) -> str:
+    """The score that a method means for foreign inputs: its own if it has one, else mutual information, else predictive entropy."""
+    scores = next(iter(record["ood"].values()))
+    return next(s for s in ("negative_log_density", "energy", "mutual_information", "predictive_entropy") if s in scores)
+
+
+def short(found: Records) -> str:
+    """One line a method: quality, calibration, out-of-distribution detection, agreement and cost."""
+    done = {title: good(records) for title, records in found.items()}
+    sets = list(next(r for records in done.values() for r in records)["ood"])
+    header = ["method", "seeds", "accuracy", "ECE", "ECE, tempered", "NLL, tempered", "error AUROC"]
+    header += [f"AUROC {name}" for name in sets] + ["worth: total variance", "mutual information", "time / one pass"]
+    rows = []
+    for title, records in done.items():
+        if not records:
+            rows.append([title, "failed", *["-"] * (len(header) - 2)])
+            continue
+        row = [title, str(len(records)), spread(values(records, "before", "accuracy")), spread(values(records, "before", "ece"))]
+        row += [spread(values(records, "after", score)) for score in ("ece", "nll")]
+        row.append(spread(values(records, "before", "misclassification_auroc")))
+        row += [spread(values(records, "ood", name, epistemic(records[0]), "auroc")) for name in sets]
+        row += [spread(worths(records, measure), 0) for measure in PANELS[:2]]
+        rows.append([*row, spread(values(records, "cost", "ratio"), 1)])
+    return table(header, rows)
+
+
+def good(records: list[dict]) -> list[dict]:
+    """Those that did not fail."""
+    return [record for record in records if "failed" not in record]
+
+
+def worths(records: list[dict], measure: str, dataset: str | None = None) -> list[float]:
+    """The worth in passes of a measure on a data set (the first: in distribution), 100 and 0 for above and below the curve."""
+    found = []
+    for record in records:
+        agreement = record["agreement"] or {}
+        entry = agreement.get(dataset or next(iter(agreement), None), {}).get(measure)
+        if entry:
+            found.append(counted_worth(entry))
+    return found
+
+
+def long(found: Records) -> str:
+    """All tables: quality before and after temperature, detection by every score, agreement, cost, time, and what failed."""
+    done = {title: good(records) for title, records in found.items() if good(records)}
+    first = next(iter(done.values()))[0]
+    parts = ["## Quality, before and after temperature scaling"]
+    header = ["method", "T", *QUALITY.values(), *(f"{QUALITY[score]}, tempered" for score in CALIBRATED)]
+    parts.append(table(header, [
+        [title, spread(values(r, "temperature"), 2), *(spread(values(r, "before", s)) for s in QUALITY),
+         *(spread(values(r, "after", s)) for s in CALIBRATED)]
+        for title, r in done.items()
+    ]))  # fmt: skip
+    for name in first["ood"]:
+        parts.append(f"## Telling {name} apart")
+        rows = []
+        for title, records in done.items():
+            for score in records[0]["ood"][name]:
+                numbers = [spread(values(records, "ood", name, score, key)) for key in ("auroc", "auprc", "fpr95")]
+                rows.append([title, label(score), *numbers])
+        parts.append(table(["method", "score", "AUROC", "AUPRC", "FPR95"], rows))
+    parts.append("## Agreement with the teacher")
+    rows = []
+    for title, records in done.items():
+        for name, entry in (records[0]["agreement"] or {}).items():
+            for measure in entry:
+                numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
+                rows.append([title, name, label(measure), numbers[0], spread(worths(records, measure, name), 0), numbers[1]])
+    parts.append(table(["method", "data", "measure", "Pearson", "worth in samples", "scale"], rows))
+    parts.append("## Cost")
+    header = ["method", "million parameters", "million FLOPs", "MB on disk", "MB in use at batch 256", "time / one pass", "at batch 1"]
+    parts.append(table(header, [
+        [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
+         *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1"))]
+        for title, r in done.items()
+    ]))  # fmt: skip
+    stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
+    parts.append("## Seconds of each stage")
+    parts.append(table(["method", *stages], [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()]))
+    failed = [(title, r) for title, records in found.items() for r in records if "failed" in r]
+    if failed:
+        parts.append("## Failed")
+        parts.append("\n".join(f"- {title}, seed {record['seed']}: {record['failed']}" for title, record in failed))
+    return "\n\n".join(parts)
+
+
+def label(score: str) -> str:
+    """What the tables call a score."""
+    return (MEASURE_NAMES | OWN).get(score, score)
+
+
+def quality_by_latency(found: Records) -> Figure:
+    """Out-of-distribution AUROC and error AUROC against the time of a prediction, with the methods that no other one beats in both."""
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure.suptitle("What a method gives for its time")
+    done = {title: good(records) for title, records in found.items() if good(records)}
+    near = next(iter(next(iter(done.values()))[0]["ood"]))
+    panels = {
+        f"AUROC against {near}": lambda r: values(r, "ood", near, epistemic(r[0]), "auroc"),
+        "AUROC of errors": lambda r: values(r, "before", "misclassification_auroc"),
+    }
+    for axis, (name, quality) in zip(figure.subplots(1, 2), panels.items()):
+        points = [(np.mean(values(r, "cost", "ratio")), np.mean(quality(r)), title, r[0]["kind"]) for title, r in done.items()]
+        for x, y, title, kind in points:
+            axis.scatter(x, y, s=18, color=KINDS[kind])
+            axis.annotate(title, (x, y), fontsize=6.5, xytext=(3, 2), textcoords="offset points")
+        front = [p for p in sorted(points) if all(p[1] > q[1] for q in points if q[0] < p[0])]
+        axis.step([p[0] for p in front], [p[1] for p in front], where="post", color=GREY, linewidth=0.8)
+        axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass (batch 256)", ylabel=name)
+        axis.grid(linewidth=0.3)
+    return figure
+
+
+def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel: str) -> Figure:
+    """A bar for each method and series, mean over seeds, with the standard deviation. series: {name: (colour, numbers of records)}."""
+    kept = {name: good(records) for name, records in found.items()}
+    kept = {name: records for name, records in kept.items() if records and any(numbers(records) for _, numbers in series.values())}
+    figure = Figure(figsize=(9, 0.22 * len(series) * len(kept) + 1.6), layout="constrained")
+    figure.suptitle(title)
+    axis = figure.subplots()
+    height = 0.8 / len(series)
+    for i, (name, (colour, numbers)) in enumerate(series.items()):
+        means = [np.mean(numbers(records)) if numbers(records) else np.nan for records in kept.values()]
+        errors = [np.std(numbers(records), ddof=1) if len(numbers(records)) > 1 else 0 for records in kept.values()]
+        axis.barh(np.arange(len(kept)) + (i - len(series) / 2 + 0.5) * height, means, height, xerr=errors, color=colour, label=name,
+                  error_kw={"linewidth": 0.6})  # fmt: skip
+    axis.set_yticks(np.arange(len(kept)), list(kept))
+    axis.invert_yaxis()
+    axis.set_xlabel(xlabel)
+    axis.grid(axis="x", linewidth=0.3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(series))
+    return figure
+
+
+def correlation_by_method(found: Records) -> Figure:
+    """Correlation of each uncertainty with the teacher's, in distribution."""
+    inside = next(r["agreement"] for records in found.values() for r in good(records) if r["agreement"])
+    dataset = next(iter(inside))
+    series = {
+        MEASURE_NAMES[measure].split(" (")[0]: (
+            MEASURE_COLOURS[measure],
+            lambda records, measure=measure: values(records, "agreement", dataset, measure, "pearson"),
+        )
+        for measure in PANELS
+    }
+    return bars(found, f"Each uncertainty against the teacher's, {dataset}", series, "Pearson correlation (mean, standard deviation over seeds)")
+
+
+def ood_by_method(found: Records) -> Figure:
+    """AUROC of each out-of-distribution set by the score that the method means for it."""
+    sets = list(next(r for records in found.values() for r in good(records))["ood"])
+    series = {
+        name: (colour, lambda records, name=name: values(records, "ood", name, epistemic(records[0]), "auroc"))
+        for name, colour in zip(sets, (BLUE, ORANGE, GREEN))
+    }
+    figure = bars(found, "Telling foreign images apart, by each method's own score", series, "AUROC (mean, standard deviation over seeds)")
+    figure.axes[0].set_xlim(left=0.5)
+    return figure
+
+
+def summary(found: Records) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of every number, in the files' own shape."""
+
+    def merge(parts: list[Any]) -> Any:
+        if all(isinstance(part, dict) for part in parts):
+            return {key: merge([part[key] for part in parts if key in part]) for key in parts[0]}
+        numbers = [part for part in parts if isinstance(part, (int, float)) and not isinstance(part, bool)]
+        if numbers:
+            return {"mean": float(np.mean(numbers)), "std": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None, "n": len(numbers)}
+        return None
+
+    keep = ("temperature", "before", "after", "ood", "agreement", "cost", "seconds")
+    return {title: {key: merge([r[key] for r in good(records)]) for key in keep} for title, records in found.items() if good(records)}
+
+
+def main(folder: Path) -> None:
+    """All files of a benchmark's report."""
+    found = load(folder)
+    if not any(good(records) for records in found.values()):
+        return
+    (folder / "README.md").write_text(f"# {folder.name}\n\n{short(found)}\n\n{long(found)}\n")
+    (folder / "summary.json").write_text(json.dumps(summary(found), indent=1) + "\n")
+    save(quality_by_latency(found), folder / "quality_by_latency.png")
+    save(ood_by_method(found), folder / "ood_by_method.png")
+    if any(r["agreement"] for records in found.values() for r in good(records)):
+        save(correlation_by_method(found), folder / "correlation_by_method.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

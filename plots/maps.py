@@ -1,0 +1,40 @@
+"""Uncertainties over a plane."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK
+
+COLUMNS = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
+CLASSES = (BLUE, ORANGE, PINK)
+
+
+def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray) -> Figure:
+    """A row for each method, a column for each measure and one for a score of its own: dark where it is unsure, from its least to its most.
+
+    scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, a fifth of them shown.
+    """
+    names = [MEASURE_NAMES[measure].split(" (")[0] for measure in COLUMNS] + ["a score of its own"]
+    figure = Figure(figsize=(1.7 * len(names) + 1.2, 1.62 * len(scores) + 0.4), layout="constrained")
+    panels = figure.subplots(len(scores), len(names), squeeze=False)
+    for row, (method, by_score) in zip(panels, scores.items()):
+        own = [name for name in by_score if name not in COLUMNS and name != "max_probability"]
+        for axis, score in zip(row, (*COLUMNS, *own)):
+            if score in by_score:
+                side = round(len(by_score[score]) ** 0.5)
+                values = by_score[score].reshape(side, side)
+                low, high = np.quantile(values, [0.01, 0.99])
+                axis.imshow(values, origin="lower", extent=(0, 255, 0, 255), cmap="Greys", vmin=low, vmax=high)
+        for axis, shown in zip(row, (*COLUMNS, *own, None)):
+            axis.set(xticks=[], yticks=[], xlim=(0, 255), ylim=(0, 255), aspect="equal")
+            if shown in by_score:
+                x, y = points[::5, 0, 0].T
+                axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::5]])
+            else:
+                axis.axis("off")
+        row[0].set_ylabel(method, fontsize=7)
+        row[0].axis("on")
+    for axis, name in zip(panels[0], names):
+        axis.set_title(name, fontsize=8)
+    return figure
