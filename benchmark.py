@@ -57,16 +57,16 @@ def main(config: Config, overwrite: bool) -> None:
     run = Run(config, "benchmark")
     folder = Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [(row, seed) for row in config.benchmark for seed in row.seeds]
+    todo = [(place, row, seed) for place, row in enumerate(config.benchmark, 1) for seed in row.seeds]
     if not todo:
         raise UserError("benchmark: this config has no rows")
-    for place, (row, seed) in enumerate(todo, 1):
+    for place, row, seed in todo:
         slug = f"{slug_of(row.title)}-{seed}"
         file = folder / f"{slug}.json"
         if file.exists() and not overwrite and not json.loads(file.read_text()).get("failed"):
             continue
-        run.log(f"{place} of {len(todo)}: {row.title}, seed {seed}")
-        record = {"title": row.title, "kind": row.kind, "seed": seed, "changes": row.changes}
+        run.log(f"row {place} of {len(config.benchmark)}: {row.title}, seed {seed}")
+        record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed, "changes": row.changes}
         try:
             record |= record_of(row, seed, config, overwrite)
         except (UserError, RuntimeError, ValueError) as error:
@@ -158,7 +158,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
             dataset.name: {name: ood_detection(score, values[dataset.name][name]) for name, score in values[inside.name].items()}
             for dataset in outside
         },
-        "agreement": compare(run, sets, said, compared_with) if compared_with else None,
+        "agreement": compare(run, sets, values, compared_with) if compared_with else None,
         "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), run)), subject.modules, inside.images[:256]),
         "seconds": subject.seconds,
     }
@@ -183,8 +183,8 @@ def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
 REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its students in this process
 
 
-def compare(run: Run, sets: list[Dataset], said: dict[str, Prediction], method: str) -> dict[str, Any]:
-    """Agreement of each uncertainty with the samples of the teacher, on every data set."""
+def compare(run: Run, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
+    """Agreement of each uncertainty that there is with that of the teacher's samples, on every data set."""
     trained = teacher.load_teacher(run)
     cache = SampleCache(run, trained.sampler(method), trained.checksum)
     found = {}
@@ -192,7 +192,8 @@ def compare(run: Run, sets: list[Dataset], said: dict[str, Prediction], method: 
         key = (trained.checksum, method, dataset.name, run.config.seed)
         if key not in REFERENCES:
             REFERENCES[key] = Reference(cache, dataset, teacher_method(method).one_way)
-        found[dataset.name] = REFERENCES[key].judge(measures_of(said[dataset.name].distribution), COMPARED)
+        mine = values[dataset.name]
+        found[dataset.name] = REFERENCES[key].judge(mine, [measure for measure in COMPARED if measure in mine])
     return found
 
 

@@ -4,17 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.errors import UserError
+
 
 def fit_to(images: Tensor, size: int, channels: int) -> Tensor:
     """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing; grey is repeated, RGB is averaged.
 
-    Grey of RGB is ITU-R 601 luma, as in PIL.
+    Grey of RGB is ITU-R 601 luma, as in PIL. Raises UserError for other channels, such as a point's two.
     """
     if channels == 3 and images.shape[-1] == 1:
         images = images.expand(-1, -1, -1, 3)
     elif channels == 1 and images.shape[-1] == 3:
         luma = torch.tensor([0.299, 0.587, 0.114])
         images = (images.float() @ luma).round().to(torch.uint8).unsqueeze(-1)
+    if images.shape[-1] != channels:
+        raise UserError(f"data.channels: images of {images.shape[-1]} channels cannot be made into ones of {channels}")
     if images.shape[1:3] != (size, size):
         parts = [
             F.interpolate(part.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True)

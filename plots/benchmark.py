@@ -27,12 +27,12 @@ OWN = {"energy": "energy", "negative_log_density": "feature density", "max_proba
 
 
 def load(folder: Path) -> Records:
-    """Every file of a benchmark, by title, in the order in which they were written first."""
+    """Every file of a benchmark, by title, in the order of the config."""
+    records = [json.loads(path.read_text()) for path in folder.glob("*-[0-9]*.json")]
     found: Records = {}
-    for path in sorted(folder.glob("*-[0-9]*.json"), key=lambda path: path.stat().st_mtime):
-        record = json.loads(path.read_text())
+    for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
         found.setdefault(record["title"], []).append(record)
-    return {title: sorted(records, key=lambda r: r["seed"]) for title, records in found.items()}
+    return found
 
 
 def values(records: list[dict], *keys: str) -> list[float]:

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
+from scipy.stats import rankdata
 
 from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK
 
@@ -12,6 +13,7 @@ CLASSES = (BLUE, ORANGE, PINK)
 
 def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray) -> Figure:
     """A row for each method, a column for each measure and one for a score of its own: dark where it is unsure, from its least to its most.
+    A log density falls without end, so scores of a method's own are shown by rank.
 
     scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, a fifth of them shown.
     """
@@ -23,7 +25,7 @@ def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray
         for axis, score in zip(row, (*COLUMNS, *own)):
             if score in by_score:
                 side = round(len(by_score[score]) ** 0.5)
-                values = by_score[score].reshape(side, side)
+                values = (rankdata(by_score[score]) if score in own else by_score[score]).reshape(side, side)
                 low, high = np.quantile(values, [0.01, 0.99])
                 axis.imshow(values, origin="lower", extent=(0, 255, 0, 255), cmap="Greys", vmin=low, vmax=high)
         for axis, shown in zip(row, (*COLUMNS, *own, None)):

@@ -10,9 +10,10 @@ import yaml
 
 from configs.cli import parse
 from configs.errors import UserError
-from configs.schema import Source, View
+from configs.schema import Network, Source, View
 from data import SOURCES
 from data.views import VIEWS
+from models.networks import NETWORKS
 
 DIGITS = "configs/digits.yaml"
 
@@ -91,3 +92,4 @@ def test_help_documents_every_field():
 def test_what_the_schema_allows_is_what_is_registered():
     assert set(get_args(Source)) == set(SOURCES)
     assert set(get_args(View)) == set(VIEWS)
+    assert set(get_args(Network)) == set(NETWORKS)

@@ -268,3 +268,41 @@ def test_a_view_is_the_same_however_it_is_asked_for(kind):
     if kind != "plain":
         assert not torch.equal(everything, first[1].images(torch.arange(20)))
         assert not torch.equal(everything, other[0].images(torch.arange(20)))
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_views_labels_are_the_shares_of_its_pixels(kind):
+    """Of black and white images, the labels being black and white: a mixture's mean is its share of white."""
+    white = torch.arange(30) % 2
+    images = (255 * white).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 16, 16, 1).contiguous()
+    view = make_views([kind], images, Augmentation(), 0)[0]
+    labels = view.labels(torch.eye(2)[white], torch.arange(30))
+    torch.testing.assert_close(labels.sum(1), torch.ones(30))
+    if kind == "strong":  # changes brightness, but mixes nothing
+        assert torch.equal(labels.argmax(1), white)
+    else:
+        torch.testing.assert_close(view.images(torch.arange(30)).float().mean((1, 2, 3)) / 255, labels[:, 1], atol=1e-4, rtol=0)
+    assert ((labels.amax(1) < 0.99).sum() > 5) == (kind in ("mixup", "cutmix"))
+
+
+# Points of a plane.
+
+
+@pytest.mark.parametrize("source, classes, lowest", [("two_moons", 2, 0.95), ("spiral", 3, 0.95)])
+def test_toys_are_classes_that_their_nearest_neighbours_tell(source, classes, lowest, tmp_path):
+    settings = config(DataSet(source=source), tmp_path, size=1, channels=2)
+    train, test = (data.load(settings.train, split, settings) for split in ("train", "test"))
+    assert train.images.shape == (1500, 1, 1, 2) and train.images.dtype == torch.uint8 and len(train.classes) == classes
+    assert train.images.amin() > 0 and train.images.amax() < 255  # all of them within the plane
+    assert not torch.equal(train.images[:1000], test.images)
+    distance = torch.cdist(test.images.flatten(1).float(), train.images.flatten(1).float())
+    assert (train.labels[distance.argmin(1)] == test.labels).float().mean() > lowest
+
+
+def test_the_plane_is_a_grid_from_corner_to_corner(tmp_path):
+    settings = config(DataSet(source="plane"), tmp_path, size=1, channels=2)
+    plane = data.load(settings.train, "test", settings)
+    points = plane.images.view(64, 64, 2)
+    assert points[0, 0].tolist() == [0, 0] and points[0, -1].tolist() == [255, 0] and points[-1, -1].tolist() == [255, 255]
+    with pytest.raises(UserError, match="images of 1 channels cannot be made into ones of 2"):
+        data.load(DataSet(source="digits"), "test", settings)

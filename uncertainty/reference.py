@@ -28,11 +28,9 @@ class Reference:
         self.against = self.halves[1:] if one_way else self.halves
 
     def judge(self, student: dict[str, ndarray], measures: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Correlation, worth and scale of each of `measures`; what is constant has none."""
+        """Correlation, worth and scale of each of `measures`."""
         found = {}
         for name in measures:
-            if np.ptp(student[name]) == 0:
-                continue
             pair = [half[name] for half in self.against]
             pearson = self.resamples.pearson(student[name], pair)
             worth = self.curves[name].worth(pearson)
