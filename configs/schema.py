@@ -142,7 +142,7 @@ class Sampling(McDropout):
     views: list[View] = field(default_factory=lambda: ["augmented"])
     """The inputs made of each training image, each with its own samples: kinds can repeat."""
     keep_samples: bool = False
-    """Keep all samples beside their statistics (a student that imitates single samples needs them)."""
+    """Keep all samples beside their statistics. A method that needs them has them kept anyway: this saves sampling twice when it comes second."""
 
 
 @dataclass

@@ -136,3 +136,11 @@ def make_views(kinds: list[str], images: Tensor, augmentation: Augmentation, see
         spec = {"kind": kind, "number": number} | (asdict(augmentation) if kind != "plain" else {})
         views.append(View(f"{kind}-{number}", spec, *VIEWS[kind](images, augmentation, generator)))
     return views
+
+
+def batch_of(views: list[View], number: Tensor, indices: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+    """Image indices[i] in view number[i], in 0-255 [B, H, W, C], and its labels [B, C]; number is in ascending order."""
+    present, counts = number.unique_consecutive(return_counts=True)
+    parts = [(views[v], part) for v, part in zip(present.tolist(), indices.split(counts.tolist()))]
+    images, labels = zip(*((view.images(part).float(), view.labels(one_hot, part)) for view, part in parts))
+    return torch.cat(images), torch.cat(labels)

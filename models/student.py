@@ -1,6 +1,6 @@
 """The student: one deterministic pass from images to a distribution over class probabilities."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from configs import artifact, schema
 from configs.errors import UserError
 from configs.run import Run, difference
+from data.dataset import Dataset
 from models.methods import STUDENTS, student_method
 from models.networks import BLOCK_ENDS, Architecture, build
 from models.training import Progress, decay_groups
@@ -122,6 +123,33 @@ class Student(nn.Module):
         """Write weights and all that is needed to build the student again."""
         built = {"architecture": asdict(self.architecture), "student": asdict(self.settings), "classes": self.classes}
         artifact.save(path, self.state_dict(), built | metadata)
+
+
+def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:
+    """The student of the run's config, untrained but, with `init: teacher`, for what fits of the teacher, on the run's device.
+
+    Raises UserError for options that the method does not have, and for `propagation` without what it needs.
+    """
+    config = run.config
+    settings = config.student
+    method = student_method(settings.method)
+    architecture = Architecture(
+        settings.network,
+        settings.width,
+        config.data.size,
+        config.data.channels,
+        len(train.classes),
+        *((config.teacher.conv_dropout, config.teacher.head_dropout) if settings.propagation else ()),
+        heads=method.heads(method.read_options(settings)),
+    )
+    model = Student(architecture, replace(settings), train.classes)
+    model.network.normalize.fit(train.images)
+    if settings.init == "teacher":
+        copied = model.init_from(teacher)
+        run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
+    if settings.propagation and not model.fixed_norm:
+        raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
+    return model.to(run.device)
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:

@@ -68,13 +68,18 @@ def test_samples_and_statistics_agree_and_are_read_back(get):
         ({"settings": McDropout(passes=6, group_size=5)}, "plan.group_size: 4 there, 5 asked for"),
         ({"settings": McDropout(passes=6, group_size=4, masks="independent")}, "plan.masks: grouped there, independent asked for"),
         ({"checksum": "another"}, "teacher: t there, another asked for"),
-        ({"keep": False}, "keep_samples: True there, False asked for"),
     ],
 )
 def test_a_cache_that_does_not_match_is_made_again_with_a_line_that_says_what_differs(get, change, said):
     get()
     _, log = get(**change)
     assert said in log and "making it again" in log
+
+
+def test_kept_samples_do_not_matter_where_they_are_not_asked_for_and_are_made_where_they_are(get):
+    get(keep=False)
+    assert "keep_samples: False there, True asked for" in get()[1]
+    assert "there already" in get(keep=False)[1]
 
 
 def test_other_pixels_do_not_match(get, toy):

@@ -117,7 +117,8 @@ class SampleCache:
         except UserError as error:
             self.run.log(f"{error}; making it again")
             return None
-        differs = difference(metadata["request"], request)
+        there = metadata["request"]
+        differs = difference(there, request | {"keep_samples": there["keep_samples"] or request["keep_samples"]})
         if differs:
             self.run.log(f"{path.name} does not match ({differs}); making it again")
             return None

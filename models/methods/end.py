@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import Student
-from models.methods.interface import Context, StudentMethod, Targets, samples
+from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.point import Point
 
 
@@ -25,8 +25,8 @@ def head(logits: Tensor, numbers: Tensor, settings: Student) -> Point:
 def loss(student: Point, targets: Targets, context: Context) -> Tensor:
     """T² KL(1/M Σ_m softmax(z_m / T) ‖ softmax(z / T)), T² keeping the gradient's size (section 2)."""
     t = context.options.temperature
-    mean = targets["mean"] if t == 1 else (samples(targets) / t).softmax(-1).mean(1)
+    mean = targets["mean"] if t == 1 else (targets["log_probs"].float() / t).softmax(-1).mean(1)
     return t**2 * F.kl_div((student.logits / t).log_softmax(-1), mean, reduction="batchmean")
 
 
-METHOD = StudentMethod(head, loss, options=Options)
+METHOD = StudentMethod(head, loss, options=Options, singly=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from configs.schema import Student
-from models.methods.interface import Context, StudentMethod, Targets, samples
+from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
 
@@ -31,9 +31,9 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     """−1/M Σ_m log Dir((1 − γ) softmax(z_m / T) + γ/C; exp(z / T)) (eq. 8, with temperature and smoothing of section 4)."""
     options = context.options
     t = options.temperature_at(context.progress)
-    probs = (samples(targets).double() / t).softmax(-1)
+    probs = (targets["log_probs"].double() / t).softmax(-1)
     probs = (1 - options.smoothing) * probs + options.smoothing / probs.shape[-1]
     return Dirichlet(student.alpha ** (1 / t)).nll(probs.log().mean(1)).mean()
 
 
-METHOD = StudentMethod(head, loss, "dirichlet_by_likelihood", options=Options)
+METHOD = StudentMethod(head, loss, "dirichlet_by_likelihood", options=Options, singly=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import Student
-from models.methods.interface import Context, StudentMethod, Targets, samples
+from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
 
@@ -27,11 +27,11 @@ def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
 
 def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     """KL(Dir(α) ‖ Dir(β₀ π̄ + 1)) / β₀, up to a constant: E_α[−Σ_c π̄_c log π_c] + KL(Dir(α) ‖ Dir(1)) / β₀ (eq. 11-13)."""
-    mean, beta_0 = proxy(samples(targets).double())
+    mean, beta_0 = proxy(targets["log_probs"].double())
     alpha, alpha_0 = student.alpha, student.precision
     expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
     to_uniform = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(alpha.shape[-1]) + ((alpha - 1) * expected_log).sum(-1)
     return (to_uniform / beta_0 - (mean * expected_log).sum(-1)).mean()
 
 
-METHOD = StudentMethod(head, loss, "dirichlet_by_likelihood")
+METHOD = StudentMethod(head, loss, "dirichlet_by_likelihood", singly=True)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import Student
-from models.methods.interface import Context, StudentMethod, Targets, samples
+from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.gaussian import LogitGaussian
 
 SMALLEST = 1e-3  # standard deviation of a logit
@@ -25,9 +25,9 @@ def head(logits: Tensor, numbers: Tensor, settings: Student) -> LogitGaussian:
 
 def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
     """−1/T Σ_t log N(z_t; loc, diag σ²) of the teacher's centred logits z_t."""
-    z, sigma = centred(samples(targets)), student.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
+    z, sigma = centred(targets["log_probs"].float()), student.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
     error = (z - student.loc.unsqueeze(1)) / sigma
     return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
 
 
-METHOD = StudentMethod(head, loss, "logit_gaussian_diagonal", lambda classes, settings: classes)
+METHOD = StudentMethod(head, loss, "logit_gaussian_diagonal", lambda classes, settings: classes, singly=True)

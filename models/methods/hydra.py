@@ -6,7 +6,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import Student
-from models.methods.interface import Context, StudentMethod, Targets, samples
+from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.samples import Samples
 
 
@@ -29,10 +29,10 @@ def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     """1/M Σ_m KL(p_m ‖ q_m), teacher's function m against head m (eq. 4)."""
-    teacher = samples(targets)
+    teacher = targets["log_probs"].float()
     if teacher.shape[1] != student.log_probs.shape[1]:
         raise UserError(f"student.options.heads: {student.log_probs.shape[1]} heads for {teacher.shape[1]} functions (sampling.passes)")
     return divergence(teacher, student.log_probs).mean()
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, functions=True)
+METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, functions=True, singly=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.methods.hydra import divergence, head
-from models.methods.interface import Context, StudentMethod, Targets, samples
+from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.samples import Samples
 
 
@@ -52,7 +52,7 @@ def diversity(weights: Tensor) -> Tensor:
 
 def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     """λ₁ L1 + λ₂ L2 + λ₃ L3 + λ₄ L4."""
-    o, heads, teacher = context.options, student.log_probs, samples(targets)
+    o, heads, teacher = context.options, student.log_probs, targets["log_probs"].float()
     return (
         o.correctness * correctness(heads, targets["labels"])
         + o.aggregation * aggregation(heads, teacher)
@@ -61,4 +61,4 @@ def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     )
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, functions=True)
+METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, functions=True, singly=True)

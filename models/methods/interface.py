@@ -14,8 +14,8 @@ from data.dataset import Dataset
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), the samples themselves, `log_probs`
-[B, T, C], if they are kept, and `labels` [B, C], as probabilities, since a view can mix two images."""
+"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that see them singly the samples,
+`log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
 
 Head = Callable[[Tensor, Tensor, Student], Distribution]
 
@@ -74,8 +74,8 @@ class StudentMethod:
     one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from a perceptron on all
     features of the network; none, no perceptron. learner: the head that the loss sees, where it is another one. scales_information: whether the
     mutual information, which is not matched, is multiplied by a number. options: a dataclass of the method's own settings. heads: how many
-    classifiers the network has, logits being [N, heads, C] where they are more than one. functions: whether sample t has to be the same function
-    of every input (`sampling.masks: function`).
+    classifiers the network has, logits being [N, heads, C] where they are more than one. singly: whether the loss sees the samples themselves, not their
+    statistics alone. functions: whether, moreover, sample t has to be the same function of every input (`sampling.masks: function`).
     """
 
     head: Head
@@ -86,6 +86,7 @@ class StudentMethod:
     scales_information: bool = False
     options: type = NoOptions
     heads: Callable[[Any], int] = lambda options: 1
+    singly: bool = False
     functions: bool = False
 
     def read_options(self, settings: Student) -> Any:
@@ -95,10 +96,3 @@ class StudentMethod:
             if name not in known:
                 raise UserError(f"student.options: {settings.method} has no {name}, it has: {', '.join(known) or 'none'}")
         return self.options(**given)
-
-
-def samples(targets: Targets) -> Tensor:
-    """The samples themselves, float32 [B, T, C]. Raises UserError if only their statistics were kept."""
-    if "log_probs" not in targets:
-        raise UserError("this student imitates single samples: set sampling.keep_samples: true")
-    return targets["log_probs"].float()
