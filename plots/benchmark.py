@@ -102,6 +102,20 @@ def worths(records: list[dict], measure: str, dataset: str | None = None) -> lis
     return found
 
 
+def about(found: Records) -> str:
+    """Where the numbers come from and how to read them."""
+    ran = [r["provenance"] for records in found.values() for r in good(records)]
+    commits, devices = (sorted({p[key] for p in ran}) for key in ("commit", "device"))
+    return (
+        f"Made by `{ran[0]['command']}` and `python -m plots.benchmark` from the files beside this one, one a method and seed, with every value and "
+        f"setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
+        "AUROC of a data set: telling it from the test images by the score that the method means for that: its own (feature density, energy), else "
+        "mutual information, else predictive entropy; all scores are below. Worth: how many of the teacher's samples reach the same correlation with "
+        "an independent reference (`README.md`); 100 and 0 stand for above and below the curve (of an ensemble's five members: 5 and 0). "
+        "Time: of predictions with all of their uncertainties, measured in turn with one deterministic network of the teacher's kind."
+    )
+
+
 def long(found: Records) -> str:
     """All tables: quality before and after temperature, detection by every score, agreement, cost, time, and what failed."""
     done = {title: good(records) for title, records in found.items() if good(records)}
@@ -240,7 +254,7 @@ def main(folder: Path) -> None:
     found = load(folder)
     if not any(good(records) for records in found.values()):
         return
-    (folder / "README.md").write_text(f"# {folder.name}\n\n{short(found)}\n\n{long(found)}\n")
+    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}\n\n{short(found)}\n\n{long(found)}\n")
     (folder / "summary.json").write_text(json.dumps(summary(found), indent=1) + "\n")
     save(quality_by_latency(found), folder / "quality_by_latency.png")
     save(ood_by_method(found), folder / "ood_by_method.png")
