@@ -50,6 +50,8 @@ def axis_label(measure: str) -> str:
 
 def worth(entry: dict) -> str:
     """The worth in passes of an entry of `agreement` in metrics.json: a number, or what it is above or below."""
+    if all(entry[key] is None for key in ("worth_passes", "worth_above", "worth_below")):  # of a constant
+        return "-"
     if entry["worth_above"]:
         return f"> {entry['worth_above']}"
     return f"< {entry['worth_below']}" if entry["worth_below"] else f"{entry['worth_passes']:.0f}"

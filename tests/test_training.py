@@ -1,6 +1,7 @@
 """The loop: exact resumption, and what it does when things go wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from conftest import TINY
 
 import ablate
+import evaluate
 import train_student
 import train_teacher
 from configs import artifact
@@ -137,6 +139,31 @@ def test_a_dirichlet_and_a_gaussian_student_of_one_teacher_are_one_network(tiny)
     train_student.main(tiny, overwrite=False)
     assert "was trained alike" not in (Run(tiny, "student") / "log.txt").read_text()
     assert not torch.equal(weights(tiny, "student")["network.conv1_1.weight"], gaussian["network.conv1_1.weight"])
+
+
+@pytest.mark.parametrize("method", ["end", "hydra", "logit_gaussian"])
+def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, method):
+    tiny.teacher = replace(tiny.teacher, method="ensemble", members=2, conv_dropout=0.0, head_dropout=0.0, epochs=2)
+    tiny.sampling = replace(tiny.sampling, passes=2, masks="function")
+    tiny.evaluation = replace(tiny.evaluation, passes=2, speed_passes=2)
+    tiny.student = replace(tiny.student, method=method, options={"heads": 2} if method == "hydra" else None, epochs=1)
+    for script in (train_teacher, train_student, evaluate):
+        script.main(tiny, overwrite=False)
+    run = Run(tiny, "test")
+    assert sorted(path.parent.name for path in run.folder.glob("*/teacher.safetensors")) == [f"member{k}" for k in range(4)]
+    first, other = (artifact.load(run / f"member{k}/teacher.safetensors") for k in (0, 1))
+    assert first[1]["settings"]["data"] == other[1]["settings"]["data"]  # one split
+    assert not torch.equal(first[0]["conv1_1.weight"], other[0]["conv1_1.weight"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["agreement"]["digits"]["total_variance"]["pearson"] is None) == (method == "end")
+    assert metrics["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
+
+
+def test_a_teacher_without_samples_has_no_student(tiny):
+    train_teacher.main(tiny, overwrite=False)
+    tiny.teacher.method = "ddu"
+    with pytest.raises(UserError, match="teacher.method: ddu gives no samples"):
+        train_student.main(tiny, overwrite=False)
 
 
 def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
