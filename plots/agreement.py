@@ -68,7 +68,8 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
             axis.axhline(entry["limit_pearson"], color=GREEN, linestyle=":", label="limit: a perfect student")
-            axis.axhline(entry["family_limit_pearson"], color=SKY, linestyle="-.", label="limit of the student's family")
+            if entry["family_limit_pearson"] is not None:
+                axis.axhline(entry["family_limit_pearson"], color=SKY, linestyle="-.", label="limit of the student's family")
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
             if entry["floor_head_pearson"] is not None:
                 axis.axhline(entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone")

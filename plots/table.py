@@ -61,7 +61,9 @@ def table(metrics: dict) -> str:
 
 
 def worth_cell(entry: dict) -> str:
-    """Worth and interval; a student that does not clear a floor is not worth its training, and the cell says so."""
+    """Worth and interval; a student that does not clear a floor is not worth its training, and the cell says so. A constant has none."""
+    if entry["pearson"] is None:
+        return "-"
     low, high = entry["worth_ci"]
     text = worth(entry) + (f" ({low:.0f}-{high:.0f})" if entry["worth_passes"] else "")
     floors = [entry[key] for key in ("floor_pearson", "floor_head_pearson") if entry[key] is not None]

@@ -67,5 +67,5 @@ def family_limits(halves: list[Samples]) -> dict[str, dict[str, dict[str, float]
 
 def _limit(fits: list[ndarray], halves: list[ndarray]) -> dict[str, float]:
     crossed = np.corrcoef(fits[0], halves[1])[0, 1] + np.corrcoef(fits[1], halves[0])[0, 1]
-    reliability = np.corrcoef(*fits)[0, 1]
+    reliability = max(np.corrcoef(*fits)[0, 1], 0.0) or np.nan  # two fits that do not agree at all say nothing of their family
     return {"limit_pearson": crossed / 2 / np.sqrt(reliability), "scale": np.mean(fits) / np.mean(halves)}
