@@ -53,11 +53,12 @@ COMPARED = ("total_variance", "mutual_information", "expected_entropy", "predict
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """One row after another, each with all of its seeds; then the table."""
+    """One row after another, with one seed after another; then the table."""
     run = Run(config, "benchmark")
     folder = Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)
     todo = [(place, row, seed) for place, row in enumerate(config.benchmark, 1) for seed in row.seeds]
+    todo.sort(key=lambda entry: entry[2])  # a whole table of one seed first
     if not todo:
         raise UserError("benchmark: this config has no rows")
     for place, row, seed in todo:

@@ -192,3 +192,16 @@ def test_agreement_with_people_against_scipy():
     assert found["pearson"] == pytest.approx(scipy.stats.pearsonr(people, x + people)[0])
     assert found["spearman"] == pytest.approx(scipy.stats.spearmanr(people, x + people)[0])
     assert found["spearman_ci"][0] < found["spearman"] < found["spearman_ci"][1]
+
+
+def test_one_way_compares_with_the_second_half_alone(synthetic, resamples):
+    """A student that is its teacher's first half, as one of an ensemble could be, is worth just that half."""
+    halves = [Samples(half.log_probs[:, :5]) for half in synthetic[1][:2]]
+    curves = passes_curves(halves, resamples, one_way=True)
+    entry = agreement(halves[0], halves, halves[0].mean, None, curves, None, resamples, one_way=True)
+    for measure in MEASURES:
+        first, second = (measures_of(half)[measure] for half in halves)
+        assert entry[measure]["pearson"] == pytest.approx(np.corrcoef(first, second)[0, 1])
+        assert (entry[measure]["worth_passes"] or entry[measure]["worth_above"]) == pytest.approx(5)  # but for rounding just at the end
+        assert entry[measure]["scale"] == pytest.approx(first.mean() / second.mean())
+        assert entry[measure]["family_limit_pearson"] is None
