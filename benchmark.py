@@ -3,9 +3,9 @@
     python benchmark.py --config configs/benchmark/cifar10_cpu.yaml
     python -m plots.benchmark results/benchmark
 
-Trains each row of the config's `benchmark` (teachers before their students), measures it, and writes results/<name>/<row>-<seed>.json. The
-same command again goes on with what is not there; --overwrite starts anew. A row that fails is written as failed, and tried again next time.
-The second command makes the table and the figures from those files; the first ends with it.
+Trains each row of the config's `benchmark` (teachers before their students), measures it, and writes results/<name>/<row>-<seed>.json.
+The same command again goes on with what is not there; --overwrite starts anew. A row that fails is written as failed, and tried again
+next time. The second command makes the table and the figures from those files; the first ends with it.
 """
 
 import json

@@ -3,7 +3,8 @@
     python train_teacher.py --config configs/digits.yaml
     python train_teacher.py --config configs/cifar10.yaml --teacher.epochs 30
 
-Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors). The same command again continues or skips; --overwrite starts anew.
+Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors). The same command again continues or
+skips; --overwrite starts anew.
 """
 
 from dataclasses import asdict

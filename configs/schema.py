@@ -12,7 +12,8 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
 Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
 
-Source = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane", "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
+Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
+Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Matched = Literal["total_variance", "expected_entropy"]
@@ -100,10 +101,11 @@ class Teacher(Training):
     """The network whose dropout makes the distribution, or another way to one; trained by SGD."""
 
     method: str = "mc_dropout"
-    """What is made of the trained network (or networks): one of TEACHERS in models/methods/. Students need one that gives samples: mc_dropout or
-    ensemble."""
+    """What is made of the trained network (or networks): one of TEACHERS in models/methods/. Students need one that gives samples:
+    mc_dropout or ensemble."""
     members: PositiveInt = 1
-    """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the first."""
+    """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
+    first."""
     spectral_norm: PositiveFloat | None = None
     """Keep the largest singular value of each convolution below this (3.0 for ddu)."""
     momentum: Rate = 0.9
@@ -142,7 +144,8 @@ class Sampling(McDropout):
     views: list[View] = field(default_factory=lambda: ["augmented"])
     """The inputs made of each training image, each with its own samples: kinds can repeat."""
     keep_samples: bool = False
-    """Keep all samples beside their statistics. A method that needs them has them kept anyway: this saves sampling twice when it comes second."""
+    """Keep all samples beside their statistics. A method that needs them has them kept anyway: this saves sampling twice when it comes
+    second."""
 
 
 @dataclass
@@ -150,10 +153,10 @@ class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
     method: str = "dirichlet"
-    """One of STUDENTS in models/methods/. `logit_gaussian`: a Gaussian over logits, which can match mean, total variance and expected entropy.
-    `dirichlet`: the same network, read as the Dirichlet with the mean and total variance of its Gaussian. `dirichlet_precision`: a perceptron for the
-    precision alone; `dirichlet_linear`: softplus concentrations trained on the moments; `dirichlet_likelihood`: by likelihood, as the first work. The
-    others are other people's."""
+    """One of STUDENTS in models/methods/. `logit_gaussian`: a Gaussian over logits, which can match mean, total variance and expected
+    entropy. `dirichlet`: the same network, read as the Dirichlet with the mean and total variance of its Gaussian. `dirichlet_precision`:
+    a perceptron for the precision alone; `dirichlet_linear`: softplus concentrations trained on the moments; `dirichlet_likelihood`: by
+    likelihood, as the first work. The others are other people's."""
     options: dict[str, int | float] | None = None
     """The method's own settings, by name: they are in its file."""
     matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
@@ -176,15 +179,15 @@ class Student(Training):
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
     batch_norm: Literal["teacher", "batch"] = "teacher"
-    """What batch norm normalizes by in training: the teacher's statistics, as the teacher's own passes do, if all of its weights fit; or each
-    batch's."""
+    """What batch norm normalizes by in training: the teacher's statistics, as the teacher's own passes do, if all of its weights fit; or
+    each batch's."""
     seed: NonNegativeInt = 0
     """Another student of the same teacher and samples: its perceptron's weights and its batches."""
     alpha_floor: PositiveFloat = 1e-3
     """The smallest concentration (or precision) that softplus gives."""
     information_scale: PositiveFloat | None = None
-    """A Dirichlet with the teacher's total variance has too much mutual information: it is multiplied by this number, fitted on the validation
-    images if there are any."""
+    """A Dirichlet with the teacher's total variance has too much mutual information: it is multiplied by this number, fitted on the
+    validation images if there are any."""
 
 
 @dataclass

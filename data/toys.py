@@ -1,6 +1,7 @@
 """Points of a plane: two classes in two half moons, three in a spiral, and the plane itself.
 
-A point is an image of a single pixel with two channels, its coordinates from -LIMIT to LIMIT as 0 to 255: nothing else has to know of points.
+A point is an image of a single pixel with two channels, its coordinates from -LIMIT to LIMIT as 0 to 255: nothing else has to know of
+points.
 """
 
 import math

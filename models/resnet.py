@@ -13,8 +13,9 @@ from models.architecture import Architecture, Normalize, linear, scaled, sequent
 
 @dataclass(frozen=True)
 class Shape:
-    """kernels: of a block's convolutions. blocks, channels: of each stage. expansion: how many times as many channels a block's last convolution
-    has. first: channels of the first convolution. wide: whether batch norm and activation come before each convolution, not after it."""
+    """kernels: of a block's convolutions. blocks, channels: of each stage. expansion: how many times as many channels a block's last
+    convolution has. first: channels of the first convolution. wide: whether batch norm and activation come before each convolution, not
+    after it."""
 
     kernels: tuple[int, ...]
     blocks: tuple[int, ...]

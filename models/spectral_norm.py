@@ -9,8 +9,9 @@ from torch.nn.utils import parametrize
 class SpectralNorm(nn.Module):
     """W → W / max(1, σ(W) / coefficient), σ the largest singular value of the convolution itself, on inputs of one shape.
 
-    A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ is another one. In training
-    each call takes one step of the power iteration, by the convolution and its transpose; it starts with enough of them to be near.
+    A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ is another one. In
+    training each call takes one step of the power iteration, by the convolution and its transpose; it starts with enough of them to be
+    near.
     """
 
     def __init__(self, convolution: nn.Conv2d, inputs: torch.Size, coefficient: float, start: int = 30):
@@ -41,7 +42,7 @@ class SpectralNorm(nn.Module):
 
 
 def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None:
-    """Keep the spectral norm of every convolution at or below `coefficient`, on inputs of the size that `blank` images [1, H, W, C] become."""
+    """Keep the spectral norm of every convolution at or below `coefficient`, for images of the size of `blank` [1, H, W, C]."""
     shapes: dict[nn.Conv2d, torch.Size] = {}
 
     def note(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:

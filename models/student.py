@@ -50,7 +50,7 @@ class Student(nn.Module):
             self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
 
     def train(self, mode: bool = True) -> "Student":
-        """Batch norm with the teacher's statistics keeps them in training too: a batch's own would be another network than the teacher's."""
+        """Batch norm with the teacher's statistics keeps them in training too: a batch's own would make it another network."""
         super().train(mode)
         if self.fixed_norm:
             self.network.eval()
@@ -100,7 +100,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def propagated(self, images: Tensor) -> Tensor:
-        """What `variance_propagation` says of the logits: means, their softmax, log deviations and the Cholesky factor's shape [N, C (C + 5) / 2]."""
+        """What `variance_propagation` says of the logits: means, their softmax, log deviations and the Cholesky factor's shape."""
         gaussian = propagate(self.network, images)
         deviation = gaussian.factor.diagonal(dim1=-2, dim2=-1)
         rows, columns = torch.tril_indices(*gaussian.factor.shape[1:], -1, device=images.device)
@@ -153,7 +153,7 @@ def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """For the optimizer: the network by lr; what the teacher has not (perceptron, or a last layer of concentrations) by head_lr, without decay."""
+    """For the optimizer: the network by lr; what the teacher has not (perceptron, or a last layer) by head_lr, without decay."""
     new = student.network[-1] if student.perceptron is None else student.perceptron
     body = nn.ModuleList([student.network[:-1]] if student.perceptron is None else [student.network])
     fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}

@@ -21,7 +21,8 @@ FILE = "teacher.safetensors"
 
 @dataclass(frozen=True)
 class Teacher:
-    """Trained networks, in eval mode; checksum: of all their weights; history: the first one's epochs; seconds: of training, all together."""
+    """Trained networks, in eval mode; checksum: of all their weights; history: the first one's epochs; seconds: of training, all
+    together."""
 
     networks: list[nn.Sequential]
     classes: list[str]

@@ -107,12 +107,13 @@ def about(found: Records) -> str:
     ran = [r["provenance"] for records in found.values() for r in good(records)]
     commits, devices = (sorted({p[key] for p in ran}) for key in ("commit", "device"))
     return (
-        f"Made by `{ran[0]['command']}` and `python -m plots.benchmark` from the files beside this one, one a method and seed, with every value and "
-        f"setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
-        "AUROC of a data set: telling it from the test images by the score that the method means for that: its own (feature density, energy), else "
-        "mutual information, else predictive entropy; all scores are below. Worth: how many of the teacher's samples reach the same correlation with "
-        "an independent reference (`README.md`); 100 and 0 stand for above and below the curve (of an ensemble's five members: 5 and 0). "
-        "Time: of predictions with all of their uncertainties, measured in turn with one deterministic network of the teacher's kind."
+        f"Made by `{ran[0]['command']}` and `python -m plots.benchmark` from the files beside this one, one a method and seed, with every "
+        f"value and setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
+        "AUROC of a data set: telling it from the test images by the score that the method means for that: its own (feature density, "
+        "energy), else mutual information, else predictive entropy; all scores are below. Worth: how many of the teacher's samples reach "
+        "the same correlation with an independent reference; what is above the curve counts as its end (100 passes, or an ensemble's "
+        "five members), what is below it as 0. Time: of predictions with all of their uncertainties, measured in turn with one "
+        "deterministic network of the teacher's kind."
     )
 
 
@@ -219,7 +220,7 @@ def correlation_by_method(found: Records) -> Figure:
         )
         for measure in PANELS
     }
-    return bars(found, f"Each uncertainty against the teacher's, {dataset}", series, "Pearson correlation (mean, standard deviation over seeds)")
+    return bars(found, f"Each uncertainty against the teacher's, {dataset}", series, "Pearson (mean, standard deviation over seeds)")
 
 
 def ood_by_method(found: Records) -> Figure:

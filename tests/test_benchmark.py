@@ -34,8 +34,8 @@ def record(folder: Path, slug: str) -> dict:
     return json.loads((folder / f"{slug}-0.json").read_text())
 
 
-# Pearson with MC-dropout of predictive entropy and mutual information, and the scale of total variance: what it has to reach, from and to. A
-# likelihood's variance is too small, that of the first work's student, from scratch, too large (the README says why).
+# Pearson with MC-dropout of predictive entropy and mutual information, and the scale of total variance: what it has to reach, from and
+# to. A likelihood's variance is too small, that of the first work's student, from scratch, too large.
 BOUNDS = {
     "variance-propagation": (0.9, 0.75, 0.15, 0.6),
     "end": (0.9, None, None, None),

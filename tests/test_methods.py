@@ -135,8 +135,8 @@ def test_the_other_losses_of_hydra_plus(targets):
         ("individuality", hydra_plus.individuality(heads, targets["log_probs"], 8.0)),
         ("diversity", hydra_plus.diversity(network[0].weight)),
     ):
-        options = hydra_plus.Options(**off | {name: 0.7})
-        assert hydra_plus.loss(Samples(heads), targets, Context({}, 0, options, network)).item() == pytest.approx(0.7 * part.item(), rel=1e-5)
+        context = Context({}, 0, hydra_plus.Options(**off | {name: 0.7}), network)
+        assert hydra_plus.loss(Samples(heads), targets, context).item() == pytest.approx(0.7 * part.item(), rel=1e-5)
 
 
 def test_gauss_is_the_likelihood_of_centred_logits(logits, targets):
@@ -254,9 +254,7 @@ def test_networks_with_a_spectral_norm_train_and_load(network):
     assert any(isinstance(layer, nn.LeakyReLU) for layer in one.modules()) == network.startswith("resnet")
 
 
-@pytest.mark.parametrize(
-    "network, parameters", [("resnet18", 11_173_962), ("resnet50", 23_520_842), ("wide_resnet28_10", 36_479_194)]
-)
+@pytest.mark.parametrize("network, parameters", [("resnet18", 11_173_962), ("resnet50", 23_520_842), ("wide_resnet28_10", 36_479_194)])
 def test_residual_networks_have_their_published_size(network, parameters):
     with torch.device("meta"):
         layers = build(Architecture(network, 1.0, 32, 3, 10))

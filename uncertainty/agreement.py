@@ -30,8 +30,9 @@ def agreement(
 ) -> dict[str, Any]:
     """One data set's entry of `agreement` in metrics.json; the README says how to read it.
 
-    deterministic: the teacher's softmax without dropout [N, C]; its Gini impurity and its entropy cost nothing: they are the floor.
-    head: the teacher with dropout in its head alone, the other floor. family: the limit of the student's family of distributions, if it is of one.
+    deterministic: the teacher's softmax without dropout [N, C]; its Gini impurity and its entropy cost nothing: they are the floor. head:
+    the teacher with dropout in its head alone, the other floor. family: the limit of the student's family of distributions, if it is of
+    one.
     """
     against = halves[1:] if one_way else halves
     mine, whole = measures_of(student), measures_of(Samples(torch.cat([half.log_probs for half in against], 1)))

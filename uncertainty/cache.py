@@ -1,7 +1,7 @@
 """The cache of a teacher's samples: made once, used by every student, never used where it does not match.
 
-`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` in that mode) holds, for each input, the statistics of `uncertainty.samples.statistics`,
-its mask group and, if asked for, all samples `log_probs` [N, T, C].
+`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` in that mode) holds, for each input, the statistics of
+`uncertainty.samples.statistics`, its mask group and, if asked for, all samples `log_probs` [N, T, C].
 """
 
 import time
@@ -31,8 +31,8 @@ SAVE_EVERY_S = 60.0
 class SampleCache:
     """The samples of one teacher, made when they are first asked for.
 
-    sampler: (images, count, plan, batch size, first group) → samples group by group, as `mc_dropout.sample` of one network. checksum: of the
-    teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    sampler: (images, count, plan, batch size, first group) → samples group by group, as `mc_dropout.sample` of one network. checksum: of
+    the teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
     def __init__(self, run: Run, sampler: Callable[..., Iterator], checksum: str, overwrite: bool = False):

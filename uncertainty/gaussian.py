@@ -18,8 +18,8 @@ SMALLEST = 1e-9  # variance of a logit
 class LogitGaussian(Distribution):
     """p = softmax(z), z ~ N(loc, F Fᵀ + diag(scale²)) for each input: loc [N, C], factor F [N, C, R], scale [N, C] or None.
 
-    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input. So they are smooth functions of
-    loc and factor, and a loss sees just what is later used: no variance of random draws biases its squares.
+    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input. So they are smooth
+    functions of loc and factor, and a loss sees just what is later used: no variance of random draws biases its squares.
     """
 
     loc: Tensor

@@ -15,7 +15,8 @@ from uncertainty.worth import Resamples, interval, passes_curves
 class Reference:
     """Both halves of the teacher's samples, and what fewer passes reach.
 
-    one_way: students are made of the first half, as an ensemble's are; they are compared with the second alone, and images resampled one by one.
+    one_way: students are made of the first half, as an ensemble's are; they are compared with the second alone, and images resampled one
+    by one.
     """
 
     def __init__(self, cache: SampleCache, dataset: Dataset, one_way: bool = False):

@@ -45,8 +45,8 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
 def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor) -> dict[str, float]:
     """What `predict` costs, which uses `modules`, and how many times as long as `baseline` it takes.
 
-    parameters; bytes on disk (safetensors); flops: of one image's matrix products and convolutions; peak_bytes: most memory that a batch of 256
-    holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
+    parameters; bytes on disk (safetensors); flops: of one image's matrix products and convolutions; peak_bytes: most memory that a batch
+    of 256 holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
     """
     tensors = {f"{i}.{name}": value.contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
     with FlopCounterMode(display=False) as counter:

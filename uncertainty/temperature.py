@@ -11,7 +11,8 @@ def tempered(probs: Tensor, temperature: float) -> Tensor:
 
 
 def fit_temperature(probs: Tensor, labels: Tensor) -> float:
-    """The T > 0 of the largest likelihood of labels [N] under `tempered` probabilities [N, C], by L-BFGS on log T; 1 where none is larger."""
+    """The T > 0 of the largest likelihood of labels [N] under `tempered` probabilities [N, C], by L-BFGS on log T; 1 where none is
+    larger."""
     log_probs = probs.double().clamp_min(1e-12).log()
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")

@@ -1,4 +1,4 @@
-"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): one network whose convolutions keep distances, and a Gaussian a class on its features.
+"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): a network that keeps distances, and a Gaussian a class on its features.
 
 `teacher.spectral_norm` bounds the convolutions (3.0 in the paper); without it this is the paper's ablation.
 """
@@ -17,7 +17,7 @@ JITTERS = [0.0] + [10.0**exponent for exponent in range(-20, 1)]
 
 
 def fit(features: Tensor, labels: Tensor) -> tuple[MultivariateNormal, Tensor]:
-    """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1), with the smallest jitter that makes every Σ_y positive definite."""
+    """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1); the smallest jitter makes every Σ_y positive definite."""
     features = features.double()
     classes = [features[labels == c] for c in range(int(labels.max()) + 1)]
     mean, covariance = torch.stack([z.mean(0) for z in classes]), torch.stack([z.T.cov() for z in classes])

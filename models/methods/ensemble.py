@@ -1,6 +1,7 @@
 """Deep ensembles (Lakshminarayanan et al. 2017): M networks that differ in their seed alone; each is a sample.
 
-2M networks are trained. The first M are the ensemble, and what its students are made of; the others are the reference that they are compared with.
+2M networks are trained. The first M are the ensemble, and what its students are made of; the others are the reference that they are
+compared with.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,5 +1,5 @@
-"""What a method is. A student's: a head, from what its network gives to a distribution, and a loss, of the distribution against the teacher's
-samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
+"""What a method is. A student's: a head, from what its network gives to a distribution, and a loss, of the distribution against the
+teacher's samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -14,8 +14,8 @@ from data.dataset import Dataset
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that see them singly the samples,
-`log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
+"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that see them singly
+the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
 
 Head = Callable[[Tensor, Tensor, Student], Distribution]
 
@@ -24,8 +24,8 @@ Head = Callable[[Tensor, Tensor, Student], Distribution]
 class Context:
     """What a loss may need beside its batch.
 
-    spread: the standard deviation of each measure in `student.matched`, over the whole data set. progress: the share of the training that is
-    done. options: the method's own. network: the student's, for losses of its weights.
+    spread: the standard deviation of each measure in `student.matched`, over the whole data set. progress: the share of the training that
+    is done. options: the method's own. network: the student's, for losses of its weights.
     """
 
     spread: dict[str, float]
@@ -36,7 +36,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says of N images: a distribution over class probabilities, and other scores [N], each the higher the less it is sure."""
+    """What a method says of N images: a distribution over class probabilities, and other scores [N], higher where it is less sure."""
 
     distribution: Distribution
     scores: dict[str, Tensor] = field(default_factory=dict)
@@ -51,9 +51,9 @@ Predictor = Callable[[Tensor], Prediction]
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sample: (networks, images, count, plan, batch
-    size, first group) → samples group by group, as `uncertainty.mc_dropout.sample`; None, and no student can be made of it. one_way: the reference's
-    first half is what students are made of, so they are compared with the second alone.
+    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sample: (networks, images, count,
+    plan, batch size, first group) → samples group by group, as `uncertainty.mc_dropout.sample`; None, and no student can be made of it.
+    one_way: the reference's first half is what students are made of, so they are compared with the second alone.
     """
 
     predictor: Callable[[Networks, Dataset, Run], Predictor]
@@ -70,12 +70,13 @@ class NoOptions:
 class StudentMethod:
     """One way to distil.
 
-    head: (logits [N, C], numbers [N, K]) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what the distribution is
-    one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from a perceptron on all
-    features of the network; none, no perceptron. learner: the head that the loss sees, where it is another one. scales_information: whether the
-    mutual information, which is not matched, is multiplied by a number. options: a dataclass of the method's own settings. heads: how many
-    classifiers the network has, logits being [N, heads, C] where they are more than one. singly: whether the loss sees the samples themselves, not their
-    statistics alone. functions: whether, moreover, sample t has to be the same function of every input (`sampling.masks: function`).
+    head: (logits [N, C], numbers [N, K]) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what the
+    distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from a
+    perceptron on all features of the network; none, no perceptron. learner: the head that the loss sees, where it is another one.
+    scales_information: whether the mutual information, which is not matched, is multiplied by a number. options: a dataclass of the
+    method's own settings. heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly:
+    whether the loss sees the samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same
+    function of every input (`sampling.masks: function`).
     """
 
     head: Head

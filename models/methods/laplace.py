@@ -15,7 +15,8 @@ DRAWS = 100
 
 
 def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
-    """DRAWS samples of the probabilities, from the Gaussian of the logits; the prior's precision is that of the largest marginal likelihood.
+    """DRAWS samples of the probabilities, from the Gaussian of the logits; the prior's precision is that of the largest marginal
+    likelihood.
 
     Raises UserError if laplace-torch is not installed.
     """

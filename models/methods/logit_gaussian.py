@@ -1,6 +1,6 @@
 """This project's student: a Gaussian over the logits, with a full covariance, trained so that its measures are the teacher's.
 
-The targets estimate what they stand for without bias for any number of passes T ≥ 2, so few passes on many views are as good as many on few.
+The targets estimate what they stand for without bias for any number of passes T ≥ 2; few passes only make them noisier.
 """
 
 import torch
