@@ -3,9 +3,10 @@
     python benchmark.py --config configs/benchmark/cifar10_cpu.yaml
     python -m plots.benchmark results/benchmark
 
-Trains each row of the config's `benchmark` (teachers before their students), measures it, and writes results/<name>/<row>-<seed>.json.
-The same command again goes on with what is not there; --overwrite starts anew. A row that fails is written as failed, and tried again
-next time. The second command makes the table and the figures from those files; the first ends with it.
+Trains each row of the config's `benchmark` (teachers before their students), measures it, and writes
+results/<name>/<row>-<seed>.json. The same command again goes on with what is not there, or was made by other settings; --overwrite
+starts anew. A row that fails is written as failed, and tried again next time. The second command makes the table and the figures from
+those files; the first ends with it.
 """
 
 import json
@@ -15,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from plots.style import save
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import measures_of
+from uncertainty.point import Point
 from uncertainty.reference import Reference
 from uncertainty.speed import cost
 from uncertainty.temperature import fit_temperature, tempered
@@ -62,22 +64,41 @@ def main(config: Config, overwrite: bool) -> None:
     if not todo:
         raise UserError("benchmark: this config has no rows")
     for place, row, seed in todo:
-        slug = f"{slug_of(row.title)}-{seed}"
-        file = folder / f"{slug}.json"
-        if file.exists() and not overwrite and not json.loads(file.read_text()).get("failed"):
-            continue
-        run.log(f"row {place} of {len(config.benchmark)}: {row.title}, seed {seed}")
-        record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed, "changes": row.changes}
+        file = folder / f"{slug_of(row.title)}-{seed}.json"
+        record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed}
         try:
-            record |= record_of(row, seed, config, overwrite)
-        except (UserError, RuntimeError, ValueError) as error:
+            own = config_of(row, seed, config)
+            record["settings"] = plain(own)
+            if not overwrite and finished(file, record["settings"], own):
+                continue
+            run.log(f"row {place} of {len(config.benchmark)}: {row.title}, seed {seed}")
+            train_teacher.main(own, overwrite)
+            if row.kind == "student":
+                train_student.main(own, overwrite)
+            record |= measure(own, row, config)
+        except Exception as error:  # whatever it is: the other rows go on, and the table says which failed
             run.log(f"{row.title}, seed {seed} failed: {error}")
             traceback.print_exc()
             record["failed"] = f"{type(error).__name__}: {error}"
         file.write_text(json.dumps(record, indent=1, default=float) + "\n")
-    report.main(folder)
+    report.main(folder, [row.title for row in config.benchmark])
     if any(source.source == "plane" for source in config.data.ood):
         save(draw_maps(config, folder), folder / "maps.png")
+
+
+def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
+    """Whether a row is there, of the same settings, and what it trained is too: another machine's results are no reason to train nothing."""
+    if not file.exists() or not (Path(config.runs) / config.name).exists():
+        return False
+    record = json.loads(file.read_text())
+    return "failed" not in record and record["settings"] == settings
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The settings of one row, as JSON has them."""
+    settings = json.loads(json.dumps(asdict(config)))
+    settings.pop("benchmark")
+    return settings
 
 
 def slug_of(title: str) -> str:
@@ -85,26 +106,22 @@ def slug_of(title: str) -> str:
     return re.sub(r"[^a-z0-9+]+", "-", title.lower()).strip("-")
 
 
-def record_of(row: Row, seed: int, base: Config, overwrite: bool) -> dict[str, Any]:
-    """Train what one row of one seed needs, and measure it."""
-    config = config_of(row, seed, base)
-    train_teacher.main(config, overwrite)
-    if row.kind == "student":
-        train_student.main(config, overwrite)
-    return measure(config, row, base)
-
-
 def config_of(row: Row, seed: int, base: Config) -> Config:
-    """The benchmark's config as a row changes it."""
-    changes = row.changes
-    if row.of is not None:
-        parents = [other for other in base.benchmark if other.title == row.of]
-        if not parents:
-            raise UserError(f"benchmark: {row.title} is of {row.of}, and there is no row of that title")
-        changes = f"{parents[0].changes} --teacher_of {base.name}/{slug_of(row.of)}-{seed} {changes}"
+    """The benchmark's config, as the command line gives it, and as a row changes it."""
     own = ["--seed", str(seed), "--name", f"{base.name}/{slug_of(row.title)}-{seed}"]
     arguments = [argument for argument in sys.argv[1:] if argument != "--overwrite"]
-    return cli.parse([*arguments, *own, *shlex.split(changes.format(seed=seed, name=base.name))])[0]
+    changes = changes_of(row, base).replace("{seed}", str(seed)).replace("{name}", base.name)
+    return cli.parse([*arguments, *own, *shlex.split(changes)])[0]
+
+
+def changes_of(row: Row, base: Config) -> str:
+    """A row's changes after those of the row that it is of, whose networks it uses. Raises UserError if there is no such row."""
+    if row.of is None:
+        return row.changes
+    parents = [other for other in base.benchmark if other.title == row.of]
+    if not parents:
+        raise UserError(f"benchmark: {row.title} is of {row.of}, and there is no row of that title")
+    return f"{changes_of(parents[0], base)} --teacher_of {base.name}/{slug_of(row.of)}-{{seed}} {row.changes}"
 
 
 @dataclass
@@ -120,18 +137,20 @@ def subject_of(config: Config, kind: str) -> Subject:
     """The method of a config."""
     run = Run(config, "benchmark")
     trained = teacher.load_teacher(run)
+    used = trained.networks[: config.teacher.members]  # an ensemble's others are the reference
+    training = trained.seconds * len(used) / len(trained.networks)
     if kind == "student":
         model, distilled = student.load_distilled(run, trained.checksum)
 
         def predict(images: torch.Tensor) -> Prediction:
             return Prediction(model.distribution(outputs_of(model.outputs, images, run).cpu()))
 
-        seconds = {"teacher": trained.seconds, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
+        seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
     train, _ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     started = time.monotonic()
     predict = teacher_method(config.teacher.method).predictor(trained.networks, train, run)
-    return Subject(predict, trained.networks[: config.teacher.members], {"teacher": trained.seconds, "fit": time.monotonic() - started})
+    return Subject(predict, used, {"teacher": training, "fit": time.monotonic() - started})
 
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
@@ -148,6 +167,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     said = {dataset.name: subject.predict(dataset.images) for dataset in sets}
     mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
     values = {name: scores_of(prediction) for name, prediction in said.items()}
+    names = list(values[inside.name])
     return {
         "provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets}),
         "teacher": config.teacher.method,
@@ -156,7 +176,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         "before": classification(mean.numpy(), labels),
         "after": classification(tempered(mean, temperature).numpy(), labels),
         "ood": {
-            dataset.name: {name: ood_detection(score, values[dataset.name][name]) for name, score in values[inside.name].items()}
+            dataset.name: {name: ood_detection(values[inside.name][name], values[dataset.name][name]) for name in names}
             for dataset in outside
         },
         "agreement": compare(run, sets, values, compared_with) if compared_with else None,
@@ -166,14 +186,19 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
 
 
 def scores_of(prediction: Prediction) -> dict[str, ndarray]:
-    """Every uncertainty [N] that a method gives, the higher the less sure; what it does not have is constant, and left out."""
+    """Every uncertainty [N] that a method gives, the higher the less sure: of one vector of probabilities, a single kind of entropy.
+
+    Raises ValueError for a score that is not finite.
+    """
     measures = measures_of(prediction.distribution)
-    measures["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
-    measures |= {name: score.double().numpy() for name, score in prediction.scores.items()}
-    if np.ptp(measures["total_variance"]) == 0:  # a single vector of probabilities: its entropy is of one kind
-        measures.pop("expected_entropy")
-    measures.pop("entropy_minus_variance")
-    return {name: score for name, score in measures.items() if np.ptp(score) > 0}
+    given = COMPARED if not isinstance(prediction.distribution, Point) else ["predictive_entropy"]
+    scores = {name: measures[name] for name in given}
+    scores["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
+    scores |= {name: score.double().numpy() for name, score in prediction.scores.items()}
+    for name, score in scores.items():
+        if not np.isfinite(score).all():
+            raise ValueError(f"{name} is not finite for {(~np.isfinite(score)).sum()} of {len(score)} inputs")
+    return scores
 
 
 def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
@@ -212,7 +237,7 @@ def draw_maps(config: Config, folder: Path) -> Figure:
     scores = {}
     for row in config.benchmark:
         file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
-        if not json.loads(file.read_text()).get("failed"):
+        if "failed" not in json.loads(file.read_text()):
             scores[row.title] = scores_of(subject_of(config_of(row, row.seeds[0], config), row.kind).predict(grid.images))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 

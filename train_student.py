@@ -1,4 +1,4 @@
-"""Distil the teacher's MC-dropout distribution into a student that gives it in one pass.
+"""Distil the teacher's distribution (of MC-dropout, or an ensemble) into a student that gives it in one pass.
 
     python train_student.py --config configs/digits.yaml
     python train_student.py --config configs/cifar10.yaml --student.lr 0.01 --overwrite
@@ -38,6 +38,7 @@ def main(config: Config, overwrite: bool) -> None:
     # Data and teacher.
     trained = teacher.load_teacher(run)
     method = student_method(config.student.method)
+    method.read_options(config.student)  # before anything is sampled for nothing
     if method.functions and config.sampling.masks != "function":
         raise UserError(f"student.method: {config.student.method} imitates fixed functions of the teacher: set sampling.masks: function")
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)

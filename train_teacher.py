@@ -21,19 +21,22 @@ from data.augment import augment, draw
 from models import teacher
 from models.architecture import Architecture
 from models.inference import outputs_of
-from models.methods import teacher_method
 from models.networks import build
 from models.training import decay_groups, fit, shuffled, steps_in
 
 
 def main(config: Config, overwrite: bool) -> None:
     """The one network, or the members of an ensemble one after the other."""
-    teacher_method(config.teacher.method)
+    members = teacher.members(config)
     run = Run(config, "teacher", overwrite)
     if config.teacher_of is not None:
+        run.save_config()
         run.log(f"the teacher is that of {run.source}: nothing to train")
         return
-    for member in teacher.members(config).values():
+    for number, member in enumerate(members.values(), 1):
+        if len(members) > 1:
+            run.save_config()
+            run.log(f"network {number} of {len(members)}")
         train_network(member, overwrite)
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from configs.errors import UserError
+
 
 @dataclass
 class Architecture:
     """All that is needed to build a network again; it is kept beside the weights.
 
-    conv_dropout: of every convolution's output (or hidden layer's), one rate or one for each. heads: classifiers beside each other.
-    spectral_norm: the largest spectral norm of a convolution (Mukhoti et al. 2021), or None.
+    conv_dropout: of every convolution's output (or block's, or hidden layer's), one rate or one for each. heads: classifiers beside each
+    other. spectral_norm: the largest spectral norm of a layer (Mukhoti et al. 2021), or None.
     """
 
     network: str
@@ -60,12 +62,20 @@ class HeadsLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 2:
             x = x.unsqueeze(1).expand(-1, len(self.weight), -1)
-        return (self.weight @ x.unsqueeze(-1)).squeeze(-1) + self.bias
+        return torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.mT).transpose(0, 1)
 
 
 def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
     """A linear layer of the classifier, of one head or several."""
     return nn.Linear(inputs, outputs) if a.heads == 1 else HeadsLinear(a.heads, inputs, outputs)
+
+
+def rates(a: Architecture, places: int) -> list[float]:
+    """The dropout rate of each of `places`. Raises UserError for a list of another length."""
+    found = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * places
+    if len(found) != places:
+        raise UserError(f"teacher.conv_dropout: {len(found)} rates for the {places} places of {a.network}")
+    return found
 
 
 def sequential(layers: dict[str, nn.Module]) -> nn.Sequential:

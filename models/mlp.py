@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models.architecture import Architecture, Normalize, linear, scaled, sequential
+from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
 
 HIDDEN = [128, 128, 128]
 
@@ -12,8 +12,7 @@ def mlp(architecture: Architecture) -> nn.Sequential:
     a = architecture
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
     units = a.channels * a.size**2
-    rates = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * len(HIDDEN)
-    for i, (base, rate) in enumerate(zip(HIDDEN, rates, strict=True), 1):
+    for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, len(HIDDEN))), 1):
         width = scaled(base, a.width)
         layers |= {f"linear{i}": nn.Linear(units, width), f"hidden{i}": nn.ReLU(inplace=True), f"dropout{i}": nn.Dropout(rate)}
         units = width

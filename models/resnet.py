@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Normalize, linear, scaled, sequential
+from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class AverageShortcut(nn.Module):
         self.new = new
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(F.avg_pool2d(x, self.stride), (0, 0, 0, 0, 0, self.new))
+        return F.pad(F.avg_pool2d(x, self.stride, ceil_mode=True), (0, 0, 0, 0, 0, self.new))
 
 
 class Residual(nn.Module):
@@ -80,7 +80,7 @@ def resnet(architecture: Architecture) -> nn.Sequential:
     """Images [N, H, W, C] → logits [N, outputs]: a 3x3 convolution, residual blocks (with dropout), average pooling, a linear layer."""
     a = architecture
     shape, spectral = SHAPES[a.network], a.spectral_norm is not None
-    rates = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * sum(shape.blocks)
+    dropout = rates(a, sum(shape.blocks))
     channels = scaled(shape.first, a.width)
     layers: dict[str, nn.Module] = {
         "normalize": Normalize(a.channels),
@@ -94,7 +94,7 @@ def resnet(architecture: Architecture) -> nn.Sequential:
         for b in range(1, count + 1):
             stride = 2 if b == 1 and s > 1 else 1
             name = f"stage{s}" if b == count else f"block{s}_{b}"
-            layers[name] = Residual(channels, widths, shape, stride, spectral, rates.pop(0))
+            layers[name] = Residual(channels, widths, shape, stride, spectral, dropout.pop(0))
             channels = widths[-1]
     if shape.wide:
         layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}

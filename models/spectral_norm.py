@@ -1,4 +1,5 @@
-"""Spectral normalization of convolutions: a network that keeps distances (Mukhoti et al. 2021, section 4; Gouk et al. 2018)."""
+"""Spectral normalization of convolutions and linear layers: a network that keeps distances (Mukhoti et al. 2021, section 4; Gouk et al.
+2018)."""
 
 import torch
 import torch.nn.functional as F
@@ -7,18 +8,20 @@ from torch.nn.utils import parametrize
 
 
 class SpectralNorm(nn.Module):
-    """W → W / max(1, σ(W) / coefficient), σ the largest singular value of the convolution itself, on inputs of one shape.
+    """W → W / max(1, σ(W) / coefficient), σ the largest singular value of the layer itself, of a convolution on inputs of one shape.
 
     A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ is another one. In
     training each call takes one step of the power iteration, by the convolution and its transpose; it starts with enough of them to be
     near.
     """
 
-    def __init__(self, convolution: nn.Conv2d, inputs: torch.Size, coefficient: float, start: int = 30):
+    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: torch.Size, coefficient: float, start: int = 30):
         super().__init__()
         self.coefficient = coefficient
-        self.settings = {"stride": convolution.stride, "padding": convolution.padding, "groups": convolution.groups}
-        weight = convolution.weight.detach()
+        self.settings = {}
+        if isinstance(layer, nn.Conv2d):
+            self.settings = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+        weight = _kernel(layer.weight.detach())
         v = F.normalize(torch.randn(1, *inputs, device=weight.device).flatten(1)).view(1, *inputs)
         self.register_buffer("v", v)
         self.register_buffer("u", F.conv2d(v, weight, **self.settings))
@@ -28,8 +31,8 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
             if self.training:
-                self._iterate(weight)
-            sigma = (self.u.clone() * F.conv2d(self.v.clone(), weight, **self.settings)).sum()
+                self._iterate(_kernel(weight))
+            sigma = (self.u.clone() * F.conv2d(self.v.clone(), _kernel(weight), **self.settings)).sum()
         return weight / (sigma / self.coefficient).clamp_min(1)
 
     @torch.no_grad()
@@ -42,13 +45,14 @@ class SpectralNorm(nn.Module):
 
 
 def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None:
-    """Keep the spectral norm of every convolution at or below `coefficient`, for images of the size of `blank` [1, H, W, C]."""
-    shapes: dict[nn.Conv2d, torch.Size] = {}
+    """Keep the spectral norm of every layer but the last at or below `coefficient`, for images of the size of `blank` [1, H, W, C]."""
+    shapes: dict[nn.Module, torch.Size] = {}
 
-    def note(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-        shapes[layer] = inputs[0].shape[1:]
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        shapes[layer] = inputs[0].shape[1:] if isinstance(layer, nn.Conv2d) else torch.Size([layer.in_features, 1, 1])
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    layers = [layer for layer in network[:-1].modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     training = network.training
     with torch.no_grad():
         network.eval()(blank)
@@ -57,3 +61,16 @@ def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None
         hook.remove()
     for layer, inputs in shapes.items():
         parametrize.register_parametrization(layer, "weight", SpectralNorm(layer, inputs, coefficient))
+
+
+def bake(network: nn.Sequential) -> nn.Sequential:
+    """The same network with its normalized weights as plain ones: nothing is left to compute in each pass."""
+    for layer in network.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight")
+    return network
+
+
+def _kernel(weight: Tensor) -> Tensor:
+    """A linear layer's matrix as a 1x1 convolution's kernel."""
+    return weight if weight.ndim == 4 else weight[:, :, None, None]

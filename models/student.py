@@ -11,8 +11,9 @@ from configs import artifact, schema
 from configs.errors import UserError
 from configs.run import Run, difference
 from data.dataset import Dataset
+from models.architecture import Architecture, HeadsLinear
 from models.methods import STUDENTS, student_method
-from models.networks import BLOCK_ENDS, Architecture, build
+from models.networks import BLOCK_ENDS, build
 from models.training import Progress, decay_groups
 from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
@@ -147,15 +148,18 @@ def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:
     if settings.init == "teacher":
         copied = model.init_from(teacher)
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
+    if settings.init == "teacher" and config.teacher.spectral_norm is not None:
+        raise UserError("student.init: a teacher with a spectral norm is another network than its student; set student.init: random")
     if settings.propagation and not model.fixed_norm:
         raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
     return model.to(run.device)
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """For the optimizer: the network by lr; what the teacher has not (perceptron, or a last layer) by head_lr, without decay."""
-    new = student.network[-1] if student.perceptron is None else student.perceptron
-    body = nn.ModuleList([student.network[:-1]] if student.perceptron is None else [student.network])
+    """For the optimizer: the network by lr; what the teacher has not (perceptron, or last layer, or heads) by head_lr, without decay."""
+    own = [layer for layer in student.network if isinstance(layer, HeadsLinear)]
+    new = nn.ModuleList([student.network[-1], *own] if student.perceptron is None else [student.perceptron])
+    body = nn.ModuleList(layer for layer in student.network if layer not in new)
     fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}
     return [*decay_groups(body, settings.weight_decay), fast]
 

@@ -12,6 +12,7 @@ from configs import artifact
 from configs.errors import UserError
 from configs.run import Run
 from configs.schema import Config
+from models import spectral_norm
 from models.architecture import Architecture
 from models.methods import teacher_method
 from models.networks import build
@@ -52,13 +53,21 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def members(config: Config) -> dict[str, Config]:
-    """The networks to train: where, below the run's folder, and by what config. More than one differ in their seed alone, on one split."""
-    if config.teacher.members == 1:
+    """The networks to train: where, below the run's folder, and by what config. More than one differ in their seed alone, on one split.
+
+    Raises UserError for a method that does not exist, or that has no use for as many networks.
+    """
+    several = teacher_method(config.teacher.method).one_way
+    if several != (config.teacher.members > 1):
+        needs = "two members or more" if several else "a single network"
+        raise UserError(f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} is of {needs}")
+    if not several:
         return {"": config}
     found = {}
     for k in range(2 * config.teacher.members):
         alone = {"teacher": replace(config.teacher, members=1), "data": replace(config.data, split_seed=config.split_seed)}
-        found[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=config.seed + k, **alone)
+        seed = 2 * config.teacher.members * config.seed + k  # two ensembles share no member
+        found[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=seed, **alone)
     return found
 
 
@@ -77,7 +86,7 @@ def load_teacher(run: Run) -> Teacher:
         run.require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted)
         network = build(Architecture(**metadata["architecture"]))
         network.load_state_dict(tensors)
-        networks.append(network.to(run.device).eval())
+        networks.append(spectral_norm.bake(network.to(run.device).eval()))
         checksums.append(artifact.checksum(tensors))
         kept.append(metadata)
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]

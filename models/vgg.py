@@ -3,7 +3,7 @@
 from torch import nn
 
 from configs.errors import UserError
-from models.architecture import Architecture, Normalize, linear, scaled, sequential
+from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
 
 # Channels of the convolutions, block by block; a 2x2 max pooling ends each block.
 BLOCKS = {
@@ -22,10 +22,7 @@ def vgg(architecture: Architecture) -> nn.Sequential:
     """
     a = architecture
     blocks = BLOCKS[a.network]
-    convolutions = sum(map(len, blocks))
-    rates = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * convolutions
-    if len(rates) != convolutions:
-        raise UserError(f"teacher.conv_dropout: {len(rates)} rates for the {convolutions} convolutions of {a.network}")
+    dropout = rates(a, sum(map(len, blocks)))
     if a.size < 2 ** len(blocks):
         raise UserError(f"data.size: {a.network} halves the image {len(blocks)} times, {a.size} pixels are too few")
 
@@ -37,7 +34,7 @@ def vgg(architecture: Architecture) -> nn.Sequential:
             layers[f"conv{b}_{c}"] = nn.Conv2d(channels, width, 3, padding=1, bias=False)
             layers[f"norm{b}_{c}"] = nn.BatchNorm2d(width)
             layers[f"relu{b}_{c}"] = nn.ReLU(inplace=True)
-            layers[f"dropout{b}_{c}"] = nn.Dropout(rates.pop(0))
+            layers[f"dropout{b}_{c}"] = nn.Dropout(dropout.pop(0))
             channels = width
         layers[f"pool{b}"] = nn.MaxPool2d(2)
     layers["average"] = nn.AdaptiveAvgPool2d(1)

@@ -10,7 +10,10 @@ from torch import nn
 
 import benchmark
 from configs.cli import parse
+from models.architecture import Architecture
 from models.methods import STUDENTS, TEACHERS
+from models.networks import build
+from models.spectral_norm import bake
 from plots import benchmark as report
 from uncertainty.speed import cost, peak_bytes
 
@@ -93,7 +96,7 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *MOONS])
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*-0.json") if "failed" not in json.loads(path.read_text())}
     removed = folder / "end-0.json"
-    removed.write_text(json.dumps({"title": "EnD", "place": 4, "seed": 0, "failed": "power cut"}))
+    removed.write_text(json.dumps({"title": "EnD", "place": 4, "seed": 0, "settings": {}, "failed": "power cut"}))
     weights = Path("runs/moons/end-0/student.safetensors")
     trained = weights.stat().st_mtime_ns
     benchmark.main(*parse(MOONS))
@@ -102,6 +105,20 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
     assert {"README.md", "summary.json", "maps.png", "quality_by_latency.png", "ood_by_method.png", "correlation_by_method.png"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_a_row_of_other_settings_is_made_again(folder, monkeypatch):
+    monkeypatch.chdir(folder.parents[1])
+    arguments = [*MOONS, "--evaluation.bootstrap", "10"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    config, _ = parse(arguments)
+    row = next(row for row in config.benchmark if row.title == "EnD")
+    own = benchmark.config_of(row, 0, config)
+    assert not benchmark.finished(folder / "end-0.json", benchmark.plain(own), own)
+    own.evaluation.bootstrap = 20
+    assert benchmark.finished(folder / "end-0.json", benchmark.plain(own), own)
+    own.runs = "elsewhere"
+    assert not benchmark.finished(folder / "end-0.json", benchmark.plain(own) | {"runs": "runs"}, own)
 
 
 def test_a_row_that_fails_is_shown_as_failed(folder, monkeypatch, tmp_path):
@@ -151,17 +168,36 @@ def test_cost_counts_what_a_layer_has_and_does():
     found = cost(predict, predict, [layer], torch.randn(256, 100))
     assert found["parameters"] == 5000 and found["flops"] == 2 * 5000
     assert 4 * 5000 <= found["bytes"] < 4 * 5000 + 500
-    assert 0.2 < found["ratio"] < 5
+
+
+def test_cost_of_a_method_in_turn_with_another():
+    """One that does the same twenty times takes about twenty times as long."""
+    layer = nn.Linear(300, 300)
+
+    def once(images):
+        return layer(images)
+
+    def often(images):
+        return [layer(images) for _ in range(20)]
+
+    assert 5 < cost(often, once, [layer], torch.randn(256, 300))["ratio"] < 80
+
+
+@torch.no_grad()
+def test_a_network_with_a_spectral_norm_costs_no_more_than_one_without():
+    images = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
+    plain, bound = (build(Architecture("vgg5", 0.25, 8, 1, 4, spectral_norm=norm)).eval() for norm in (None, 3.0))
+    before = bound(images)
+    torch.testing.assert_close(bake(bound)(images), before)
+    first, second = (cost(network, plain, [network], images) for network in (plain, bound))
+    assert all(first[key] == second[key] for key in ("parameters", "flops", "bytes"))
 
 
 def test_peak_memory_is_what_is_held_at_once():
-    if torch.cuda.is_available():
-        pytest.skip("counts the GPU's memory there")
-
     def work():
         a = torch.zeros(1000, 1000)
         b = a + 1
         del a
         return (b + 1).sum()
 
-    assert 8_000_000 <= peak_bytes(work) < 8_100_000
+    assert 8_000_000 <= peak_bytes(work, torch.device("cpu")) < 8_100_000

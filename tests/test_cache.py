@@ -124,6 +124,23 @@ def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
     assert not path_of(tiny).with_suffix(".partial").exists()
 
 
+def test_a_partial_file_with_samples_goes_on_with_them_when_they_are_not_asked_for(get, tiny, monkeypatch):
+    whole, _ = get()
+    path_of(tiny).unlink()
+    monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
+
+    def cut(*arguments):
+        for group, *rest in sample(*arguments):
+            if group == 3:
+                raise KeyboardInterrupt
+            yield group, *rest
+
+    with pytest.raises(KeyboardInterrupt):
+        get(sampler=cut)
+    get(keep=False)
+    assert torch.equal(get()[0]["log_probs"], whole["log_probs"])
+
+
 def test_half_precision_keeps_the_samples_small_and_the_statistics_exact(get):
     full, _ = get()
     half, _ = get(settings=McDropout(passes=6, group_size=4, dtype="float16"))

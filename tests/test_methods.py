@@ -115,8 +115,15 @@ def test_individuality_pairs_any_number_of_heads_with_any_of_functions(heads, fu
 
 
 def test_diversity_is_one_for_equal_heads_and_zero_for_orthogonal_ones():
-    assert hydra_plus.diversity(torch.randn(1, 3, 4).expand(5, 3, 4)).item() == pytest.approx(1)
-    assert hydra_plus.diversity(torch.eye(6)[:4].view(4, 2, 3)).item() == pytest.approx(0, abs=1e-7)
+    assert hydra_plus.diversity(torch.randn(1, 12).expand(5, 12)).item() == pytest.approx(1)
+    assert hydra_plus.diversity(torch.eye(6)[:4]).item() == pytest.approx(0, abs=1e-7)
+    network = vgg(Architecture("vgg5", 0.125, 8, 1, C, heads=3))
+    assert hydra_plus.weights(network).shape == (3, 32 * 32 + C * 32)
+
+
+def test_aggregation_stands_probabilities_that_underflow():
+    certain = torch.tensor([[[0.0, -200.0, -150.0]]])
+    assert hydra_plus.aggregation(certain, certain).item() == 0
 
 
 def test_the_other_losses_of_hydra_plus(targets):
@@ -133,7 +140,7 @@ def test_the_other_losses_of_hydra_plus(targets):
         ("correctness", hydra_plus.correctness(heads, targets["labels"])),
         ("aggregation", hydra_plus.aggregation(heads, targets["log_probs"])),
         ("individuality", hydra_plus.individuality(heads, targets["log_probs"], 8.0)),
-        ("diversity", hydra_plus.diversity(network[0].weight)),
+        ("diversity", hydra_plus.diversity(network[0].weight.flatten(1))),
     ):
         context = Context({}, 0, hydra_plus.Options(**off | {name: 0.7}), network)
         assert hydra_plus.loss(Samples(heads), targets, context).item() == pytest.approx(0.7 * part.item(), rel=1e-5)
@@ -233,7 +240,7 @@ def test_the_largest_singular_value_of_a_normalized_convolution(stride, kernel, 
     nn.init.normal_(convolution.weight)
     basis = torch.eye(2 * size * size).view(-1, 2, size, size)
     before = torch.linalg.matrix_norm(convolution(basis).flatten(1), 2).item()
-    network = nn.Sequential(convolution)
+    network = nn.Sequential(convolution, nn.Identity())  # the last layer is not normalized
     normalize(network, coefficient, torch.zeros(1, 2, size, size))
     for _ in range(1000):  # a power iteration is slow where the second singular value is near the first
         network.train()(basis[:1])
@@ -241,17 +248,28 @@ def test_the_largest_singular_value_of_a_normalized_convolution(stride, kernel, 
     assert after == pytest.approx(min(before, coefficient), rel=1e-3)
 
 
-@pytest.mark.parametrize("network", ["vgg11", "resnet18", "resnet50"])
+def test_a_linear_layer_is_normalized_as_a_matrix():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    last = network[1].weight.clone()
+    normalize(network, 0.1, torch.zeros(1, 6))
+    for _ in range(1000):
+        network.train()(torch.zeros(1, 6))
+    assert torch.linalg.matrix_norm(network.eval()[0].weight, 2).item() == pytest.approx(0.1, rel=1e-3)
+    assert torch.equal(network[1].weight, last)
+
+
+@pytest.mark.parametrize("network", ["vgg11", "resnet18", "resnet50", "wide_resnet28_10"])
 def test_networks_with_a_spectral_norm_train_and_load(network):
     torch.manual_seed(0)
-    architecture = Architecture(network, 0.125, 32, 3, 4, spectral_norm=3.0)
+    architecture = Architecture(network, 0.0625, 28 if "resnet" in network else 32, 3, 4, spectral_norm=3.0)
     one, other = build(architecture), build(architecture)
-    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (4, architecture.size, architecture.size, 3), dtype=torch.uint8)
     one.train()(images).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in one.parameters())
     other.load_state_dict(one.state_dict())
     torch.testing.assert_close(one.eval()(images), other.eval()(images))
-    assert any(isinstance(layer, nn.LeakyReLU) for layer in one.modules()) == network.startswith("resnet")
+    assert any(isinstance(layer, nn.LeakyReLU) for layer in one.modules()) == ("resnet" in network)
 
 
 @pytest.mark.parametrize("network, parameters", [("resnet18", 11_173_962), ("resnet50", 23_520_842), ("wide_resnet28_10", 36_479_194)])

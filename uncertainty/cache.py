@@ -92,7 +92,7 @@ class SampleCache:
         with tqdm(desc=path.stem, total=count, initial=done, unit="image", smoothing=0.05) as bar, self.run.autocast():
             for group, indices, log_probs in self.sampler(images, count, plan, batch_size, first):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
-                if request["keep_samples"]:
+                if metadata["request"]["keep_samples"]:
                     parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))
                 for name, part in parts.items():
                     if name not in tensors:

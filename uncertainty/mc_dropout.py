@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from configs.errors import UserError
 from configs.schema import MaskMode
@@ -75,7 +76,11 @@ def sample(
 
 def samples_of(model: nn.Module, images: Tensor, plan: Plan, batch_size: int) -> Samples:
     """All samples of `images` [N, ...], in their order, on the CPU."""
-    groups = list(sample(model, lambda indices: images[indices], len(images), plan, batch_size))
+    groups = []
+    with tqdm(desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2) as bar:
+        for group in sample(model, lambda indices: images[indices], len(images), plan, batch_size):
+            groups.append(group)
+            bar.update(len(group[1]))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()
     return Samples(torch.cat([log_probs for _, _, log_probs in groups]).cpu()[order])
 

@@ -45,8 +45,8 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
 def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor) -> dict[str, float]:
     """What `predict` costs, which uses `modules`, and how many times as long as `baseline` it takes.
 
-    parameters; bytes on disk (safetensors); flops: of one image's matrix products and convolutions; peak_bytes: most memory that a batch
-    of 256 holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
+    parameters; bytes on disk (safetensors), both of the modules alone; flops: of one image's matrix products and convolutions;
+    peak_bytes: most memory that a batch of 256 holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
     """
     tensors = {f"{i}.{name}": value.contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
     with FlopCounterMode(display=False) as counter:
@@ -55,7 +55,7 @@ def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], mo
         "parameters": sum(p.numel() for module in modules for p in module.parameters()),
         "bytes": len(save(tensors)),
         "flops": counter.get_total_flops(),
-        "peak_bytes": peak_bytes(lambda: predict(images[:256])),
+        "peak_bytes": peak_bytes(lambda: predict(images[:256]), next(modules[0].parameters()).device),
     }
     for suffix, size in BATCHES:
         seconds = seconds_per_image({"method": predict, "baseline": baseline}, images[: 256 if size > 1 else 16], size)
@@ -63,7 +63,7 @@ def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], mo
     return result
 
 
-def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 3) -> dict[str, float]:
+def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 10) -> dict[str, float]:
     """Each work on all batches of `images`, in turn, so that what else the machine does meets all alike; the median of the rounds."""
     batches = images.split(batch_size)
     seconds: dict[str, list[float]] = {who: [] for who in works}
@@ -76,9 +76,9 @@ def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor,
     return {who: median(values[1:]) / len(images) for who, values in seconds.items()}  # the first round warms up
 
 
-def peak_bytes(work: Callable[[], Any]) -> int:
+def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
     """The most memory that tensors made by `work` hold at once: on a GPU as torch counts it, else from the profiler's allocations."""
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()

@@ -3,6 +3,8 @@
 `teacher.spectral_norm` bounds the convolutions (3.0 in the paper); without it this is the paper's ablation.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
@@ -40,7 +42,7 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
     """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the features z before the last layer."""
     body, last = networks[0][:-1], networks[0][-1]
     gaussians, log_share = fit(outputs_of(body, train.images, run).cpu(), train.labels.cpu())
-    classifier = nn.Sequential(last).to("cpu")
+    classifier = nn.Sequential(deepcopy(last)).to("cpu")
 
     @torch.inference_mode()
     def predict(images: Tensor) -> Prediction:

@@ -19,7 +19,7 @@ class Options:
 
     def temperature_at(self, progress: float) -> float:
         """T when the share `progress` of the training is done."""
-        return 1 + (self.temperature - 1) * max(0.0, 1 - progress / self.annealing)
+        return 1 + (self.temperature - 1) * max(0.0, 1 - progress / max(self.annealing, 1e-9))
 
 
 def head(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:

@@ -1,10 +1,12 @@
 """Hydra+ (Ferianc & Rodrigues 2022): Hydra with any number of heads, and four losses instead of one."""
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.architecture import HeadsLinear
 from models.methods.hydra import divergence, head
 from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.samples import Samples
@@ -14,7 +16,8 @@ from uncertainty.samples import Samples
 class Options:
     """heads: their number S, whatever the number M of the teacher's functions is. temperature: of individuality.
 
-    correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. The defaults are their CIFAR-10 ones.
+    correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. The first three and the temperature are
+    their CIFAR-10 ones. Their code takes diversity row by row against the heads' mean, with a weight that grows in training.
     """
 
     heads: int = 5
@@ -32,7 +35,8 @@ def correctness(student: Tensor, labels: Tensor) -> Tensor:
 
 def aggregation(student: Tensor, teacher: Tensor) -> Tensor:
     """L2: KL of the teacher's mean to the heads' mean."""
-    return divergence(teacher.exp().mean(1).log(), student.exp().mean(1).log()).mean()
+    log_means = [x.logsumexp(1) - math.log(x.shape[1]) for x in (teacher, student)]
+    return divergence(*log_means).mean()
 
 
 def individuality(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -44,10 +48,15 @@ def individuality(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 
 
 def diversity(weights: Tensor) -> Tensor:
-    """L4: the mean cosine similarity between the weights of two heads, weights [S, ...]."""
-    unit = torch.nn.functional.normalize(weights.flatten(1), dim=1)
+    """L4: the mean cosine similarity between the weights of two heads, weights [S, K]."""
+    unit = torch.nn.functional.normalize(weights, dim=1)
     s = len(unit)
     return ((unit @ unit.T).sum() - s) / max(1, s * (s - 1))
+
+
+def weights(network: nn.Module) -> Tensor:
+    """All weights of each head [S, K]."""
+    return torch.cat([layer.weight.flatten(1) for layer in network.modules() if isinstance(layer, HeadsLinear)], 1)
 
 
 def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
@@ -57,7 +66,7 @@ def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
         o.correctness * correctness(heads, targets["labels"])
         + o.aggregation * aggregation(heads, teacher)
         + o.individuality * individuality(heads, teacher, o.temperature)
-        + o.diversity * diversity(context.network[-1].weight)
+        + o.diversity * diversity(weights(context.network))
     )
 
 

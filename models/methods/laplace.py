@@ -1,5 +1,7 @@
 """A Laplace approximation of the last layer (Daxberger et al. 2021), by their own laplace-torch: `pip install laplace-torch`."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,7 +28,7 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
         raise UserError("teacher.method: laplace needs laplace-torch (pip install laplace-torch)") from None
     body, last = networks[0][:-1], networks[0][-1]
     features = outputs_of(body, train.images, run).cpu().clone()  # no longer of inference mode: the fit takes gradients
-    classifier = nn.Sequential(last).to("cpu")
+    classifier = nn.Sequential(deepcopy(last)).to("cpu")
     posterior = Laplace(classifier, "classification", subset_of_weights="all", hessian_structure="kron")
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))
     posterior.optimize_prior_precision(method="marglik")
