@@ -87,7 +87,7 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
-    """Whether a row is there, of the same settings, and what it trained is too: another machine's results are no reason to train nothing."""
+    """Whether a row is there, of the same settings, and so is what it trained: a clone's results are no reason to train nothing."""
     if not file.exists() or not (Path(config.runs) / config.name).exists():
         return False
     record = json.loads(file.read_text())

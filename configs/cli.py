@@ -3,10 +3,11 @@
 import difflib
 import re
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from configs.errors import UserError
 from configs.schema import Config
@@ -14,9 +15,13 @@ from configs.schema import Config
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
+class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help with the lines of a script's docstring as they are."""
+
+
 def make_parser(description: str) -> ArgumentParser:
     """The parser of all scripts: every field of `Config` is an option, and `--config` reads a YAML file."""
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(description=description, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; later options override it")
     parser.add_argument("--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it")
     parser.add_class_arguments(Config)
