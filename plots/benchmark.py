@@ -229,11 +229,13 @@ def ood_by_method(found: Records) -> Figure:
     """AUROC of each out-of-distribution set by the score that the method means for it."""
     sets = list(next(r for records in found.values() for r in good(records))["ood"])
     series = {
-        name: (colour, lambda records, name=name: values(records, "ood", name, epistemic(records[0]), "auroc"))
+        name: (colour, lambda records, name=name: values(records, "ood", name, epistemic(records[0]), "auroc") if records else [])
         for name, colour in zip(sets, (BLUE, ORANGE, GREEN))
     }
     figure = bars(found, "Telling foreign images apart, by each method's own score", series, "AUROC (mean, standard deviation over seeds)")
-    figure.axes[0].set_xlim(left=0.5)
+    lowest = min(value for records in found.values() for name in sets for value in series[name][1](good(records)))
+    figure.axes[0].axvline(0.5, color=GREY, linewidth=0.8)  # chance
+    figure.axes[0].set_xlim(left=0.5 if lowest > 0.5 else 0)
     return figure
 
 
