@@ -36,7 +36,7 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
     with run.autocast():
         for suffix, size in BATCHES:
             count = settings.speed_images if size > 1 else 16
-            seconds = seconds_per_image({"teacher": teacher_pass, "student": student_pass}, images[:count], size)
+            seconds = seconds_per_image({"teacher": teacher_pass, "student": student_pass}, images[:count], size, rounds=3)
             result |= {f"{who}_images_per_s{suffix}": 1 / value for who, value in seconds.items()}
             result[f"ratio{suffix}"] = seconds["teacher"] / seconds["student"]
     return result
