@@ -71,7 +71,8 @@ def short(found: Records) -> str:
     done = {title: good(records) for title, records in found.items()}
     sets = list(next(r for records in done.values() for r in records)["ood"])
     header = ["method", "seeds", "accuracy", "ECE", "ECE, tempered", "NLL, tempered", "error AUROC"]
-    header += [f"AUROC {name}" for name in sets] + ["worth: total variance", "mutual information", "time / one pass"]
+    header += [f"AUROC {name}: {by}" for name in sets for by in ("entropy", "own")]
+    header += ["worth: total variance", "mutual information", "time / one pass"]
     rows = []
     for title, records in done.items():
         if not records:
@@ -80,7 +81,8 @@ def short(found: Records) -> str:
         row = [title, str(len(records)), spread(values(records, "before", "accuracy")), spread(values(records, "before", "ece"))]
         row += [spread(values(records, "after", score)) for score in ("ece", "nll")]
         row.append(spread(values(records, "before", "misclassification_auroc")))
-        row += [spread(values(records, "ood", name, epistemic(records[0]), "auroc")) for name in sets]
+        scores = ("predictive_entropy", epistemic(records[0]))
+        row += [spread(values(records, "ood", name, score, "auroc")) for name in sets for score in scores]
         row += [spread(worths(records, measure), 0) for measure in PANELS[:2]]
         rows.append([*row, spread(values(records, "cost", "ratio"), 1)])
     return table(header, rows)
@@ -109,8 +111,8 @@ def about(found: Records) -> str:
     return (
         f"Made by `{ran[0]['command']}` and `python -m plots.benchmark` from the files beside this one, one a method and seed, with every "
         f"value and setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
-        "AUROC of a data set: telling it from the test images by the score that the method means for that: its own (feature density, "
-        "energy), else mutual information, else predictive entropy; all scores are below. Worth: how many of the teacher's samples reach "
+        "AUROC of a data set: telling it from the test images by predictive entropy, and by the score that the method means for that: its "
+        "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Worth: how many of the teacher's samples reach "
         "the same correlation with an independent reference; what is above the curve counts as its end (100 passes, or an ensemble's "
         "five members), what is below it as 0. Time: of predictions with all of their uncertainties, measured in turn with one "
         "deterministic network of the config's `teacher` (whose own row, as a measure of noise, would be 1). Parameters and bytes are "
