@@ -118,12 +118,12 @@ def about(found: Records) -> str:
         f"Made by `{ran[0]['command']}` and `python -m plots.benchmark` from the files beside this one, one a method and seed, with every "
         f"value and setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
         "AUROC of a data set: telling it from the test images by predictive entropy, and by the score that the method means for that: its "
-        "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Worth: how many of the teacher's samples reach "
-        "the same correlation with an independent reference; what is above the curve counts as its end (100 passes, or an ensemble's "
-        "five members), what is below it as 0. Time: of predictions with all of their uncertainties, measured in turn with one "
-        "deterministic network of the config's `teacher` (whose own row, as a measure of noise, would be 1). Parameters and bytes are "
-        "those of networks, without what a method fits to their features. MC-dropout takes `evaluation.speed_passes` passes, in the head alone "
-        "`evaluation.passes`."
+        "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Worth: how many of "
+        "the teacher's samples reach the same correlation with an independent reference; what is above the curve counts as its end (100 "
+        "passes, or an ensemble's five members), what is below it as 0. Time: of predictions with all of their uncertainties, measured "
+        "in turn with one deterministic network of the config's `teacher` (whose own row, as a measure of noise, would be 1). Parameters "
+        "and bytes are those of networks, without what a method fits to their features. MC-dropout takes `evaluation.speed_passes` passes, "
+        "in the head alone `evaluation.passes`."
     )
 
 
