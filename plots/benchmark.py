@@ -178,7 +178,7 @@ def label(score: str) -> str:
 
 def quality_by_latency(found: Records) -> Figure:
     """Out-of-distribution AUROC and error AUROC against the time of a prediction, with the methods that no other one beats in both."""
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     figure.suptitle("What a method gives for its time")
     done = {title: good(records) for title, records in found.items() if good(records)}
     near = next(iter(next(iter(done.values()))[0]["ood"]))
@@ -186,15 +186,20 @@ def quality_by_latency(found: Records) -> Figure:
         f"AUROC against {near} (entropy or own score)": lambda r: detection(r, near),
         "AUROC of errors": lambda r: values(r, "before", "misclassification_auroc"),
     }
-    for axis, (name, quality) in zip(figure.subplots(1, 2), panels.items()):
-        points = [(np.mean(values(r, "cost", "ratio")), np.mean(quality(r)), title, r[0]["kind"]) for title, r in done.items()]
-        for x, y, title, kind in points:
+    *axes, names = figure.subplots(1, 3, width_ratios=[4, 4, 2])
+    for axis, (name, quality) in zip(axes, panels.items()):
+        points = [(np.mean(values(r, "cost", "ratio")), np.mean(quality(r)), r[0]["kind"]) for r in done.values()]
+        for number, (x, y, kind) in enumerate(points, 1):
             axis.scatter(x, y, s=18, color=KINDS[kind])
-            axis.annotate(title, (x, y), fontsize=6.5, xytext=(3, 2), textcoords="offset points")
+            axis.annotate(str(number), (x, y), fontsize=7, xytext=(3, 2), textcoords="offset points")
         front = [p for p in sorted(points) if all(p[1] > q[1] for q in points if q[0] < p[0])]
         axis.step([p[0] for p in front], [p[1] for p in front], where="post", color=GREY, linewidth=0.8)
-        axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass (batch 256)", ylabel=name)
+        axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass", ylabel=name)
         axis.grid(linewidth=0.3)
+    names.axis("off")
+    for number, (title, records) in enumerate(done.items(), 1):
+        height = 1 - number / (len(done) + 1)
+        names.text(0, height, f"{number}  {title}", fontsize=7.5, color=KINDS[records[0]["kind"]], transform=names.transAxes)
     return figure
 
 
