@@ -207,7 +207,7 @@ def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel:
     """A bar for each method and series, mean over seeds, with the standard deviation. series: {name: (colour, numbers of records)}."""
     kept = {name: good(records) for name, records in found.items()}
     kept = {name: records for name, records in kept.items() if records and any(numbers(records) for _, numbers in series.values())}
-    figure = Figure(figsize=(9, 0.22 * len(series) * len(kept) + 1.6), layout="constrained")
+    figure = Figure(figsize=(9, 0.13 * len(series) * len(kept) + 1.6), layout="constrained")
     figure.suptitle(title)
     axis = figure.subplots()
     height = 0.8 / len(series)
