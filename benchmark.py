@@ -78,7 +78,8 @@ def main(config: Config, overwrite: bool) -> None:
             record |= measure(own, row, config)
         except Exception as error:  # whatever it is: the other rows go on, and the table says which failed
             run.log(f"{row.title}, seed {seed} failed: {error}")
-            traceback.print_exc()
+            if not isinstance(error, UserError):
+                traceback.print_exc()
             record["failed"] = f"{type(error).__name__}: {error}"
         file.write_text(json.dumps(record, indent=1, default=float) + "\n")
     report.main(folder, [row.title for row in config.benchmark])
