@@ -68,8 +68,8 @@ def epistemic(record: dict) -> str:
 
 def detection(records: list[dict], dataset: str) -> list[float]:
     """AUROC of a data set by predictive entropy or by the method's own score, whichever is better in the mean over seeds."""
-    by = [values(records, "ood", dataset, score, "auroc") for score in ("predictive_entropy", epistemic(records[0]))] if records else [[]]
-    return max(by, key=np.mean)
+    scores = ("predictive_entropy", epistemic(records[0])) if records else ()
+    return max((values(records, "ood", dataset, score, "auroc") for score in scores), key=np.mean, default=[])
 
 
 def short(found: Records) -> str:
