@@ -41,8 +41,9 @@ from models.inference import outputs_of
 from models.methods import teacher_method
 from models.methods.interface import Prediction, Predictor
 from models.networks import build
+from models.teacher import Teacher
 from plots import benchmark as report
-from plots.style import save
+from plots.style import PANELS, save
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import measures_of
@@ -50,8 +51,6 @@ from uncertainty.point import Point
 from uncertainty.reference import Reference
 from uncertainty.speed import cost
 from uncertainty.temperature import fit_temperature, tempered
-
-COMPARED = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
 
 
 def main(config: Config, overwrite: bool) -> None:
@@ -134,11 +133,9 @@ class Subject:
     seconds: dict[str, float]
 
 
-def subject_of(config: Config, kind: str) -> Subject:
-    """The method of a config."""
-    run = Run(config, "benchmark")
-    trained = teacher.load_teacher(run)
-    used = trained.networks[: config.teacher.members]  # an ensemble's others are the reference
+def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject:
+    """The method of a run's config."""
+    used = trained.networks[: run.config.teacher.members]  # an ensemble's others are the reference
     training = trained.seconds * len(used) / len(trained.networks)
     if kind == "student":
         model, distilled = student.load_distilled(run, trained.checksum)
@@ -148,20 +145,20 @@ def subject_of(config: Config, kind: str) -> Subject:
 
         seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
-    train, _ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     started = time.monotonic()
-    predict = teacher_method(config.teacher.method).predictor(trained.networks, train, run)
+    predict = teacher_method(run.config.teacher.method).predictor(trained.networks, train, run)
     return Subject(predict, used, {"teacher": training, "fit": time.monotonic() - started})
 
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     """Everything of the protocol but the training; times are compared with the deterministic network of the `base` config."""
     run = Run(config, "benchmark")
-    subject = subject_of(config, row.kind)
+    trained = teacher.load_teacher(run)
     compared_with = row.compared_with or (config.teacher.method if row.kind == "student" else None)
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     if validation is None:
         raise UserError("a benchmark needs validation images, which fit the temperature: teacher.train_on_all has to be false")
+    subject = subject_of(run, row.kind, trained, train)
     inside, *outside = sets = data.load_evaluation(config.data, train.classes, config.split_seed)
     temperature = fit_temperature(subject.predict(validation.images).distribution.mean, validation.labels)
 
@@ -180,7 +177,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
             dataset.name: {name: ood_detection(values[inside.name][name], values[dataset.name][name]) for name in names}
             for dataset in outside
         },
-        "agreement": compare(run, sets, values, compared_with) if compared_with else None,
+        "agreement": compare(run, trained, sets, values, compared_with) if compared_with else None,
         "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), run)), subject.modules, inside.images[:256]),
         "seconds": subject.seconds,
     }
@@ -192,7 +189,7 @@ def scores_of(prediction: Prediction) -> dict[str, ndarray]:
     Raises ValueError for a score that is not finite.
     """
     measures = measures_of(prediction.distribution)
-    given = COMPARED if not isinstance(prediction.distribution, Point) else ["predictive_entropy"]
+    given = PANELS if not isinstance(prediction.distribution, Point) else ["predictive_entropy"]
     scores = {name: measures[name] for name in given}
     scores["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
     scores |= {name: score.double().numpy() for name, score in prediction.scores.items()}
@@ -210,9 +207,8 @@ def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
 REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its students in this process
 
 
-def compare(run: Run, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
+def compare(run: Run, trained: Teacher, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
     """Agreement of each uncertainty that there is with that of the teacher's samples, on every data set."""
-    trained = teacher.load_teacher(run)
     cache = SampleCache(run, trained.sampler(method), trained.checksum)
     found = {}
     for dataset in sets:
@@ -220,7 +216,7 @@ def compare(run: Run, sets: list[Dataset], values: dict[str, dict[str, ndarray]]
         if key not in REFERENCES:
             REFERENCES[key] = Reference(cache, dataset, teacher_method(method).one_way)
         mine = values[dataset.name]
-        found[dataset.name] = REFERENCES[key].judge(mine, [measure for measure in COMPARED if measure in mine])
+        found[dataset.name] = REFERENCES[key].judge(mine, [measure for measure in PANELS if measure in mine])
     return found
 
 
@@ -239,7 +235,8 @@ def draw_maps(config: Config, folder: Path) -> Figure:
     for row in config.benchmark:
         file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
         if "failed" not in json.loads(file.read_text()):
-            scores[row.title] = scores_of(subject_of(config_of(row, row.seeds[0], config), row.kind).predict(grid.images))
+            run = Run(config_of(row, row.seeds[0], config), "benchmark")
+            scores[row.title] = scores_of(subject_of(run, row.kind, teacher.load_teacher(run), train).predict(grid.images))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 
 

@@ -107,7 +107,7 @@ class Teacher(Training):
     """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
     first."""
     spectral_norm: PositiveFloat | None = None
-    """Keep the largest singular value of each convolution below this (3.0 for ddu)."""
+    """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
     momentum: Rate = 0.9
     """Nesterov momentum."""
     conv_dropout: Rate | list[Rate] = 0.1

@@ -113,8 +113,8 @@ VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmi
 
 @dataclass(frozen=True)
 class View:
-    """One view of a data set. spec: all that decides its pixels, beside the data. images: indices [B] → images [B, H, W, C]. mix: what
-    of."""
+    """One view of a data set. spec: all that decides its pixels, beside the data. images: indices [B] → images [B, H, W, C].
+    mix: what they are mixed of."""
 
     name: str
     spec: dict[str, Any]
