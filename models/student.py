@@ -12,6 +12,7 @@ from configs.errors import UserError
 from configs.run import Run, difference
 from data.dataset import Dataset
 from models.architecture import Architecture, HeadsLinear
+from models.folding import folded
 from models.methods import STUDENTS, student_method
 from models.networks import BLOCK_ENDS, build
 from models.training import Progress, decay_groups
@@ -192,8 +193,11 @@ def load_student(run: str | Path, device: str | torch.device = "cpu") -> Student
 
 
 def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:
-    """The student of a run and its metadata. Raises UserError if another teacher or other settings made it."""
-    student, metadata = _load(run.folder, run.device)
+    """The student of a run, to be called in its autocast, and its metadata.
+
+    Raises UserError if another teacher or other settings made it.
+    """
+    student, metadata = _load(run.folder, run.device, getattr(torch, run.dtype))
     wanted = settings(run) | {"teacher": teacher_checksum}
     run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
     return student, metadata
@@ -225,10 +229,13 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"student": own | {"learner": [f"{part.__module__}.{part.__name__}" for part in parts]}}
 
 
-def _load(folder: Path, device: str | torch.device) -> tuple[Student, dict[str, Any]]:
+def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> tuple[Student, dict[str, Any]]:
     if not (folder / FILE).exists():
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
     tensors, metadata = artifact.load(folder / FILE)
     student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
     student.load_state_dict(tensors)
-    return student.to(device).eval().requires_grad_(False), metadata
+    last = student.network[-1]
+    student.network = folded(student.eval().network, dtype)
+    student.network[-1] = last  # as in training, which keeps it in float32
+    return student.to(device).requires_grad_(False), metadata

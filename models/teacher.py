@@ -37,7 +37,7 @@ class Teacher:
         return self.networks[0]
 
     def sampler(self, method: str) -> Callable:
-        """(images, count, plan, batch size, first group) → samples. Raises UserError if the method gives none."""
+        """(images, groups, plan, batch size) → samples. Raises UserError if the method gives none."""
         sample = teacher_method(method).sample
         if sample is None:
             raise UserError(f"teacher.method: {method} gives no samples, which a student is made of")

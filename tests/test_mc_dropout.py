@@ -7,7 +7,7 @@ from torch import nn
 from configs.errors import UserError
 from models.architecture import Architecture
 from models.vgg import vgg
-from uncertainty.mc_dropout import Plan, sample, split
+from uncertainty.mc_dropout import Plan, Unscaled, keep_mask, random_bits, sample, split, unscaled
 
 COUNT = 12
 
@@ -29,7 +29,7 @@ def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "trai
     """All samples, in the images' order."""
     log_probs = torch.empty(len(images), passes, 4)
     plan = Plan(passes, masks, group_size, key)
-    for _, indices, part in sample(network, lambda i: images[i], len(images), plan, batch_size):
+    for _, indices, part in sample(network, lambda i: images[i], plan.groups(len(images)), plan, batch_size):
         log_probs[indices] = part
     return log_probs
 
@@ -53,7 +53,39 @@ def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks
 
 @pytest.mark.parametrize("masks", ["independent", "grouped", "function"])
 def test_samples_do_not_depend_on_the_batch_size(network, images, masks):
-    torch.testing.assert_close(draw(network, images, masks), draw(network, images, masks, batch_size=5), rtol=1e-4, atol=1e-5)
+    whole = draw(network, images, masks)
+    for batch_size in (9, 3):  # two passes of a group, and less than one
+        torch.testing.assert_close(whole, draw(network, images, masks, batch_size=batch_size), rtol=1e-4, atol=1e-5)
+
+
+class Same(nn.Module):
+    """A layer of which the sampler knows nothing."""
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("masks", ["independent", "grouped"])
+def test_a_factor_in_the_weights_is_a_factor_of_what_is_kept(network, images, masks):
+    apart = nn.Sequential(*(nn.Sequential(layer, Same()) if isinstance(layer, nn.Dropout) else layer for layer in network))
+    assert sum(isinstance(layer, Unscaled) for layer in unscaled(network)) == 5
+    assert not any(isinstance(layer, Unscaled) for layer in unscaled(apart).modules())
+    torch.testing.assert_close(draw(network, images, masks), draw(apart, images, masks), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_masks_keep_units_independently_at_their_rate(p):
+    bits = random_bits(3, torch.device("cpu"))
+    kept = torch.stack([keep_mask(bits(2000), p) for _ in range(500)])
+    assert set(kept.unique().tolist()) == {0, -1}
+    share = (kept != 0).double()
+    assert share.mean().item() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / share.numel()) ** 0.5 + 2**-15)
+    # Of independent units the sums along rows and columns are binomial; a chi-squared value of many of them is near 1.
+    for dim, count in ((0, 500), (1, 2000)):
+        spread = (share.sum(dim) - count * (1 - p)).square().mean().item() / (count * p * (1 - p))
+        assert spread == pytest.approx(1, abs=5 * (2 / (share.numel() / count)) ** 0.5)
+    again = random_bits(3, torch.device("cpu"))
+    assert torch.equal(keep_mask(again(2000), p), kept[0]) and not torch.equal(kept[0], kept[1])
 
 
 def test_which_images_share_a_mask(network, images):
@@ -61,9 +93,9 @@ def test_which_images_share_a_mask(network, images):
     groups = Plan(8, "grouped", 4, (0, "train", "toy", 0)).groups(COUNT)
     for masks, across in (("independent", False), ("grouped", False), ("function", True)):
         log_probs = draw(network, same, masks)
-        first, second = groups[0][0], groups[0][1]
+        first, second = groups[0][1][:2]
         assert torch.allclose(log_probs[first], log_probs[second], atol=1e-5) == (masks != "independent")
-        assert torch.allclose(log_probs[first], log_probs[groups[1][0]], atol=1e-5) == across
+        assert torch.allclose(log_probs[first], log_probs[groups[1][1][0]], atol=1e-5) == across
         assert not torch.allclose(log_probs[:, 0], log_probs[:, 1], atol=1e-3)
 
 
@@ -77,9 +109,9 @@ def test_seed_role_data_set_and_view_change_the_masks_and_nothing_else_does(netw
 
 def test_groups_are_a_permutation_that_both_halves_of_a_reference_share():
     a, b = (Plan(8, "grouped", 5, (0, role, "toy", 0)).groups(23) for role in ("reference-a", "reference-b"))
-    assert sorted(torch.cat(a).tolist()) == list(range(23))
-    assert [g.tolist() for g in a] == [g.tolist() for g in b]
-    assert torch.cat(a).tolist() != list(range(23))
+    order = torch.cat([indices for _, indices in a]).tolist()
+    assert sorted(order) == list(range(23)) != order
+    assert [(number, indices.tolist()) for number, indices in a] == [(number, indices.tolist()) for number, indices in b]
 
 
 def test_layers_before_the_first_active_dropout_run_once(network, images):
@@ -103,7 +135,8 @@ def test_dropout_in_one_linear_layer_has_its_exact_variance():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 2))
     x = torch.randn(1, 6)
-    log_probs = torch.cat([part for _, _, part in sample(network, lambda i: x[i], 1, Plan(40_000, "grouped", 1, (0, "r", "d", 0)))])
+    plan = Plan(40_000, "grouped", 1, (0, "r", "d", 0))
+    log_probs = torch.cat([part for _, _, part in sample(network, lambda i: x[i], plan.groups(1), plan)])
     margin = (log_probs[..., 0] - log_probs[..., 1])[0]  # a linear function of the masks
     weight = (network[1].weight[0] - network[1].weight[1]).detach() * x[0]
     variance = (weight**2).sum().item() * 0.3 / 0.7

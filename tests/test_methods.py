@@ -288,13 +288,14 @@ def test_an_ensembles_members_are_its_samples_and_the_other_half_its_reference()
 
     def draw(role):
         plan = Plan(2, "function", 4, (0, role, "toy"))
-        parts = list(ensemble.sample(networks, lambda i: images[i], 10, plan))
+        parts = list(ensemble.sample(networks, lambda i: images[i], plan.groups(10), plan))
         return torch.cat([p for *_, p in parts])[torch.cat([i for _, i, _ in parts]).argsort()]
 
     for role, own in (("train", networks[:2]), ("reference-a", networks[:2]), ("reference-b", networks[2:])):
         torch.testing.assert_close(draw(role), torch.stack([network(images).log_softmax(-1) for network in own], 1))
     with pytest.raises(UserError, match="an ensemble of 2 gives 2 samples, not 3"):
-        next(ensemble.sample(networks, lambda i: images[i], 10, Plan(3, "function", 4, (0, "train", "toy"))))
+        plan = Plan(3, "function", 4, (0, "train", "toy"))
+        next(ensemble.sample(networks, lambda i: images[i], plan.groups(10), plan))
 
 
 def test_laplace_of_the_last_layer(tiny):

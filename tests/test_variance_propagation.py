@@ -66,7 +66,8 @@ def test_where_activations_are_independent_it_is_near_the_samples():
     nn.init.normal_(last.weight)
     network = nn.Sequential(nn.Dropout(0.3), hidden, nn.ReLU(), last).eval()
     x = torch.randn(4, 1600)
-    _, indices, log_probs = next(sample(network, lambda indices: x[indices], 4, Plan(20_000, "independent", 4, (0, "test")), 2000))
+    plan = Plan(20_000, "independent", 4, (0, "test"))
+    _, indices, log_probs = next(sample(network, lambda indices: x[indices], plan.groups(4), plan, 2000))
     gaussian = propagate(network, x[indices])
     centre = torch.eye(3) - 1 / 3  # a softmax keeps all of the logits but their mean
     logits, factor = log_probs @ centre, centre @ gaussian.factor

@@ -4,19 +4,28 @@ Works on any `nn.Sequential` with `nn.Dropout` layers. Images come in groups; th
 (seed, role, data set, view, group, pass), so that no two uses share a mask and the batch size changes nothing.
 """
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from configs import ranks
 from configs.errors import UserError
 from configs.schema import MaskMode
 from configs.seeds import seed_of
+from models.folding import folded
 from uncertainty.samples import Samples
+
+Group = tuple[int, Tensor]
+"""A number, and the positions of the images that share masks."""
+HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers as wide as numbers of so many bytes
 
 
 @dataclass(frozen=True)
@@ -31,14 +40,14 @@ class Plan:
     group_size: int
     key: tuple
 
-    def groups(self, count: int) -> list[Tensor]:
-        """The positions of each group's images: a seeded permutation cut into groups, so that a group mixes classes.
+    def groups(self, count: int) -> list[Group]:
+        """All groups of `count` images: a seeded permutation cut into groups, so that a group mixes classes.
 
         The permutation leaves out the role: the two halves of a reference have the same groups.
         """
         seed, _, *rest = self.key
         generator = torch.Generator().manual_seed(seed_of(seed, "groups", *rest))
-        return list(torch.randperm(count, generator=generator).split(self.group_size))
+        return list(enumerate(torch.randperm(count, generator=generator).split(self.group_size)))
 
     def mask_seed(self, group: int, t: int) -> int:
         """The seed of pass t's masks; in `function` mode the same for every group, data set and view."""
@@ -47,28 +56,24 @@ class Plan:
 
 @torch.inference_mode()
 def sample(
-    model: nn.Module,
-    images: Callable[[Tensor], Tensor],
-    count: int,
-    plan: Plan,
-    batch_size: int = 512,
-    first_group: int = 0,
+    model: nn.Module, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Sample the class probabilities of `count` images, `images(indices)`, group by group.
+    """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
 
-    Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes share a batch of up to `batch_size`;
+    Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch of up to `batch_size`;
     layers before the first active dropout run once for all passes. Raises UserError if the model has no dropout.
     """
-    model.eval()
-    prefix, suffix = split(model)
-    for group, indices in enumerate(plan.groups(count)):
-        if group < first_group:
-            continue
+    prefix, suffix = split(model.eval())
+    device = next(model.parameters()).device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    prefix, suffix = folded(prefix, dtype), folded(unscaled(suffix), dtype)
+    spare: dict[torch.Size, Tensor] = {}
+    for group, indices in groups:
         features = prefix(images(indices))
         passes = []
-        for ts in torch.arange(plan.passes).tensor_split(math.ceil(plan.passes * len(indices) / batch_size)):
+        for ts in torch.arange(plan.passes).split(max(1, batch_size // len(indices))):
             seeds = [plan.mask_seed(group, t) for t in ts.tolist()]
-            with dropout_masks(suffix, seeds, len(indices), shared=plan.masks != "independent"):
+            with dropout_masks(suffix, seeds, len(indices), plan.masks != "independent", spare):
                 logits = suffix(features)
             passes.append(logits.float().log_softmax(-1).unflatten(0, (len(seeds), len(indices))))
         yield group, indices, torch.cat(passes).transpose(0, 1)
@@ -77,12 +82,28 @@ def sample(
 def samples_of(model: nn.Module, images: Tensor, plan: Plan, batch_size: int) -> Samples:
     """All samples of `images` [N, ...], in their order, on the CPU."""
     groups = []
-    with tqdm(desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2) as bar:
-        for group in sample(model, lambda indices: images[indices], len(images), plan, batch_size):
+    with tqdm(desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2, disable=not ranks.first()) as bar:
+        for group in sample(model, lambda indices: images[indices], plan.groups(len(images)), plan, batch_size):
             groups.append(group)
             bar.update(len(group[1]))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()
     return Samples(torch.cat([log_probs for _, _, log_probs in groups]).cpu()[order])
+
+
+class Unscaled(nn.Dropout):
+    """Dropout whose factor 1 / (1 − p) is part of a later layer's weights."""
+
+
+def unscaled(model: nn.Sequential) -> nn.Sequential:
+    """A copy whose dropouts leave scaling to the next layer with weights, where only layers that commute with a factor are between."""
+    model = copy.deepcopy(model)
+    for i, layer in enumerate(model):
+        if is_active(layer):
+            following = next((other for other in model[i + 1 :] if not isinstance(other, HOMOGENEOUS)), None)
+            if isinstance(following, (nn.Conv2d, nn.Linear)):
+                following.weight.data /= 1 - layer.p
+                model[i] = Unscaled(layer.p).eval()
+    return model
 
 
 def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -113,25 +134,50 @@ def is_active(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool) -> Iterator[None]:
+def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, spare: dict[torch.Size, Tensor]) -> Iterator[None]:
     """Within this context dropout layers of `model`, in eval mode, drop: pass t by masks from `seeds[t]`.
 
     The first one turns a batch of `size` inputs into P·size, pass by pass, P = len(seeds); those after it keep that shape. With
-    `shared`, one mask a pass serves all inputs.
+    `shared`, one mask a pass serves all inputs. spare: memory for the first one's output, which is the largest, from batch to batch.
     """
 
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
         x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
         channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
-        keep = torch.stack([torch.rand(channels_last, generator=g, device=x.device) >= layer.p for g in generators])
-        # Scaling after masking: 1 / (1 − p) rounded to bfloat16 in the mask would shift every activation the same way.
-        return (x * keep.movedim(-1, 2).to(x.dtype)).mul_(1 / (1 - layer.p)).flatten(0, 1)
+        masks = torch.stack([keep_mask(bits(math.prod(channels_last)), layer.p).view(channels_last) for bits in streams])
+        whole = BITS[x.element_size()]
+        masks = masks.movedim(-1, 2).to(whole)
+        if layer is layers[0]:
+            shape = torch.broadcast_shapes(x.shape, masks.shape)
+            kept = spare[shape] = torch.bitwise_and(x.view(whole), masks, out=spare.get(shape))
+        elif layer in alone:
+            kept = x.view(whole).bitwise_and_(masks)
+        else:
+            kept = x.view(whole) & masks
+        kept = kept.view(x.dtype).flatten(0, 1)
+        return kept if isinstance(layer, Unscaled) else kept.mul_(1 / (1 - layer.p))
 
     layers = [layer for layer in model.modules() if is_active(layer)]
-    generators = [torch.Generator(next(model.parameters()).device).manual_seed(seed) for seed in seeds]
+    alone = {layer for layer in model if layer in layers}  # no other layer sees what they are given
+    streams = [random_bits(seed, next(model.parameters()).device) for seed in seeds]
     hooks = [layer.register_forward_hook(drop) for layer in layers]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
+    """A stream: count → the next so many random int16, the same ones for the same seed on the same kind of device."""
+    if device.type == "cpu":  # several times as fast as torch's Mersenne twister
+        words = np.random.SFC64(seed)
+        return lambda count: torch.from_numpy(words.random_raw(-(-count // 4)).view(np.int16)[:count])
+    generator = torch.Generator(device).manual_seed(seed)
+    return lambda count: torch.empty(count, dtype=torch.int16, device=device).random_(-(2**15), 2**15, generator=generator)
+
+
+def keep_mask(bits: Tensor, p: float) -> Tensor:
+    """From random int16, in place: all ones with probability 1 − p (to within 2^-16), else zero. Integers, as torch compares none fast."""
+    below = round((1 - p) * 2**15) - 2**14
+    return bits.bitwise_right_shift_(1).sub_(below).bitwise_right_shift_(15)

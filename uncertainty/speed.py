@@ -25,7 +25,7 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
         plan = Plan(settings.speed_passes, settings.masks, len(batch), (run.config.seed, "speed"))
-        samples = sampler(lambda indices: batch[indices], len(batch), plan, settings.batch_size)
+        samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan, settings.batch_size)
         return torch.cat([log_probs for _, _, log_probs in samples]).exp().mean(1).cpu()
 
     @torch.inference_mode()

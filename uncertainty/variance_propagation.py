@@ -75,8 +75,8 @@ def average_pool(layer: nn.AdaptiveAvgPool2d, mean: Tensor, variance: Tensor) ->
     return layer(mean), pooled * (pooled[0, 0].numel() / variance[0, 0].numel())
 
 
-def flatten(layer: nn.Flatten, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """The same numbers in another shape."""
+def rearranged(layer: nn.Flatten | nn.Identity, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The same numbers, perhaps in another shape."""
     return layer(mean), layer(variance)
 
 
@@ -88,7 +88,8 @@ MOMENTS = {
     nn.Dropout: dropout,
     nn.MaxPool2d: max_pool,
     nn.AdaptiveAvgPool2d: average_pool,
-    nn.Flatten: flatten,
+    nn.Flatten: rearranged,
+    nn.Identity: rearranged,
 }
 
 

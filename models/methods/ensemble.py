@@ -4,7 +4,7 @@
 compared with.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ from configs.run import Run
 from data.dataset import Dataset
 from models.inference import outputs_of
 from models.methods.interface import Networks, Prediction, Predictor, TeacherMethod
-from uncertainty.mc_dropout import Plan
+from uncertainty.mc_dropout import Group, Plan
 from uncertainty.samples import Samples
 
 
 @torch.inference_mode()
 def sample(
-    networks: Networks, images: Callable[[Tensor], Tensor], count: int, plan: Plan, batch_size: int = 512, first_group: int = 0
+    networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.sample` gives those of passes.
 
@@ -30,10 +30,9 @@ def sample(
     if plan.passes != members:
         raise UserError(f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes")
     chosen = networks[members:] if plan.key[1] == "reference-b" else networks[:members]
-    for group, indices in enumerate(plan.groups(count)):
-        if group >= first_group:
-            batch = images(indices)
-            yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in chosen], 1)
+    for group, indices in groups:
+        batch = images(indices)
+        yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in chosen], 1)
 
 
 def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:

@@ -51,8 +51,8 @@ Predictor = Callable[[Tensor], Prediction]
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sample: (networks, images, count,
-    plan, batch size, first group) → samples group by group, as `uncertainty.mc_dropout.sample`; None, and no student can be made of it.
+    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sample: (networks, images, groups,
+    plan, batch size) → samples group by group, as `uncertainty.mc_dropout.sample`; None, and no student can be made of it.
     one_way: the reference's first half is what students are made of, so they are compared with the second alone.
     """
 
