@@ -19,7 +19,7 @@ from torch import Tensor
 
 import data
 import plots
-from configs import cli
+from configs import cli, ranks
 from configs.run import Run
 from configs.schema import Config
 from data import humans
@@ -81,6 +81,9 @@ def main(config: Config, overwrite: bool) -> None:
         )
         for dataset, (halves, group) in zip(sets, references)
     ]
+
+    if not ranks.first():  # the rest is quick
+        return
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
     metrics["provenance"] |= {"method": config.student.method, "student_seed": config.student.seed}

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import data
-from configs import cli
+from configs import cli, ranks
 from configs.errors import UserError
 from configs.run import Run
 from configs.schema import Config
@@ -25,7 +26,7 @@ from models.inference import outputs_of
 from models.methods import student_method
 from models.methods.interface import Context
 from models.student import Student, parameter_groups
-from models.training import fit, shuffled, steps_in
+from models.training import fit
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import entropy
 from uncertainty.samples import STATISTICS
@@ -68,20 +69,18 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loss and validation. In each epoch an image is seen in one of its views, in the next epoch in its next one.
     offset = torch.randint(len(views), (len(train),))
-    steps = steps_in(len(train), config.student.batch_size)
     spread = {name: targets[name].std().item() for name in config.student.matched}
     all_labels = one_hot(train)
 
-    def batches(epoch: int):
-        for step, indices in enumerate(shuffled(len(train), config.student.batch_size)):
-            number, order = ((offset[indices] + epoch) % len(views)).sort()
-            images, labels = batch_of(views, number, indices[order], all_labels)
-            wanted = {name: value[number, indices[order]] for name, value in targets.items()}
-            yield images, wanted | {"labels": labels}, (epoch + step / steps) / config.student.epochs
+    def batch(indices: torch.Tensor, epochs: float):
+        number, order = ((offset[indices] + int(epochs)) % len(views)).sort()
+        images, labels = batch_of(views, number, indices[order], all_labels)
+        wanted = {name: value[number, indices[order]] for name, value in targets.items()}
+        return images, wanted | {"labels": labels}, epochs / config.student.epochs
 
-    def losses(model: Student, batch):
+    def losses(learner: nn.Module, batch):
         images, wanted, progress = batch
-        return {"loss": method.loss(model(images), wanted, Context(spread, progress, model.options, model.network))}
+        return {"loss": method.loss(learner(images), wanted, Context(spread, progress, model.options, model.network))}
 
     def validate(model: Student):
         distribution = model.learnt(outputs_of(model.outputs, validation.images, run))
@@ -89,9 +88,9 @@ def main(config: Config, overwrite: bool) -> None:
         return {"loss": loss, "score": -loss}
 
     # Loop and save.
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
     progress = student.twin(run, model, settings) or fit(
-        model, optimizer, batches, losses, validate if validation else None, steps, run, settings, config.student.averaging
+        model, optimizer, len(train), batch, losses, validate if validation else None, run, settings, config.student.averaging
     )
     model.eval()
     if validation and method.scales_information and config.student.information_scale is None:
@@ -99,7 +98,8 @@ def main(config: Config, overwrite: bool) -> None:
         teachers = entropy(validation_targets["mean"]) - validation_targets["expected_entropy"]
         model.settings.information_scale = (teachers.mean() / distribution.mutual_information.mean()).item()
         run.log(f"student.information_scale: {model.settings.information_scale:.3f}, fitted on the validation images")
-    model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
+    if ranks.first():
+        model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 
 

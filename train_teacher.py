@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import data
-from configs import artifact, cli
+from configs import artifact, cli, ranks
 from configs.run import Run
 from configs.schema import Config
 from data.augment import augment, draw
@@ -22,7 +22,7 @@ from models import teacher
 from models.architecture import Architecture
 from models.inference import outputs_of
 from models.networks import build
-from models.training import decay_groups, fit, shuffled, steps_in
+from models.training import decay_groups, fit
 
 
 def main(config: Config, overwrite: bool) -> None:
@@ -68,10 +68,8 @@ def train_network(config: Config, overwrite: bool) -> None:
     model.to(run.device)
 
     # Loss and validation.
-    def batches(epoch: int):
-        for indices in shuffled(len(train), config.teacher.batch_size):
-            images = augment(train.images[indices], draw(len(indices), config.data.augmentation))
-            yield images, train.labels[indices]
+    def batch(indices: torch.Tensor, epochs: float):
+        return augment(train.images[indices], draw(len(indices), config.data.augmentation)), train.labels[indices]
 
     def losses(model: nn.Module, batch):
         images, labels = batch
@@ -85,12 +83,12 @@ def train_network(config: Config, overwrite: bool) -> None:
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     # Loop and save.
-    steps = steps_in(len(train), config.teacher.batch_size)
     groups = decay_groups(model, config.teacher.weight_decay)
-    optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0)
-    progress = fit(model, optimizer, batches, losses, validate if validation else None, steps, run, settings)
-    metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
-    artifact.save(run / teacher.FILE, model.state_dict(), metadata)
+    optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0, fused=True)
+    progress = fit(model, optimizer, len(train), batch, losses, validate if validation else None, run, settings)
+    if ranks.first():
+        metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
+        artifact.save(run / teacher.FILE, model.state_dict(), metadata)
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
 

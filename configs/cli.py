@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
+from configs import ranks
 from configs.errors import UserError
 from configs.schema import Config
 
@@ -82,7 +83,12 @@ SHORTER = (
 
 def main(stage: Callable[[Config, bool], None], description: str) -> None:
     """Run one script: parse the command line, then call `stage(config, overwrite)`."""
-    guard(lambda: stage(*parse(sys.argv[1:], description)))
+
+    def work() -> None:
+        with ranks.joined():
+            stage(*parse(sys.argv[1:], description))
+
+    guard(work)
 
 
 def guard(work: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from configs import artifact
+from configs import artifact, ranks
 from configs.errors import UserError
 from configs.schema import Config
 
@@ -43,14 +43,16 @@ class Run:
         return self.folder / name
 
     def log(self, message: str) -> None:
-        """Print a line above any progress bar and append it to log.txt."""
+        """Print a line above any progress bar and append it to log.txt: of several processes, the first one alone."""
+        if not ranks.first():
+            return
         tqdm.write(f"[{self.stage}] {message}")
         with open(self / "log.txt", "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{self.stage}] {message}\n")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """TensorBoard events in the run's folder, if tensorboard is installed."""
-        if self._events is None:
+        if self._events is None and ranks.first():
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
@@ -97,6 +99,8 @@ class Run:
 
     def save_config(self) -> None:
         """Write the settings of this call to config.yaml."""
+        if not ranks.first():
+            return
         plain = json.loads(json.dumps(asdict(self.config)))  # jsonargparse's restricted numbers are subclasses, which YAML refuses
         (self / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
 
@@ -126,9 +130,11 @@ def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of that name; `auto` takes a GPU if there is one. Raises UserError if there is no such device."""
+    """The device of that name; `auto` takes a GPU if there is one, each process its own. Raises UserError if there is no such device."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.is_available():
+        return ranks.own_gpu()
     try:
         torch.empty(0, device=device)
         return torch.device(device)

@@ -48,8 +48,8 @@ BOUNDS = {
     "hydra+": (0.85, 0.7, 0.4, 1.2),
     "gauss": (0.9, 0.75, 0.2, 0.8),
     "dirichlet-first-work": (0.7, 0.4, 1.0, 6.0),
-    "logit-gaussian-ours": (0.95, 0.82, 0.85, 1.15),
-    "dirichlet-ours": (0.95, 0.82, 0.85, 1.15),
+    "logit-gaussian-ours": (0.95, 0.82, 0.8, 1.2),
+    "dirichlet-ours": (0.95, 0.82, 0.8, 1.2),
 }
 
 

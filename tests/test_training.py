@@ -113,10 +113,11 @@ def test_weight_decay_spares_batch_norm_and_biases():
 
 
 def test_shuffled_gives_every_index_at_most_once_in_whole_batches():
-    batches = list(training.shuffled(10, 4))
+    batches = training.shuffled(10, 4, seed=0)
     assert [len(batch) for batch in batches] == [4, 4]
     assert len(set(torch.cat(batches).tolist())) == 8
-    assert [len(batch) for batch in training.shuffled(3, 100)] == [3]
+    assert not torch.equal(batches[0], training.shuffled(10, 4, seed=1)[0])
+    assert [len(batch) for batch in training.shuffled(3, 100, seed=0)] == [3]
 
 
 def test_a_dirichlet_and_a_gaussian_student_of_one_teacher_are_one_network(tiny):
@@ -179,13 +180,14 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
     model = torch.nn.Linear(3, 1)
     run = Run(tiny, "teacher")
     tiny.teacher.epochs = 2
-    data = torch.randn(5, 8, 3)
+    data = torch.randn(40, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
     def losses(model, batch):
         return {"loss": model(batch).square().mean()}
 
-    training.fit(model, optimizer, lambda epoch: data, losses, None, 5, run, {}, averaging=0.4)
+    tiny.teacher.batch_size = 8
+    training.fit(model, optimizer, 40, lambda indices, epochs: data[indices], losses, None, run, {}, averaging=0.4)
     average = seen[0]
     for weight in seen[1:]:
         average = 0.75 * average + 0.25 * weight  # 1 / (0.4 · 10 steps)

@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
 
-from configs import artifact
+from configs import artifact, ranks
 from configs.errors import UserError
 from configs.run import Run, difference
 from configs.schema import McDropout
@@ -24,15 +24,15 @@ from data.views import View, make_views
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 
-VERSION = 2  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
+VERSION = 3  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
 
 
 class SampleCache:
     """The samples of one teacher, made when they are first asked for.
 
-    sampler: (images, count, plan, batch size, first group) → samples group by group, as `mc_dropout.sample` of one network. checksum: of
-    the teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    sampler: (images, groups, plan, batch size) → samples group by group, as `mc_dropout.sample` of one network. checksum: of the
+    teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
     def __init__(self, run: Run, sampler: Callable[..., Iterator], checksum: str, overwrite: bool = False):
@@ -64,7 +64,7 @@ class SampleCache:
         path = self.run.source / f"mc_samples/{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         if self.overwrite:
             path.unlink(missing_ok=True)
-            path.with_suffix(".partial").unlink(missing_ok=True)
+            self._partial(path, ranks.rank()).unlink(missing_ok=True)
         tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
         self.seconds += metadata["seconds"]
         return tensors
@@ -77,11 +77,37 @@ class SampleCache:
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
-        """Sample group by group; what is done is saved every minute."""
-        partial = path.with_suffix(".partial")
-        tensors, metadata = self._read(partial, request) or ({}, {"request": request, "groups": 0, "seconds": 0.0})
-        first, count = metadata["groups"], len(dataset)
-        done = sum(map(len, plan.groups(count)[:first]))
+        """Each process samples its share of the groups; the first one puts the shares together."""
+        partials = [self._partial(path, rank) for rank in range(ranks.count())]
+        rows, metadata = self._sample(partials[ranks.rank()], request, plan, dataset, view, batch_size)
+        ranks.wait()
+        if ranks.first():
+            shares = [rows, *(artifact.load(partial)[0] for partial in partials[1:])]
+            order = torch.cat([share["indices"] for share in shares]).argsort()
+            names = rows.keys() - {"indices"}
+            tensors = {name: torch.cat([share[name] for share in shares if name in share])[order] for name in names}
+            metadata |= {"request": request, "groups": len(plan.groups(len(dataset)))}
+            artifact.save(path, tensors, metadata)
+            for partial in partials:
+                partial.unlink(missing_ok=True)
+            self.run.log(f"{path.name}: {len(dataset)} images x {plan.passes} passes in {metadata['seconds']:.0f} s")
+        ranks.wait()
+        return (tensors, metadata) if ranks.first() else artifact.load(path)
+
+    @staticmethod
+    def _partial(path: Path, rank: int) -> Path:
+        """Where a process keeps its unfinished share."""
+        return path.with_suffix(f".partial{rank or ''}")
+
+    def _sample(self, partial: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
+        """This process's share, group by group: rows in the order of `indices`; what is done is saved every minute."""
+        request = request | {"share": [ranks.rank(), ranks.count()]}
+        groups = plan.groups(len(dataset))[ranks.rank() :: ranks.count()]
+        count = sum(len(indices) for _, indices in groups)
+        start = {"indices": torch.cat([indices for _, indices in groups] or [torch.empty(0, dtype=torch.long)])}
+        rows, metadata = self._read(partial, request) or (start, {"request": request, "groups": 0, "seconds": 0.0})
+        first = metadata["groups"]
+        done = sum(len(indices) for _, indices in groups[:first])
         saved = time.monotonic()
         clock = saved - metadata["seconds"]
 
@@ -89,24 +115,25 @@ class SampleCache:
             with torch.autocast(self.run.device.type, enabled=False):  # the student's training makes the view without it
                 return view.images(chosen)
 
-        with tqdm(desc=path.stem, total=count, initial=done, unit="image", smoothing=0.05) as bar, self.run.autocast():
-            for group, indices, log_probs in self.sampler(images, count, plan, batch_size, first):
+        bar = tqdm(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05, disable=not ranks.first())
+        with bar, self.run.autocast():
+            for group, indices, log_probs in self.sampler(images, groups[first:], plan, batch_size):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
                 if metadata["request"]["keep_samples"]:
                     parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))
                 for name, part in parts.items():
-                    if name not in tensors:
-                        tensors[name] = torch.zeros(count, *part.shape[1:], dtype=part.dtype)
-                    tensors[name][indices] = part.cpu()
-                metadata |= {"groups": group + 1, "seconds": time.monotonic() - clock}
+                    if name not in rows:
+                        rows[name] = torch.zeros(count, *part.shape[1:], dtype=part.dtype)
+                    rows[name][done : done + len(indices)] = part.cpu()
+                done += len(indices)
+                metadata |= {"groups": metadata["groups"] + 1, "seconds": time.monotonic() - clock}
                 bar.update(len(indices))
                 if time.monotonic() - saved > SAVE_EVERY_S:
-                    artifact.save(partial, tensors, metadata)
+                    artifact.save(partial, rows, metadata)
                     saved = time.monotonic()
-        artifact.save(path, tensors, metadata)
-        partial.unlink(missing_ok=True)
-        self.run.log(f"{path.name}: {count} images x {plan.passes} passes in {metadata['seconds']:.0f} s")
-        return tensors, metadata
+        if ranks.rank() > 0:
+            artifact.save(partial, rows, metadata)
+        return rows, metadata
 
     def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The file's content if it is whole and answers `request`."""

@@ -1,0 +1,97 @@
+"""Several processes as one run, started by torchrun; a process that is started alone is rank 0 of 1.
+
+All ranks see the same files and come to the same calls of this module in the same order; only the first one writes and prints.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from configs.errors import UserError
+
+PATIENCE = timedelta(hours=2)  # for a rank that has more to do; a rank that dies ends the others at once, by torchrun
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within this context the processes of one torchrun are one run."""
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    dist.init_process_group(timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """For all the others to come here too."""
+    if count() > 1:
+        dist.barrier()
+
+
+def own_gpu() -> torch.device:
+    """Each process of a machine has a GPU of its own. Raises UserError if there are not as many."""
+    place, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if place >= there:
+        raise UserError(f"device: more processes on this machine than its {there} GPU: start one for each (--nproc-per-node {there})")
+    torch.cuda.set_device(place)
+    return torch.device("cuda", place)
+
+
+def share(rows: Tensor) -> Tensor:
+    """This process's part of `rows`, which are alike in all of them."""
+    size = -(-len(rows) // count())
+    return rows[rank() * size : (rank() + 1) * size]
+
+
+def gather(part: Tensor, total: int) -> Tensor:
+    """From each process's share of `total` rows, all of them, in all processes."""
+    if count() == 1:
+        return part
+    size = -(-total // count())
+    padded = torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in range(count())]
+    dist.all_gather(parts, padded)
+    return torch.cat(parts)[:total]
+
+
+def mean(values: Tensor) -> Tensor:
+    """Over all processes."""
+    if count() > 1:
+        dist.all_reduce(values)
+    return values / count()
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """A model whose gradients are the mean over all processes."""
+    return DistributedDataParallel(model) if count() > 1 else model
+
+
+def align(model: nn.Module) -> None:
+    """Give all processes the first one's buffers: batch norm has counted other images in each."""
+    if count() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
