@@ -1,0 +1,107 @@
+"""How long T = 50 passes take: the sampler against what people would use instead, each at its best batch size.
+
+    pip install torch-uncertainty      # for this measurement alone; without it, it is left out
+    python -m benchmarks.sampling
+
+2,000 images of 32x32, 250 in each of 8 rounds; half-width VGG-11, then VGG-16. Writes benchmarks/results/sampling.json.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.contenders import PASSES, deterministic, ours, plain, random_images, teacher, torch_uncertainty
+from benchmarks.measuring import DEVICE, DTYPE, Seconds, fastest, in_turn, middle, ratio, write
+
+IMAGES, ROUNDS = 250, 8
+BATCHES = (32, 64, 125, 250, 500, 1000)
+RATIOS = {
+    "plain_over_grouped": ("plain", "grouped"),
+    "plain_float32_over_grouped": ("plain float32", "grouped"),
+    "plain_over_independent": ("plain", "independent"),
+    "grouped_over_deterministic": ("grouped", "deterministic"),
+    "independent_over_deterministic": ("independent", "deterministic"),
+    "torch_uncertainty_over_grouped": ("torch-uncertainty", "grouped"),
+}
+
+
+def contenders(name: str) -> dict[str, Callable]:
+    """Each way to sample the network, as a function of (images, batch size, passes)."""
+    model = teacher(name)
+    found = {
+        "plain": partial(plain, model),
+        "plain float32": partial(plain, model, dtype="float32"),
+        "grouped": partial(ours, model, masks="grouped"),
+        "independent": partial(ours, model, masks="independent"),
+        "deterministic": partial(deterministic, model),
+    }
+    if importlib.util.find_spec("torch_uncertainty"):
+        found["torch-uncertainty, loop"] = partial(torch_uncertainty, model, on_batch=False)
+        found["torch-uncertainty, batch"] = partial(torch_uncertainty, model, on_batch=True)
+    return found
+
+
+def measure(name: str, rounds: int) -> tuple[dict[str, int], Seconds]:
+    """Each contender's best batch size, and its seconds for 250 images, with a plain matrix product and a plain copy in turn."""
+    images = random_images(IMAGES)
+    ways = contenders(name)
+    best = {}
+    for way, work in ways.items():
+        few = {"images": images[: IMAGES // 10]} if way == "torch-uncertainty, batch" else {"images": images, "passes": PASSES // 10}
+        best[way] = fastest({size: partial(work, batch_size=size, **few) for size in BATCHES}, f"{name}, {way}: batch size")
+    works = {way: partial(work, images, batch_size=best[way]) for way, work in ways.items()}
+    return best, in_turn(works | {"matrix product": product, "copy": copy}, rounds, name)
+
+
+MATRIX = torch.randn(2048, 2048, device=DEVICE).to(getattr(torch, DTYPE))
+BLOCK = torch.zeros(64 * 2**20, device=DEVICE)
+
+
+def product() -> torch.Tensor:
+    """2 · 2048³ operations: what arithmetic the machine can do."""
+    return MATRIX @ MATRIX
+
+
+def copy() -> torch.Tensor:
+    """256 MiB read and 256 MiB written: what memory it can move."""
+    return BLOCK.clone()
+
+
+def flops_of_a_pass(name: str) -> int:
+    """Of one image, in matrix products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        teacher(name)(random_images(1))
+    return counter.get_total_flops()
+
+
+def main(rounds: int) -> None:
+    """Both networks; the ratios are VGG-11's."""
+    networks, ratios = {}, {}
+    for name in ("vgg11", "vgg16"):
+        best, seconds = measure(name, rounds)
+        wrapper = min((way for way in seconds if way.startswith("torch-")), key=lambda way: sum(seconds[way]), default=None)
+        pairs = {key: pair for key, pair in RATIOS.items() if wrapper or "torch-uncertainty" not in pair}
+        found = {key: ratio(seconds, *(wrapper if way == "torch-uncertainty" else way for way in pair)) for key, pair in pairs.items()}
+        ratios = ratios or found
+        flops = flops_of_a_pass(name)
+        networks[name] = {
+            "flops_of_a_pass": flops,
+            "best_batch_size": best,
+            "seconds": {way: middle(values) for way, values in seconds.items()},
+            "passes_per_s": {way: middle([IMAGES * PASSES / value for value in seconds[way]]) for way in best},
+            "flops_per_s": {way: IMAGES * PASSES * flops / min(seconds[way]) for way in best}
+            | {"matrix product": 2 * 2048**3 / min(seconds["matrix product"])},
+            "bytes_per_s": {"copy": 2 * BLOCK.nbytes / min(seconds["copy"])},
+            "ratios": {key: middle(values) for key, values in found.items()},
+        }
+    write("sampling", ratios, networks=networks, images=IMAGES, passes=PASSES)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of 250 images each")
+    main(parser.parse_args().rounds)
