@@ -1,0 +1,138 @@
+"""benchmarks/README.md, from benchmarks/results/*.json:
+
+    python -m benchmarks.page
+"""
+
+import json
+from pathlib import Path
+
+from benchmarks.measuring import RESULTS
+from plots.benchmark import table
+
+# Of each ratio: what it says, the file it is in, and the goal that was set before it was measured, as a lower or an upper bound.
+GOALS = {
+    "plain_over_grouped": ("the loop that everybody writes / our sampler, masks by groups", "sampling", ">=", 4),
+    "torch_uncertainty_over_grouped": ("torch-uncertainty's wrapper, its faster mode / ours", "sampling", ">=", 4),
+    "plain_float32_over_grouped": ("that loop in float32, as written / ours", "sampling", ">=", 7),
+    "plain_over_independent": ("that loop / ours, a mask for each image", "sampling", None, None),
+    "grouped_over_deterministic": ("ours / as many passes without dropout", "sampling", "<=", 0.95),
+    "independent_over_deterministic": ("ours, a mask for each image / as many passes without dropout", "sampling", "<=", 1.5),
+    "online_over_cached_step": ("a training step that samples its teacher 25 times / one from the cache", "student", ">=", 20),
+    "plain_over_student_batch1": ("50 plain passes / the student, one image at a time", "student", ">=", 60),
+    "plain_over_student_batch256": ("50 plain passes / the student, batches of 256", "student", ">=", 150),
+    "ours_over_student_batch256": ("50 of our passes / the student", "student", None, None),
+    "student_over_deterministic_batch256": ("the student / one pass of its teacher's network", "student", "<=", 1.05),
+    "student_over_deterministic_batch256_gaussian": ("the same of a Gaussian student", "student", "<=", 1.15),
+    "two_over_one": ("samples/s of two processes / of one, a thread each", "scaling", ">=", 1.8),
+    "two_over_one_training": ("training images/s of two processes / of one", "scaling", None, None),
+}
+
+
+def load(name: str) -> dict:
+    """One measurement."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def goals(found: dict[str, dict]) -> str:
+    """Every ratio beside its goal."""
+    rows = []
+    for key, (says, file, kind, bound) in GOALS.items():
+        if key not in found[file]["spread"]:
+            rows.append([f"`{key}`", says, "", "not measured", ""])
+            continue
+        value = found[file]["spread"][key]
+        reached = "" if kind is None else "yes" if (value["median"] >= bound if kind == ">=" else value["median"] <= bound) else "**no**"
+        goal = "" if kind is None else f"{'≥' if kind == '>=' else '≤'} {bound}"
+        rows.append([f"`{key}`", says, goal, f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})", reached])
+    return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
+
+
+def sampling(found: dict) -> str:
+    """Passes a second of every contender, and how near its arithmetic is to a matrix product's."""
+    parts = []
+    for name, network in found["networks"].items():
+        peak = network["flops_per_s"]["matrix product"]
+        rows = [
+            [
+                way,
+                str(network["best_batch_size"][way]),
+                f"{speed['median']:.0f} ({speed['low']:.0f}-{speed['high']:.0f})",
+                f"{network['flops_per_s'][way] / 1e9:.0f}",
+                f"{network['flops_per_s'][way] / peak:.0%}",
+            ]
+            for way, speed in sorted(network["passes_per_s"].items(), key=lambda item: -item[1]["median"])
+        ]
+        head = ["", "best batch size", "image passes/s: median (extremes)", "GFLOP/s", "of a matrix product"]
+        parts.append(f"### {name}, half the width\n\n{table(head, rows)}")
+        copied = network["bytes_per_s"]["copy"]
+        parts.append(
+            f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP. In the same rounds a plain matrix product (2048 x 2048, the "
+            f"same arithmetic) did {peak / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s."
+        )
+    return "\n\n".join(parts)
+
+
+def student(found: dict) -> str:
+    """Milliseconds of a prediction and of a training step."""
+    rows = []
+    for size, seconds in found["seconds_of_an_image"].items():
+        rows.append([size, *(f"{value['median'] * 1e3:.3f}" for value in seconds.values())])
+    names = list(next(iter(found["seconds_of_an_image"].values())))
+    steps = ", ".join(f"{name} {value['median'] * 1e3:.0f} ms" for name, value in found["seconds_of_a_step"].items())
+    passes = found["passes"]
+    head = ["batch", *(f"{name}, {passes} passes" if name in ("plain", "ours") else f"{name}, one pass" for name in names)]
+    return f"{table(head, rows)}\n\nMilliseconds an image, all measures included. A training step of 128 images: {steps}."
+
+
+def pipeline(found: dict) -> str:
+    """Stages, and the parts of a training step."""
+    runs = {name: found[name] for name in ("digits", "cifar10_cpu")}
+    stages = list(runs["digits"]["stages_s"])
+    rows = [[name, *(f"{run['stages_s'][stage]:.0f}" for stage in stages)] for name, run in runs.items()]
+    parts = [table(["seconds", *stages], rows)]
+    kinds = list(runs["digits"]["shares_of_a_step"]["train_teacher"])
+    rows = [
+        [f"{name}: {script}", *(f"{shares[kind]:.0%}" for kind in kinds)]
+        for name, run in runs.items()
+        for script, shares in run["shares_of_a_step"].items()
+    ]
+    parts.append(table(["share of a step", *kinds], rows))
+    return "\n\n".join(parts)
+
+
+def scaling(found: dict) -> str:
+    """Processes, and the size of a cache."""
+    speeds = found["passes_or_images_per_s"]
+    rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
+    cache = found["cache"]
+    net = cache["imagenet"]
+    return (
+        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n"
+        f"A cache's statistics take {cache['bytes_per_image']:.0f} + {cache['bytes_per_image_and_class']:.0f} C bytes an image, whatever T is; "
+        f"samples, where they are kept, {cache['bytes_per_image_pass_and_class']:.0f} T C more. So one view of ImageNet's training set "
+        f"(N = {net['images']:,}, C = {net['classes']}, T = {net['passes']}) would take {net['statistics_bytes_a_view'] / 1e9:.1f} GB, and "
+        f"{net['samples_bytes_a_view'] / 1e9:.0f} GB more with all samples: by calculation, from files of up to 2,000 images."
+    )
+
+
+def main() -> None:
+    """The page."""
+    found = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
+    machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
+                         f"{r['machine']['commit']}" for r in found.values())  # fmt: skip
+    text = (Path(__file__).parent / "page.md").read_text()
+    sections = {
+        "machines": machines,
+        "goals": goals(found),
+        "sampling": sampling(found["sampling"]),
+        "student": student(found["student"]),
+        "pipeline": pipeline(found["pipeline"]),
+        "scaling": scaling(found["scaling"]),
+    }
+    for name, section in sections.items():
+        text = text.replace(f"<!-- {name} -->", section)
+    (Path(__file__).parent / "README.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
