@@ -19,6 +19,7 @@ GOALS = {
     "independent_over_deterministic": ("ours, a mask for each image / as many passes without dropout", "sampling", "<=", 1.5),
     "online_over_cached_step": ("a training step that samples its teacher 25 times / one from the cache", "student", ">=", 20),
     "plain_over_student_batch1": ("50 plain passes / the student, one image at a time", "student", ">=", 60),
+    "plain_over_student_batch1_compiled": ("the same, the student compiled by torch.compile", "student", None, None),
     "plain_over_student_batch256": ("50 plain passes / the student, batches of 256", "student", ">=", 150),
     "ours_over_student_batch256": ("50 of our passes / the student", "student", None, None),
     "student_over_deterministic_batch256": ("the student / one pass of its teacher's network", "student", "<=", 1.05),
@@ -66,8 +67,8 @@ def sampling(found: dict) -> str:
         parts.append(f"### {name}, half the width\n\n{table(head, rows)}")
         copied = network["bytes_per_s"]["copy"]
         parts.append(
-            f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP. In the same rounds a plain matrix product (2048 x 2048, the "
-            f"same arithmetic) did {peak / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s."
+            f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP. In the same rounds a plain matrix product (2048 x 2048) "
+            f"did {peak / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s."
         )
     return "\n\n".join(parts)
 
@@ -75,9 +76,9 @@ def sampling(found: dict) -> str:
 def student(found: dict) -> str:
     """Milliseconds of a prediction and of a training step."""
     rows = []
+    names = list(found["seconds_of_an_image"]["1"])
     for size, seconds in found["seconds_of_an_image"].items():
-        rows.append([size, *(f"{value['median'] * 1e3:.3f}" for value in seconds.values())])
-    names = list(next(iter(found["seconds_of_an_image"].values())))
+        rows.append([size, *(f"{seconds[name]['median'] * 1e3:.3f}" if name in seconds else "" for name in names)])
     steps = ", ".join(f"{name} {value['median'] * 1e3:.0f} ms" for name, value in found["seconds_of_a_step"].items())
     passes = found["passes"]
     head = ["batch", *(f"{name}, {passes} passes" if name in ("plain", "ours") else f"{name}, one pass" for name in names)]
@@ -105,12 +106,13 @@ def scaling(found: dict) -> str:
     speeds = found["passes_or_images_per_s"]
     rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
     cache = found["cache"]
+    image, classes, sample = (cache[f"bytes_per_image{part}"] for part in ("", "_and_class", "_pass_and_class"))
     net = cache["imagenet"]
     return (
         f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n"
-        f"A cache's statistics take {cache['bytes_per_image']:.0f} + {cache['bytes_per_image_and_class']:.0f} C bytes an image, whatever T is; "
-        f"samples, where they are kept, {cache['bytes_per_image_pass_and_class']:.0f} T C more. So one view of ImageNet's training set "
-        f"(N = {net['images']:,}, C = {net['classes']}, T = {net['passes']}) would take {net['statistics_bytes_a_view'] / 1e9:.1f} GB, and "
+        f"A cache's statistics take {image:.0f} + {classes:.0f} C bytes an image, whatever T is; samples, where kept, {sample:.0f} T C"
+        f" more. So one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']}, T = {net['passes']}) would take "
+        f"{net['statistics_bytes_a_view'] / 1e9:.1f} GB, and "
         f"{net['samples_bytes_a_view'] / 1e9:.0f} GB more with all samples: by calculation, from files of up to 2,000 images."
     )
 

@@ -6,6 +6,7 @@ Half-width VGG-11, teacher and student alike, random images. Writes benchmarks/r
 """
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,8 @@ from uncertainty.samples import Samples, statistics
 ROUNDS = 10
 TRAINING_IMAGES, STEP_IMAGES, ONLINE_PASSES = 1024, 128, 25
 BATCHES = {1: 8, 32: 64, 256: 256}  # images at once: images a round
-FAMILIES = {"dirichlet": "", "logit_gaussian": "_gaussian"}
+FAMILIES = {"logit_gaussian": "_gaussian", "dirichlet": ""}
+COMPILED = "dirichlet, compiled"
 
 
 class Caught(Exception):
@@ -50,6 +52,8 @@ def trained(folder: str) -> dict[str, Callable]:
             run = Run(config, "benchmark")
             teacher = load_teacher(run)
             found |= {"teacher": teacher.network, family: load_distilled(run, teacher.checksum)[0]}
+            found[COMPILED] = load_distilled(run, teacher.checksum)[0]  # of the last family
+            found[COMPILED].compile(options={"freezing": True})
 
         def catch(*arguments, **_):
             raise Caught(arguments)
@@ -110,6 +114,8 @@ def predictions(found: dict[str, Callable], batch_size: int, rounds: int) -> Sec
         "deterministic": lambda: [deterministic(found["teacher"], batch, batch_size, passes=1) for batch in images.split(batch_size)],
     }
     works |= {family: partial(student, family) for family in FAMILIES}
+    if batch_size == 1 and shutil.which("c++"):
+        works[COMPILED] = partial(student, COMPILED)
     return in_turn(works, rounds, f"{PASSES} passes against one, batch {batch_size}")
 
 
@@ -125,6 +131,8 @@ def main(rounds: int) -> None:
             ratios[f"plain_over_student_batch{size}{suffix}"] = ratio(seconds[size], "plain", family)
             ratios[f"ours_over_student_batch{size}{suffix}"] = ratio(seconds[size], "ours", family)
             ratios[f"student_over_deterministic_batch{size}{suffix}"] = ratio(seconds[size], family, "deterministic")
+    if COMPILED in seconds[1]:
+        ratios["plain_over_student_batch1_compiled"] = ratio(seconds[1], "plain", COMPILED)
     write(
         "student",
         ratios,

@@ -180,16 +180,16 @@ def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return layers
 
 
-def load_student(run: str | Path, device: str | torch.device = "cpu") -> Student:
+def load_student(run: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Student:
     """The trained student of a run's folder, ready to be called on uint8 images [N, H, W, C].
 
         student = load_student("runs/digits")
         distribution = student(images)
         distribution.mean, distribution.mutual_information
 
-    Raises UserError if the folder has no student.
+    dtype: of the autocast that it will be called in. Raises UserError if the folder has no student.
     """
-    return _load(Path(run), device)[0]
+    return _load(Path(run), device, dtype)[0]
 
 
 def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The Dirichlet distribution over class probabilities: every measure in closed form, and the likelihood that fits it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,15 +30,15 @@ class Dirichlet(Distribution):
         precision = (mean * (1 - mean)).sum(-1) / total_variance.clamp_min(1e-12) - 1
         return cls(precision.clamp(1e-3, 1e6).unsqueeze(-1) * mean, information_scale)
 
-    @property
+    @cached_property
     def precision(self) -> Tensor:
         """α₀ = Σ_c α_c [N]: how sure the distribution is of the probabilities."""
         return self.alpha.sum(-1)
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """α_c / α₀."""
-        return self.alpha / self.alpha.sum(-1, keepdim=True)
+        return self.alpha / self.precision.unsqueeze(-1)
 
     @property
     def expected_entropy(self) -> Tensor:
@@ -53,7 +54,7 @@ class Dirichlet(Distribution):
         """
         return self.information_scale * self._mutual_information
 
-    @property
+    @cached_property
     def _mutual_information(self) -> Tensor:
         return (self.mean * _digamma_minus_log(self.alpha)).sum(-1) - _digamma_minus_log(self.precision)
 

@@ -5,6 +5,7 @@ questions, so evaluation and plots know no method by name. All entropies are in 
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from numpy import ndarray
@@ -41,7 +42,7 @@ class Distribution(ABC):
     def total_variance(self) -> Tensor:
         """Σ_c Var(p_c), the epistemic uncertainty of the first work."""
 
-    @property
+    @cached_property
     def predictive_entropy(self) -> Tensor:
         """H(E[p]), the entropy of the predicted class: all uncertainty together."""
         return entropy(self.mean)

@@ -35,10 +35,10 @@ class LogitGaussian(Distribution):
     def draw(self, noise: Tensor) -> Samples:
         """The samples that standard normal `noise` [T, R (+ C with scale)], or [N, T, ...], becomes."""
         rank = self.factor.shape[-1]
-        z = self.loc.unsqueeze(-2) + noise[..., :rank] @ self.factor.mT
+        z = self.loc.unsqueeze(-1) + self.factor @ noise[..., :rank].mT  # [N, C, T]: a softmax of short rows would be slow
         if self.scale is not None:
-            z = z + noise[..., rank:] * self.scale.unsqueeze(-2)
-        return Samples(z.log_softmax(-1))
+            z = z + self.scale.unsqueeze(-1) * noise[..., rank:].mT
+        return Samples(z.log_softmax(-2).mT)
 
     @property
     def dimensions(self) -> int:
