@@ -20,7 +20,7 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import cli
+from configs import cli, ranks
 from configs.run import Run
 from configs.schema import Config
 from data.dataset import Dataset
@@ -79,6 +79,7 @@ EXPERIMENTS = {  # title: what it changes of the config, as on the command line
 
 def main(config: Config, overwrite: bool) -> None:
     """Teacher, references, one student after another, figures."""
+    ranks.require_alone("ablate.py")
     folder = Path("results") / config.name
     file = folder / "experiments.json"
     train_teacher.main(config, overwrite=False)

@@ -30,13 +30,14 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import cli
+from configs import cli, ranks
 from configs.errors import UserError
 from configs.run import Run
 from configs.schema import Config, Row
 from data.dataset import Dataset
 from models import student, teacher
 from models.architecture import Architecture
+from models.folding import folded
 from models.inference import outputs_of
 from models.methods import teacher_method
 from models.methods.interface import Prediction, Predictor
@@ -55,6 +56,7 @@ from uncertainty.temperature import fit_temperature, tempered
 
 def main(config: Config, overwrite: bool) -> None:
     """One row after another, with one seed after another; then the table."""
+    ranks.require_alone("benchmark.py")
     run = Run(config, "benchmark")
     folder = Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +137,8 @@ class Subject:
 
 def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject:
     """The method of a run's config."""
-    used = trained.networks[: run.config.teacher.members]  # an ensemble's others are the reference
+    networks = [folded(network) for network in trained.networks]  # as students are
+    used = networks[: run.config.teacher.members]  # an ensemble's others are the reference
     training = trained.seconds * len(used) / len(trained.networks)
     if kind == "student":
         model, distilled = student.load_distilled(run, trained.checksum)
@@ -146,7 +149,7 @@ def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject
         seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
     started = time.monotonic()
-    predict = teacher_method(run.config.teacher.method).predictor(trained.networks, train, run)
+    predict = teacher_method(run.config.teacher.method).predictor(networks, train, run)
     return Subject(predict, used, {"teacher": training, "fit": time.monotonic() - started})
 
 
@@ -223,7 +226,7 @@ def compare(run: Run, trained: Teacher, sets: list[Dataset], values: dict[str, d
 def baseline(base: Config, classes: int, run: Run) -> Predictor:
     """The deterministic network that times are compared with."""
     architecture = Architecture(base.teacher.network, base.teacher.width, base.data.size, base.data.channels, classes)
-    network = build(architecture).to(run.device).eval()
+    network = folded(build(architecture).to(run.device).eval())
     return teacher_method("deterministic").predictor([network], None, run)
 
 

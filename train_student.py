@@ -100,6 +100,7 @@ def main(config: Config, overwrite: bool) -> None:
         run.log(f"student.information_scale: {model.settings.information_scale:.3f}, fitted on the validation images")
     if ranks.first():
         model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
+    ranks.wait()
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 
 

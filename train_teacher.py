@@ -89,6 +89,7 @@ def train_network(config: Config, overwrite: bool) -> None:
     if ranks.first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
         artifact.save(run / teacher.FILE, model.state_dict(), metadata)
+    ranks.wait()
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
 

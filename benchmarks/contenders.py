@@ -12,7 +12,7 @@ from configs.schema import MaskMode
 from data.dataset import Dataset
 from models.architecture import Architecture
 from models.networks import build
-from uncertainty.mc_dropout import Plan, sample
+from uncertainty.mc_dropout import Plan, Sampler
 
 PASSES = 50
 CLASSES = 10
@@ -75,10 +75,10 @@ def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batc
     return torch.cat(found)
 
 
-def ours(model: nn.Module, images: Tensor, batch_size: int, masks: MaskMode, passes: int = PASSES) -> Tensor:
-    """This project's sampler."""
-    plan = Plan(passes, masks, 256, (0, "benchmark"))
+def ours(sampler: Sampler, images: Tensor, batch_size: int, masks: MaskMode, passes: int = PASSES) -> Tensor:
+    """This project's sampler, in groups of 256 images or, if that is fewer, a batch."""
+    plan = Plan(passes, masks, min(256, batch_size), (0, "benchmark"))
     with autocast():
-        groups = list(sample(model, lambda indices: images[indices], plan.groups(len(images)), plan, batch_size))
+        groups = list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()
     return torch.cat([log_probs for _, _, log_probs in groups])[order.to(DEVICE)]

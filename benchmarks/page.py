@@ -91,6 +91,8 @@ def pipeline(found: dict) -> str:
     stages = list(runs["digits"]["stages_s"])
     rows = [[name, *(f"{run['stages_s'][stage]:.0f}" for stage in stages)] for name, run in runs.items()]
     parts = [table(["seconds", *stages], rows)]
+    source = runs["cifar10_cpu"]["stages"]
+    parts.append(f"Those of cifar10_cpu are from {source['from']}: commit {source['commit']}, {source['device']}.")
     kinds = list(runs["digits"]["shares_of_a_step"]["train_teacher"])
     rows = [
         [f"{name}: {script}", *(f"{shares[kind]:.0%}" for kind in kinds)]

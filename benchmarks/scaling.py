@@ -18,7 +18,7 @@ from tqdm import trange
 
 import train_teacher
 from benchmarks.contenders import CLASSES, made_up, random_images
-from benchmarks.measuring import DEVICE, Seconds, middle, ratio, write
+from benchmarks.measuring import DEVICE, Seconds, middle, ratio, seconds_of, write
 from configs import artifact, cli, ranks
 from configs.run import Run
 from configs.schema import McDropout
@@ -42,9 +42,10 @@ def work(config, overwrite: bool) -> None:
     dataset = Dataset("random", random_images(IMAGES), torch.zeros(IMAGES, dtype=torch.long), [""] * IMAGES, [""] * CLASSES)
     view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
     cache = SampleCache(run, trained.sampler("mc_dropout"), trained.checksum)
-    cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True)
+    ranks.wait()
+    sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
     if ranks.first():
-        (run / "seconds.json").write_text(json.dumps({"training": trained.seconds, "sampling": cache.seconds}))
+        (run / "seconds.json").write_text(json.dumps({"training": trained.seconds, "sampling": sampling}))
 
 
 def started(processes: int) -> dict[str, float]:
@@ -53,7 +54,9 @@ def started(processes: int) -> dict[str, float]:
         options = ["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--name", "run", "--teacher.epochs", "1"]
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         command = [sys.executable, "-m", *launcher, "benchmarks.scaling", *options]
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if done.returncode:
+            raise RuntimeError(done.stderr)
         return json.loads((Path(folder) / "run/seconds.json").read_text())
 
 

@@ -23,6 +23,7 @@ from configs.run import Run
 from models.student import load_distilled
 from models.teacher import load_teacher
 from uncertainty.distribution import measures_of
+from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import Samples, statistics
 
 ROUNDS = 10
@@ -99,7 +100,7 @@ def predictions(found: dict[str, Callable], batch_size: int, rounds: int) -> Sec
     def sampled(way: Callable) -> Callable[[], None]:
         def work() -> None:
             for batch in images.split(batch_size):
-                measures_of(Samples(way(found["teacher"], batch)))
+                measures_of(Samples(way(images=batch)))
 
         return work
 
@@ -109,8 +110,8 @@ def predictions(found: dict[str, Callable], batch_size: int, rounds: int) -> Sec
                 measures_of(found[family](batch))
 
     works = {
-        "plain": sampled(partial(plain, batch_size=batch_size)),
-        "ours": sampled(partial(ours, batch_size=512, masks="grouped")),
+        "plain": sampled(partial(plain, found["teacher"], batch_size=batch_size)),
+        "ours": sampled(partial(ours, Sampler(found["teacher"]), batch_size=512, masks="grouped")),
         "deterministic": lambda: [deterministic(found["teacher"], batch, batch_size, passes=1) for batch in images.split(batch_size)],
     }
     works |= {family: partial(student, family) for family in FAMILIES}

@@ -85,8 +85,9 @@ def main(stage: Callable[[Config, bool], None], description: str) -> None:
     """Run one script: parse the command line, then call `stage(config, overwrite)`."""
 
     def work() -> None:
+        settings = parse(sys.argv[1:], description)
         with ranks.joined():
-            stage(*parse(sys.argv[1:], description))
+            stage(*settings)
 
     guard(work)
 

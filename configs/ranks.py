@@ -1,6 +1,6 @@
 """Several processes as one run, started by torchrun; a process that is started alone is rank 0 of 1.
 
-All ranks see the same files and come to the same calls of this module in the same order; only the first one writes and prints.
+All ranks see the same files and come to the same calls of this module in the same order. The first writes the files of a run and prints.
 """
 
 import os
@@ -24,11 +24,10 @@ def joined() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
-    dist.init_process_group(timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    yield
+    wait()
+    dist.destroy_process_group()  # not after an error: it could wait for the others, while torchrun waits for this process to end
 
 
 def rank() -> int:
@@ -50,6 +49,23 @@ def wait() -> None:
     """For all the others to come here too."""
     if count() > 1:
         dist.barrier()
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """One process of each machine goes through this context before the others, which then find what it has downloaded or decoded."""
+    leads = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if not leads:
+        wait()
+    yield
+    if leads:
+        wait()
+
+
+def require_alone(script: str) -> None:
+    """Raise UserError if there are several processes."""
+    if count() > 1:
+        raise UserError(f"{script} runs in one process: start it without torchrun")
 
 
 def own_gpu() -> torch.device:
@@ -87,7 +103,7 @@ def mean(values: Tensor) -> Tensor:
 
 def parallel(model: nn.Module) -> nn.Module:
     """A model whose gradients are the mean over all processes."""
-    return DistributedDataParallel(model) if count() > 1 else model
+    return DistributedDataParallel(model, broadcast_buffers=False) if count() > 1 else model
 
 
 def align(model: nn.Module) -> None:

@@ -135,6 +135,8 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and torch.cuda.is_available():
         return ranks.own_gpu()
+    if device.startswith("cuda:") and ranks.count() > 1:
+        raise UserError(f"device: {device} is one GPU for {ranks.count()} processes: set cuda, and each takes its own")
     try:
         torch.empty(0, device=device)
         return torch.device(device)

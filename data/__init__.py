@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from configs import ranks
 from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import builtin, folder, published, toys
@@ -33,7 +34,8 @@ SOURCES = {
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
     """The images of one split, in the size and channels that `data` asks for. Raises UserError where something is missing."""
-    dataset = SOURCES[source.source](source, split, data)
+    with ranks.one_first():
+        dataset = SOURCES[source.source](source, split, data)
     dataset.images = fit_to(dataset.images, data.size, data.channels)
     return dataset
 

@@ -24,11 +24,13 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """
     network = copy.deepcopy(network)
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for (place, layer), (next_place, following) in pairwise(list(layers.named_children())):
+        places = list(layers.named_children())
+        for (place, layer), (next_place, following) in pairwise(places):
             if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
                 setattr(layers, place, fuse_conv_bn_eval(layer, following))
                 setattr(layers, next_place, nn.Identity())
-            if isinstance(layer, nn.MaxPool2d) and layer.kernel_size == layer.stride == 2:
+        for place, layer in places:
+            if repr(layer) == repr(nn.MaxPool2d(2)) and next(network.parameters()).device.type == "cpu":
                 setattr(layers, place, Halve())
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):

@@ -235,7 +235,8 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.f
     tensors, metadata = artifact.load(folder / FILE)
     student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
     student.load_state_dict(tensors)
+    student.to(device).eval().requires_grad_(False)
     last = student.network[-1]
-    student.network = folded(student.eval().network, dtype)
+    student.network = folded(student.network, dtype)
     student.network[-1] = last  # as in training, which keeps it in float32
-    return student.to(device).requires_grad_(False), metadata
+    return student, metadata

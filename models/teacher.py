@@ -1,9 +1,7 @@
 """The teacher of a run: the network, or networks, that its samples come from."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -15,6 +13,7 @@ from configs.schema import Config
 from models import spectral_norm
 from models.architecture import Architecture
 from models.methods import teacher_method
+from models.methods.interface import Sampling
 from models.networks import build
 
 FILE = "teacher.safetensors"
@@ -36,12 +35,12 @@ class Teacher:
         """The first, from which a student starts."""
         return self.networks[0]
 
-    def sampler(self, method: str) -> Callable:
-        """(images, groups, plan, batch size) → samples. Raises UserError if the method gives none."""
-        sample = teacher_method(method).sample
-        if sample is None:
+    def sampler(self, method: str) -> Sampling:
+        """What gives samples of the networks. Raises UserError if the method gives none."""
+        sampler = teacher_method(method).sampler
+        if sampler is None:
             raise UserError(f"teacher.method: {method} gives no samples, which a student is made of")
-        return partial(sample, self.networks)
+        return sampler(self.networks)
 
 
 def settings(config: Config) -> dict[str, Any]:

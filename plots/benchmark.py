@@ -73,23 +73,20 @@ def detection(records: list[dict], dataset: str) -> list[float]:
 
 
 def short(found: Records) -> str:
-    """One line a method: quality, calibration, out-of-distribution detection, agreement and cost."""
+    """One line a method: quality, calibration, detection of the nearest (first) foreign set, agreement and cost."""
     done = {title: good(records) for title, records in found.items()}
-    sets = list(next(r for records in done.values() for r in records)["ood"])
-    header = ["method", "seeds", "accuracy", "ECE", "ECE, tempered", "NLL, tempered", "error AUROC"]
-    header += [f"AUROC {name}: {by}" for name in sets for by in ("entropy", "own")]
-    header += ["worth: total variance", "mutual information", "time / one pass"]
+    near = next(iter(next(r for records in done.values() for r in records)["ood"]))
+    header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
+    header += ["worth: total variance", *(label(measure) for measure in PANELS[1:]), "time / one pass"]
     rows = []
     for title, records in done.items():
         if not records:
             rows.append([title, "failed", *["-"] * (len(header) - 2)])
             continue
-        row = [title, str(len(records)), spread(values(records, "before", "accuracy")), spread(values(records, "before", "ece"))]
-        row += [spread(values(records, "after", score)) for score in ("ece", "nll")]
-        row.append(spread(values(records, "before", "misclassification_auroc")))
-        scores = ("predictive_entropy", epistemic(records[0]))
-        row += [spread(values(records, "ood", name, score, "auroc")) for name in sets for score in scores]
-        row += [spread(worths(records, measure), 0) for measure in PANELS[:2]]
+        row = [title, str(len(records))]
+        row += [spread(values(records, "before", score)) for score in ("accuracy", "ece", "misclassification_auroc")]
+        row += [spread(values(records, "ood", near, score, "auroc")) for score in ("predictive_entropy", epistemic(records[0]))]
+        row += [spread(worths(records, measure), 0) for measure in PANELS]
         rows.append([*row, spread(values(records, "cost", "ratio"), 1)])
     return table(header, rows)
 

@@ -13,7 +13,7 @@ from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from uncertainty.cache import SampleCache
-from uncertainty.mc_dropout import sample
+from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import statistics
 
 SETTINGS = McDropout(passes=6, group_size=4)
@@ -31,12 +31,13 @@ def get(tiny, toy):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), _Scale(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
-    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network, sampler=sample):
+    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network, wrap=None):
         run = Run(tiny, "test")
         log = run / "log.txt"
         before = len(log.read_text())
         view = make_views(["plain"], dataset.images, tiny.data.augmentation, 0)[0]
-        tensors = SampleCache(run, partial(sampler, network), checksum).get(dataset, "train", view, settings, keep)
+        sampler = Sampler(network)
+        tensors = SampleCache(run, partial(wrap, sampler) if wrap else sampler, checksum).get(dataset, "train", view, settings, keep)
         return tensors, log.read_text()[before:]
 
     return get
@@ -108,7 +109,7 @@ def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
     monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
     sampled = []
 
-    def cut(*arguments):
+    def cut(sample, *arguments):
         for group, *rest in sample(*arguments):
             if group == 3 and not sampled.count(3):
                 sampled.append(3)
@@ -117,8 +118,8 @@ def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
             yield group, *rest
 
     with pytest.raises(KeyboardInterrupt):
-        get(sampler=cut)
-    continued, log = get(sampler=cut)
+        get(wrap=cut)
+    continued, log = get(wrap=cut)
     assert sampled == [0, 1, 2, 3, 3, 4] and "3 groups" in log
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
     assert not path_of(tiny).with_suffix(".partial").exists()
@@ -129,16 +130,18 @@ def test_a_partial_file_with_samples_goes_on_with_them_when_they_are_not_asked_f
     path_of(tiny).unlink()
     monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
 
-    def cut(*arguments):
+    def cut(sample, *arguments):
         for group, *rest in sample(*arguments):
             if group == 3:
                 raise KeyboardInterrupt
             yield group, *rest
 
     with pytest.raises(KeyboardInterrupt):
-        get(sampler=cut)
+        get(wrap=cut)
     get(keep=False)
-    assert torch.equal(get()[0]["log_probs"], whole["log_probs"])
+    kept, log = get()  # with samples: they are there already
+    assert "there already" in log and "making it again" not in log
+    assert torch.equal(kept["log_probs"], whole["log_probs"])
 
 
 def test_half_precision_keeps_the_samples_small_and_the_statistics_exact(get):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from models.architecture import Architecture
-from models.folding import folded
+from models.folding import Halve, folded
 from models.networks import build
 
 
@@ -33,6 +33,14 @@ def test_a_folded_network_is_the_same_function_with_less_batch_norm(network, req
 
     left = {"vgg11": 0, "resnet18": 0, "wide_resnet28_10": 13}  # those before an activation that comes first
     assert norms(folded(network)) == left[request.node.callspec.params["network"]] < norms(network)
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(3, 2), nn.MaxPool2d(2, ceil_mode=True)])
+def test_pooling_is_the_same_for_odd_sizes_and_other_kinds(layer):
+    x = torch.randn(2, 3, 7, 5)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), layer).eval()
+    assert torch.equal(folded(network)(x), network(x))
+    assert isinstance(folded(network)[1], Halve) == (repr(layer) == repr(nn.MaxPool2d(2)))
 
 
 def test_weights_are_cast_once_and_what_they_give_is_what_autocast_gives(network):

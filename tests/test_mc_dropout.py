@@ -7,7 +7,7 @@ from torch import nn
 from configs.errors import UserError
 from models.architecture import Architecture
 from models.vgg import vgg
-from uncertainty.mc_dropout import Plan, Unscaled, keep_mask, random_bits, sample, split, unscaled
+from uncertainty.mc_dropout import Plan, Sampler, Unscaled, keep_mask, random_bits, split, unscaled
 
 COUNT = 12
 
@@ -29,7 +29,7 @@ def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "trai
     """All samples, in the images' order."""
     log_probs = torch.empty(len(images), passes, 4)
     plan = Plan(passes, masks, group_size, key)
-    for _, indices, part in sample(network, lambda i: images[i], plan.groups(len(images)), plan, batch_size):
+    for _, indices, part in Sampler(network)(lambda i: images[i], plan.groups(len(images)), plan, batch_size):
         log_probs[indices] = part
     return log_probs
 
@@ -136,7 +136,7 @@ def test_dropout_in_one_linear_layer_has_its_exact_variance():
     network = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 2))
     x = torch.randn(1, 6)
     plan = Plan(40_000, "grouped", 1, (0, "r", "d", 0))
-    log_probs = torch.cat([part for _, _, part in sample(network, lambda i: x[i], plan.groups(1), plan)])
+    log_probs = torch.cat([part for _, _, part in Sampler(network)(lambda i: x[i], plan.groups(1), plan)])
     margin = (log_probs[..., 0] - log_probs[..., 1])[0]  # a linear function of the masks
     weight = (network[1].weight[0] - network[1].weight[1]).detach() * x[0]
     variance = (weight**2).sum().item() * 0.3 / 0.7

@@ -14,7 +14,7 @@ from models.methods.interface import Context
 from models.methods.logit_gaussian import gaussian as gaussian_head
 from models.methods.logit_gaussian import moments
 from models.methods.logit_gaussian import numbers as gaussian_numbers
-from models.student import Student, parameter_groups
+from models.student import Student, load_student, parameter_groups
 from models.vgg import vgg
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, entropy
@@ -199,7 +199,7 @@ def test_in_training_a_student_normalizes_as_its_settings_say(batch_norm):
     assert student.train().network.norm1_1.training
 
 
-def test_propagated_features_are_the_propagated_gaussian():
+def test_propagated_features_are_the_propagated_gaussian(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)
     teacher, student = vgg(architecture).eval(), Student(architecture, Settings(propagation=True), list("abcd"))
@@ -213,6 +213,8 @@ def test_propagated_features_are_the_propagated_gaussian():
     factor = lower * log_deviation.exp().unsqueeze(-1)
     torch.testing.assert_close(factor @ factor.mT, gaussian.factor @ gaussian.factor.mT, rtol=1e-4, atol=1e-5)
     assert student(images).mean.requires_grad
+    student.eval().save(tmp_path / "student.safetensors", {})
+    torch.testing.assert_close(load_student(tmp_path)(images).mean, student(images).mean, rtol=1e-3, atol=1e-5)
 
 
 def test_a_smaller_student_takes_what_fits_of_the_teacher():

@@ -4,6 +4,7 @@
 `uncertainty.samples.statistics`, its mask group and, if asked for, all samples `log_probs` [N, T, C].
 """
 
+import glob
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -31,8 +32,8 @@ SAVE_EVERY_S = 60.0
 class SampleCache:
     """The samples of one teacher, made when they are first asked for.
 
-    sampler: (images, groups, plan, batch size) → samples group by group, as `mc_dropout.sample` of one network. checksum: of the
-    teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    sampler: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`. checksum: of the teacher's
+    weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
     def __init__(self, run: Run, sampler: Callable[..., Iterator], checksum: str, overwrite: bool = False):
@@ -55,7 +56,7 @@ class SampleCache:
             "teacher": self.checksum,
             "data": dataset.fingerprint(),
             "view": view.spec,
-            "compute": self.run.dtype,
+            "compute": [self.run.device.type, self.run.dtype],
             "keep_samples": keep_samples,
             "dtype": settings.dtype,
             "plan": asdict(plan) | {"key": list(plan.key)},
@@ -83,13 +84,17 @@ class SampleCache:
         ranks.wait()
         if ranks.first():
             shares = [rows, *(artifact.load(partial)[0] for partial in partials[1:])]
-            order = torch.cat([share["indices"] for share in shares]).argsort()
-            names = rows.keys() - {"indices"}
-            tensors = {name: torch.cat([share[name] for share in shares if name in share])[order] for name in names}
-            metadata |= {"request": request, "groups": len(plan.groups(len(dataset)))}
+            shares = [share for share in shares if len(share["indices"])]
+            tensors = {}
+            for name in set.intersection(*map(set, shares)) - {"indices"}:
+                tensors[name] = torch.empty(len(dataset), *rows[name].shape[1:], dtype=rows[name].dtype)
+                for share in shares:
+                    tensors[name][share["indices"]] = share[name]
+            kept = {"keep_samples": "log_probs" in tensors}
+            metadata |= {"request": request | kept, "groups": len(plan.groups(len(dataset)))}
             artifact.save(path, tensors, metadata)
-            for partial in partials:
-                partial.unlink(missing_ok=True)
+            for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
+                partial.unlink()
             self.run.log(f"{path.name}: {len(dataset)} images x {plan.passes} passes in {metadata['seconds']:.0f} s")
         ranks.wait()
         return (tensors, metadata) if ranks.first() else artifact.load(path)

@@ -54,36 +54,50 @@ class Plan:
         return seed_of(*self.key[:2], "function", t) if self.masks == "function" else seed_of(*self.key, group, t)
 
 
-@torch.inference_mode()
-def sample(
-    model: nn.Module, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
+class Sampler:
+    """MC-dropout samples of a network as it is now: it is copied, and folded, once.
 
-    Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch of up to `batch_size`;
-    layers before the first active dropout run once for all passes. Raises UserError if the model has no dropout.
+    Raises UserError if the network has no dropout, or cannot be cut before it.
     """
-    prefix, suffix = split(model.eval())
-    device = next(model.parameters()).device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    prefix, suffix = folded(prefix, dtype), folded(unscaled(suffix), dtype)
-    spare: dict[torch.Size, Tensor] = {}
-    for group, indices in groups:
-        features = prefix(images(indices))
-        passes = []
-        for ts in torch.arange(plan.passes).split(max(1, batch_size // len(indices))):
-            seeds = [plan.mask_seed(group, t) for t in ts.tolist()]
-            with dropout_masks(suffix, seeds, len(indices), plan.masks != "independent", spare):
-                logits = suffix(features)
-            passes.append(logits.float().log_softmax(-1).unflatten(0, (len(seeds), len(indices))))
-        yield group, indices, torch.cat(passes).transpose(0, 1)
+
+    def __init__(self, model: nn.Module):
+        self.prefix, suffix = split(model.eval())
+        self.suffix = unscaled(suffix)
+        self.device = next(model.parameters()).device.type
+        self.folded: dict[torch.dtype, tuple[nn.Module, nn.Module]] = {}
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
+
+        Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch of up to
+        `batch_size`; layers before the first active dropout run once for all passes.
+        """
+        dtype = torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else torch.float32
+        if dtype not in self.folded:
+            self.folded[dtype] = folded(self.prefix, dtype), folded(self.suffix, dtype)
+        prefix, suffix = self.folded[dtype]
+        spare: dict[torch.Size, Tensor] = {}
+        for group, indices in groups:
+            features = prefix(images(indices))
+            passes = []
+            for ts in torch.arange(plan.passes).split(max(1, batch_size // len(indices))):
+                seeds = [plan.mask_seed(group, t) for t in ts.tolist()]
+                with dropout_masks(suffix, seeds, len(indices), plan.masks != "independent", spare):
+                    logits = suffix(features)
+                passes.append(logits.float().log_softmax(-1).unflatten(0, (len(seeds), len(indices))))
+            yield group, indices, torch.cat(passes).transpose(0, 1)
 
 
-def samples_of(model: nn.Module, images: Tensor, plan: Plan, batch_size: int) -> Samples:
+def samples_of(sampler: Sampler, images: Tensor, plan: Plan, batch_size: int) -> Samples:
     """All samples of `images` [N, ...], in their order, on the CPU."""
     groups = []
-    with tqdm(desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2, disable=not ranks.first()) as bar:
-        for group in sample(model, lambda indices: images[indices], plan.groups(len(images)), plan, batch_size):
+    with tqdm(
+        desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2, disable=not ranks.first()
+    ) as bar:
+        for group in sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size):
             groups.append(group)
             bar.update(len(group[1]))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()

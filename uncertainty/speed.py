@@ -45,10 +45,10 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
 def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor) -> dict[str, float]:
     """What `predict` costs, which uses `modules`, and how many times as long as `baseline` it takes.
 
-    parameters; bytes on disk (safetensors), both of the modules alone; flops: of one image's matrix products and convolutions;
+    parameters; bytes on disk (safetensors, float32), both of the modules alone; flops: of one image's matrix products and convolutions;
     peak_bytes: most memory that a batch of 256 holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
     """
-    tensors = {f"{i}.{name}": value.contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
+    tensors = {f"{i}.{name}": value.float().contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
     with FlopCounterMode(display=False) as counter:
         predict(images[:1])
     result = {

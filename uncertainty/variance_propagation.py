@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from models.folding import Halve
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 
@@ -61,7 +62,7 @@ def dropout(layer: nn.Dropout, mean: Tensor, variance: Tensor) -> tuple[Tensor, 
     return mean, (variance + layer.p * mean.square()) / (1 - layer.p)
 
 
-def max_pool(layer: nn.MaxPool2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def max_pool(layer: nn.MaxPool2d | Halve, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """The larger of two, the larger of the two larger ones, and so on, first along rows, then along columns."""
     for dim in (-1, -2):
         means, variances = mean.unfold(dim, 2, 2), variance.unfold(dim, 2, 2)
@@ -87,6 +88,7 @@ MOMENTS = {
     nn.ReLU: relu,
     nn.Dropout: dropout,
     nn.MaxPool2d: max_pool,
+    Halve: max_pool,
     nn.AdaptiveAvgPool2d: average_pool,
     nn.Flatten: rearranged,
     nn.Identity: rearranged,

@@ -5,6 +5,7 @@ compared with.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from uncertainty.samples import Samples
 def sample(
     networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.sample` gives those of passes.
+    """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
 
     Raises UserError if the passes asked for are not M.
     """
@@ -45,4 +46,4 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
     return predict
 
 
-METHOD = TeacherMethod(predictor, sample, one_way=True)
+METHOD = TeacherMethod(predictor, lambda networks: partial(sample, networks), one_way=True)

@@ -7,7 +7,7 @@ from configs.run import Run
 from data.dataset import Dataset
 from models.inference import outputs_of
 from models.methods.interface import Networks, Prediction, Predictor, TeacherMethod
-from uncertainty.mc_dropout import Plan, samples_of, split_head
+from uncertainty.mc_dropout import Plan, Sampler, samples_of, split_head
 
 GROUP = 256  # images that share a mask
 
@@ -18,13 +18,13 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
     if parts is None:
         raise UserError("dropout in the head alone: the classifier has none (teacher.head_dropout)")
     body, head = parts
-    settings = run.config.evaluation
+    settings, sampler = run.config.evaluation, Sampler(head)
 
     def predict(images: Tensor) -> Prediction:
         features = outputs_of(body, images, run)
         plan = Plan(settings.passes, "grouped", GROUP, (run.config.seed, "head"))
         with run.autocast():
-            return Prediction(samples_of(head, features, plan, settings.batch_size))
+            return Prediction(samples_of(sampler, features, plan, settings.batch_size))
 
     return predict
 

@@ -45,19 +45,21 @@ class Prediction:
 Networks = list[nn.Sequential]
 Predictor = Callable[[Tensor], Prediction]
 """uint8 images [N, H, W, C] → what the method says of them."""
+Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
+"""(indices → images, groups, plan, batch size) → samples, group by group."""
 
 
 @dataclass(frozen=True)
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sample: (networks, images, groups,
-    plan, batch size) → samples group by group, as `uncertainty.mc_dropout.sample`; None, and no student can be made of it.
+    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sampler: networks → what gives
+    their samples, as `uncertainty.mc_dropout.Sampler` does; None, and no student can be made of it.
     one_way: the reference's first half is what students are made of, so they are compared with the second alone.
     """
 
     predictor: Callable[[Networks, Dataset, Run], Predictor]
-    sample: Callable[..., Iterator[tuple[int, Tensor, Tensor]]] | None = None
+    sampler: Callable[[Networks], Sampling] | None = None
     one_way: bool = False
 
 
