@@ -20,7 +20,7 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import cli, ranks
+from configs import artifact, cli, ranks
 from configs.run import Run
 from configs.schema import Config
 from data.dataset import Dataset
@@ -101,7 +101,7 @@ def main(config: Config, overwrite: bool) -> None:
         changed, _ = cli.parse([*sys.argv[1:], *shlex.split(changes), *own])
         train_student.main(changed, overwrite)
         written["experiments"].append(row_of(title, changes, changed, references))
-        file.write_text(json.dumps(written, indent=1) + "\n")
+        artifact.write_json(file, written)
         run.log(summary(written["experiments"][-1]))
     rows = [row for title in EXPERIMENTS for row in written["experiments"] if row["experiment"] == title]
     save(plots.worth_by_recipe(rows), folder / "worth_by_recipe.png")

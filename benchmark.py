@@ -30,7 +30,7 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import cli, ranks
+from configs import artifact, cli, ranks
 from configs.errors import UserError
 from configs.run import Run
 from configs.schema import Config, Row
@@ -82,7 +82,7 @@ def main(config: Config, overwrite: bool) -> None:
             if not isinstance(error, UserError):
                 traceback.print_exc()
             record["failed"] = f"{type(error).__name__}: {error}"
-        file.write_text(json.dumps(record, indent=1, default=float) + "\n")
+        artifact.write_json(file, record)
     report.main(folder, [row.title for row in config.benchmark])
     if any(source.source == "plane" for source in config.data.ood):
         save(draw_maps(config, folder), folder / "maps.png")

@@ -6,8 +6,6 @@ Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teach
 runs/<name>/metrics.json, table.md and plots/*.png and prints the table. --overwrite samples the evaluation sets anew.
 """
 
-import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch import Tensor
 
 import data
 import plots
-from configs import cli, ranks
+from configs import artifact, cli, ranks
 from configs.run import Run
 from configs.schema import Config
 from data import humans
@@ -109,8 +107,7 @@ def main(config: Config, overwrite: bool) -> None:
     (run / "plots").mkdir(exist_ok=True)
     for name, figure in figures.items():
         save(figure, run / f"plots/{name}.png")
-    metrics = without_nan(metrics)
-    (run / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    metrics = artifact.write_json(run / "metrics.json", metrics)
     (run / "table.md").write_text(table(metrics) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
@@ -200,15 +197,6 @@ def draw(evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, A
             e.dataset.images.numpy(), mine[e.dataset.name], captions(e, classes), e.dataset.name
         )
     return figures
-
-
-def without_nan(value):
-    """Nested metrics with None, JSON's null, for what is not defined (a correlation with a constant)."""
-    if isinstance(value, dict):
-        return {key: without_nan(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def captions(e: Evaluated, classes: list[str]) -> list[str]:

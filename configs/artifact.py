@@ -1,7 +1,8 @@
-"""Files that a run keeps: tensors with metadata in one safetensors file, written whole or not at all, checked when read."""
+"""Files that a run keeps: tensors with metadata in one safetensors file, written whole or not at all, checked when read; and JSON."""
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,20 @@ def _open(path: Path):
         return file, json.loads(header["metadata"]), header["checksum"]
     except (SafetensorError, OSError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: truncated or damaged ({error}); delete it to make it again") from None
+
+
+def write_json(path: Path, value: Any) -> Any:
+    """Write nested values, and return them as they were written: None, JSON's null, for what is not defined (a correlation with a
+    constant)."""
+    value = without_nan(value)
+    path.write_text(json.dumps(value, indent=1, allow_nan=False, default=float) + "\n")
+    return value
+
+
+def without_nan(value: Any) -> Any:
+    """Nested values with None in the place of NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -23,6 +23,7 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     Identities stand in their places. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass.
     """
     network = copy.deepcopy(network)
+    on_cpu = all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         places = list(layers.named_children())
         for (place, layer), (next_place, following) in pairwise(places):
@@ -30,7 +31,7 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
                 setattr(layers, place, fuse_conv_bn_eval(layer, following))
                 setattr(layers, next_place, nn.Identity())
         for place, layer in places:
-            if repr(layer) == repr(nn.MaxPool2d(2)) and next(network.parameters()).device.type == "cpu":
+            if on_cpu and repr(layer) == repr(nn.MaxPool2d(2)):
                 setattr(layers, place, Halve())
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
