@@ -18,7 +18,7 @@ def training_curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
                 axis.plot(epochs, [row[key] for row in rows], color=colour, label=label)
         unit = "cross-entropy, nats" if "accuracy" in rows[0] else "loss"
         axis.set(title=who, xlabel="epoch", ylabel=unit)
-        lines = axis.get_lines()
+        lines, place = axis.get_lines(), "best"
         if "accuracy" in rows[0]:
             right = axis.twinx()
             right.set(ylabel="accuracy", ylim=(0, 1))
@@ -26,6 +26,6 @@ def training_curves(histories: dict[str, list[dict[str, float]]]) -> Figure:
             for key, style in (("accuracy", "--"), ("validation_accuracy", ":")):
                 if key in rows[0]:
                     right.plot(epochs, [row[key] for row in rows], style, color=GREY, label=key.replace("_", " "))
-            lines = [*lines, *right.get_lines()]
-        axis.legend(handles=lines, loc="center right")
+            lines, place = [*lines, *right.get_lines()], "center right"
+        axis.legend(handles=lines, loc=place)
     return figure
