@@ -137,9 +137,8 @@ class Subject:
 
 def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject:
     """The method of a run's config."""
-    networks = [folded(network) for network in trained.networks]  # as students are
-    used = networks[: run.config.teacher.members]  # an ensemble's others are the reference
-    training = trained.seconds * len(used) / len(trained.networks)
+    members = run.config.teacher.members  # an ensemble's others are the reference
+    training = trained.seconds * members / len(trained.networks)
     if kind == "student":
         model, distilled = student.load_distilled(run, trained.checksum)
 
@@ -148,9 +147,10 @@ def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject
 
         seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
+    networks = [folded(network) for network in trained.networks]  # as students are
     started = time.monotonic()
     predict = teacher_method(run.config.teacher.method).predictor(networks, train, run)
-    return Subject(predict, used, {"teacher": training, "fit": time.monotonic() - started})
+    return Subject(predict, networks[:members], {"teacher": training, "fit": time.monotonic() - started})
 
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:

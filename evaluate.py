@@ -80,7 +80,7 @@ def main(config: Config, overwrite: bool) -> None:
         for dataset, (halves, group) in zip(sets, references)
     ]
 
-    if not ranks.first():  # the rest is quick
+    if not ranks.first():  # the rest is made of what all have gathered
         return
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}

@@ -36,26 +36,26 @@ def made_up(count: int) -> AbstractContextManager:
     return mock.patch.object(data, "load_train", lambda *_: (dataset, None))
 
 
-@torch.inference_mode()
 def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = DTYPE) -> Tensor:
     """The loop that everybody writes."""
     model.eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.train()
-    found = []
-    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        for batch in images.split(batch_size):
-            found.append(torch.stack([model(batch).float().log_softmax(-1) for _ in range(passes)], 1))
+    found = loop(model, images, batch_size, passes, dtype)
     model.eval()
-    return torch.cat(found)
+    return found
+
+
+def deterministic(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES) -> Tensor:
+    """As many passes of the same network without dropout: the least that a loop over passes can cost."""
+    return loop(model.eval(), images, batch_size, passes)
 
 
 @torch.inference_mode()
-def deterministic(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES) -> Tensor:
-    """As many passes of the same network without dropout: the least that a loop over passes can cost."""
-    model.eval()
-    with autocast():
+def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int, dtype: str = DTYPE) -> Tensor:
+    """One pass after the other of each batch, in whatever mode the model is."""
+    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         return torch.cat(
             [torch.stack([model(batch).float().log_softmax(-1) for _ in range(passes)], 1) for batch in images.split(batch_size)]
         )
