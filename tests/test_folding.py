@@ -35,12 +35,35 @@ def test_a_folded_network_is_the_same_function_with_less_batch_norm(network, req
     assert norms(folded(network)) == left[request.node.callspec.params["network"]] < norms(network)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(3, 2), nn.MaxPool2d(2, ceil_mode=True)])
-def test_pooling_is_the_same_for_odd_sizes_and_other_kinds(layer):
-    x = torch.randn(2, 3, 7, 5)
-    network = nn.Sequential(nn.Conv2d(3, 3, 1), layer).eval()
-    assert torch.equal(folded(network)(x), network(x))
-    assert isinstance(folded(network)[1], Halve) == (repr(layer) == repr(nn.MaxPool2d(2)))
+def test_pooling_and_relu_are_the_same_for_odd_sizes_and_other_kinds(layer, dtype):
+    x = torch.randn(2, 3, 7, 5).to(dtype, memory_format=torch.channels_last)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Dropout(0.5), layer).to(dtype).eval()
+    with torch.inference_mode():
+        assert torch.equal(folded(network, dtype)(x), network(x))
+    assert isinstance(folded(network)[3], Halve) == (repr(layer) == repr(nn.MaxPool2d(2)))
+
+
+def test_numbers_of_both_signs_are_not_pooled_as_integers():
+    x = torch.randn(2, 3, 4, 4)
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1), nn.MaxPool2d(2)).eval()
+    with torch.inference_mode():
+        assert torch.equal(folded(network)(x.clone()), network(x))
+
+
+def test_what_relu_and_pooling_give_of_special_numbers():
+    x = torch.tensor([[[[-0.0, -1.0, torch.inf, 1.0], [-torch.inf, -1e-40, torch.nan, 2.0]]]])
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2))
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(nn.Sequential(*network, nn.Conv2d(1, 1, 1)))[:2](x.clone()), network(x), equal_nan=True)
+
+
+def test_a_folded_network_has_the_gradients_of_the_one_that_it_was():
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 1)).eval()
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    gradients = [torch.autograd.grad(model(x).sum(), x)[0] for model in (network, folded(network))]
+    torch.testing.assert_close(*gradients)
 
 
 def test_weights_are_cast_once_and_what_they_give_is_what_autocast_gives(network):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -50,23 +51,28 @@ class LogitGaussian(Distribution):
         """F with all of the covariance F Fᵀ [N, C, R (+ C)]."""
         return self.factor if self.scale is None else torch.cat([self.factor, torch.diag_embed(self.scale)], -1)
 
-    @cached_property
-    def _moments(self) -> dict[str, Tensor]:
+    def of_draws(self, *measures: str) -> list[Tensor]:
+        """Measures of the draws."""
         noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)
+        scales = repeat(None) if self.scale is None else self.scale.split(CHUNK)
         parts = []
-        for chosen in torch.arange(len(self.loc), device=self.loc.device).split(CHUNK):
-            scale = None if self.scale is None else self.scale[chosen]
-            samples = LogitGaussian(self.loc[chosen], self.factor[chosen], scale).draw(noise)
-            parts.append((samples.mean, samples.expected_entropy, samples.total_variance))
-        return dict(zip(("mean", "expected_entropy", "total_variance"), map(torch.cat, zip(*parts))))
+        for part in zip(self.loc.split(CHUNK), self.factor.split(CHUNK), scales):
+            samples = LogitGaussian(*part).draw(noise)
+            parts.append([getattr(samples, measure) for measure in measures])
+        return [torch.cat(part) for part in zip(*parts)]
+
+    @cached_property
+    def _measures(self) -> dict[str, Tensor]:
+        names = ("mean", "expected_entropy", "total_variance")
+        return dict(zip(names, self.of_draws(*names)))
 
     @property
     def mean(self) -> Tensor:
-        return self._moments["mean"]
+        return self._measures["mean"]
 
     @property
     def expected_entropy(self) -> Tensor:
-        return self._moments["expected_entropy"]
+        return self._measures["expected_entropy"]
 
     @property
     def mutual_information(self) -> Tensor:
@@ -75,10 +81,11 @@ class LogitGaussian(Distribution):
 
     @property
     def total_variance(self) -> Tensor:
-        return self._moments["total_variance"]
+        return self._measures["total_variance"]
 
 
 @cache
+@torch.compiler.assume_constant_result
 def quasi_normal(count: int, dimensions: int) -> Tensor:
     """`count` points [count, dimensions] of a scrambled Sobol sequence, as standard normal numbers (float32)."""
     uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(count, dtype=torch.float64)

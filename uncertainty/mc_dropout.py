@@ -19,13 +19,12 @@ from configs import ranks
 from configs.errors import UserError
 from configs.schema import MaskMode
 from configs.seeds import seed_of
-from models.folding import folded
+from models.folding import INTEGERS, folded
 from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers as wide as numbers of so many bytes
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ class Sampler:
     """
 
     def __init__(self, model: nn.Module):
-        self.prefix, suffix = split(model.eval())
-        self.suffix = unscaled(suffix)
+        split(model.eval())  # else there is nothing to sample
+        self.network = unscaled(model)
         self.device = next(model.parameters()).device.type
         self.folded: dict[torch.dtype, tuple[nn.Module, nn.Module]] = {}
 
@@ -77,7 +76,7 @@ class Sampler:
         """
         dtype = torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else torch.float32
         if dtype not in self.folded:
-            self.folded[dtype] = folded(self.prefix, dtype), folded(self.suffix, dtype)
+            self.folded[dtype] = split(folded(self.network, dtype))
         prefix, suffix = self.folded[dtype]
         spare: dict[torch.Size, Tensor] = {}
         for group, indices in groups:
@@ -159,7 +158,7 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
         x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
         channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
         masks = torch.stack([keep_mask(bits(math.prod(channels_last)), layer.p).view(channels_last) for bits in streams])
-        whole = BITS[x.element_size()]
+        whole = INTEGERS[x.element_size()]
         masks = masks.movedim(-1, 2).to(whole)
         if layer is layers[0]:
             shape = torch.broadcast_shapes(x.shape, masks.shape)

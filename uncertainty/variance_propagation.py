@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from models.folding import Halve
+from models.folding import Halve, Rectify
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 
@@ -52,7 +52,7 @@ def batch_norm(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[T
     return layer(mean), variance * scale.view(-1, 1, 1)
 
 
-def relu(layer: nn.ReLU, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def relu(layer: nn.ReLU | Rectify, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """The rectified Gaussian (Gast & Roth 2018, eq. 11-12)."""
     return _maximum(mean, variance, torch.zeros_like(mean), torch.zeros_like(mean))
 
@@ -86,6 +86,7 @@ MOMENTS = {
     nn.Linear: linear,
     nn.BatchNorm2d: batch_norm,
     nn.ReLU: relu,
+    Rectify: relu,
     nn.Dropout: dropout,
     nn.MaxPool2d: max_pool,
     Halve: max_pool,

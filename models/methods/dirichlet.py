@@ -25,8 +25,8 @@ def precision(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
 
 def projected(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
     """The Dirichlet with the Gaussian's mean and total variance: a Gaussian learns them better than a Dirichlet does."""
-    student = logit_gaussian.gaussian(logits, numbers, settings)
-    return Dirichlet.from_moments(student.mean, student.total_variance, settings.information_scale or 1.0)
+    mean, total_variance = logit_gaussian.gaussian(logits, numbers, settings).of_draws("mean", "total_variance")
+    return Dirichlet.from_moments(mean, total_variance, settings.information_scale or 1.0)
 
 
 def likelihood(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
