@@ -34,18 +34,44 @@ def load(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def beside(kind: str | None, bound: float | None, value: float) -> tuple[str, str]:
+    """A goal, and whether a value reaches it."""
+    if kind is None:
+        return "", ""
+    return (f"≥ {bound}", verdict(value >= bound)) if kind == ">=" else (f"≤ {bound}", verdict(value <= bound))
+
+
+def verdict(reached: bool) -> str:
+    """As the tables say it."""
+    return "yes" if reached else "**no**"
+
+
 def goals(found: dict[str, dict]) -> str:
     """Every ratio beside its goal."""
     rows = []
     for key, (says, file, kind, bound) in GOALS.items():
-        if key not in found[file]["spread"]:
+        if key in found[file]["spread"]:
+            value = found[file]["spread"][key]
+            goal, reached = beside(kind, bound, value["median"])
+            rows.append([f"`{key}`", says, goal, f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})", reached])
+        else:
             rows.append([f"`{key}`", says, "", "not measured", ""])
-            continue
-        value = found[file]["spread"][key]
-        reached = "" if kind is None else "yes" if (value["median"] >= bound if kind == ">=" else value["median"] <= bound) else "**no**"
-        goal = "" if kind is None else f"{'≥' if kind == '>=' else '≤'} {bound}"
-        rows.append([f"`{key}`", says, goal, f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})", reached])
     return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
+
+
+def whole_run(found: dict) -> str:
+    """What `configs/cifar10_cpu.yaml` takes and still gives, beside its goals."""
+    run = found["cifar10_cpu"]
+    minutes = sum(seconds for stage, seconds in run["stages_s"].items() if stage != "reference") / 60
+    inside = sum(low <= worth <= high for worth, (low, high) in run["worth_and_earlier_interval"].values())
+    total = len(run["worth_and_earlier_interval"])
+    rows = [
+        ["minutes of all stages but the reference", *beside("<=", 60, minutes), f"{minutes:.0f}"],
+        ["accuracy of the teacher", *beside(">=", 0.84, run["teacher_accuracy"]), f"{run['teacher_accuracy']:.3f}"],
+        ["worths inside the earlier run's intervals", "all", verdict(inside == total), f"{inside} of {total}"],
+        ["minutes of VGG-16 on a GPU", "≤ 3", "", "not measured"],
+    ]
+    return table(["", "goal", "measured", "reached"], [[name, goal, value, reached] for name, goal, reached, value in rows])
 
 
 def sampling(found: dict) -> str:
@@ -90,7 +116,7 @@ def pipeline(found: dict) -> str:
     runs = {name: found[name] for name in ("digits", "cifar10_cpu")}
     stages = list(runs["digits"]["stages_s"])
     rows = [[name, *(f"{run['stages_s'][stage]:.0f}" for stage in stages)] for name, run in runs.items()]
-    parts = [table(["seconds", *stages], rows)]
+    parts = [whole_run(found), table(["seconds", *stages], rows)]
     source = runs["cifar10_cpu"]["stages"]
     parts.append(f"Those of cifar10_cpu are from {source['from']}: commit {source['commit']}, {source['device']}.")
     kinds = list(runs["digits"]["shares_of_a_step"]["train_teacher"])
@@ -108,15 +134,28 @@ def scaling(found: dict) -> str:
     speeds = found["passes_or_images_per_s"]
     rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
     cache = found["cache"]
-    image, classes, sample = (cache[f"bytes_per_image{part}"] for part in ("", "_and_class", "_pass_and_class"))
+    made = [
+        [*(f"{one[key]:,}" for key in ("images", "passes", "classes")), "yes" if one["samples"] else "", *megabytes(one)]
+        for one in cache["made"]
+    ]
+    disk, memory = (cache[kind] for kind in ("disk", "memory"))
     net = cache["imagenet"]
+    sizes = ["N", "T", "C", "samples kept", "disk, MB", "largest memory, MB"]
     return (
-        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n"
-        f"A cache's statistics take {image:.0f} + {classes:.0f} C bytes an image, whatever T is; samples, where kept, {sample:.0f} T C"
-        f" more. So one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']}, T = {net['passes']}) would take "
-        f"{net['statistics_bytes_a_view'] / 1e9:.1f} GB, and "
-        f"{net['samples_bytes_a_view'] / 1e9:.0f} GB more with all samples: by calculation, from files of up to 2,000 images."
+        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n{table(sizes, made)}\n\n"
+        f"So on disk a cache's statistics take {disk['bytes_an_image']:.0f} + {disk['bytes_an_image_and_class']:.0f} C bytes an image, "
+        f"whatever T is, and samples, where they are kept (as float16), {disk['bytes_an_image_pass_and_class']:.0f} T C more; in memory, "
+        f"beside torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, {memory['bytes_an_image_and_class']:.0f} C, "
+        f"{memory['bytes_an_image_pass_and_class']:.1f} T C, and {memory['bytes_a_pass_and_class'] / 1e3:.1f} kB for each pass and class of "
+        f"a group. By calculation, one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']:,}, "
+        f"T = {net['passes']}) would take {disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with "
+        f"all samples {disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
     )
+
+
+def megabytes(one: dict) -> list[str]:
+    """What a cache took."""
+    return [f"{one[kind] / 1e6:,.1f}" for kind in ("disk", "memory")]
 
 
 def main() -> None:

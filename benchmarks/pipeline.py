@@ -8,6 +8,7 @@ epoch of each training is measured here, on random images. Writes benchmarks/res
 
 import argparse
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,9 +25,11 @@ import train_teacher
 from benchmarks.contenders import made_up
 from benchmarks.measuring import DEVICE, write
 from configs.cli import parse
+from plots.style import PANELS, counted_worth
 
 IMAGES = 12_800
 CPU_METRICS = Path("results/cifar10_cpu/metrics.json")
+EARLIER = f"eaef08a:{CPU_METRICS}"  # the last commit that had it from before training and sampling were made faster
 
 
 class Parts:
@@ -109,9 +112,20 @@ def main() -> None:
         with made_up(IMAGES):
             options = ["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--teacher.epochs", "1", "--student.epochs", "1"]
             shares = run([*options, "--sampling.passes", "2"], [train_teacher, train_student])
-        metrics = json.loads(CPU_METRICS.read_text())
-        where = {"from": str(CPU_METRICS), "commit": metrics["provenance"]["commit"], "device": metrics["provenance"]["device"]}
-        found["cifar10_cpu"] = {"stages_s": metrics["stages_s"], "stages": where, "shares_of_a_step": shares}
+    metrics = json.loads(CPU_METRICS.read_text())
+    earlier = json.loads(subprocess.run(["git", "show", EARLIER], capture_output=True, check=True).stdout)
+    found["cifar10_cpu"] = {
+        "stages_s": metrics["stages_s"],
+        "stages": {"from": str(CPU_METRICS), "commit": metrics["provenance"]["commit"], "device": metrics["provenance"]["device"]},
+        "shares_of_a_step": shares,
+        "teacher_accuracy": metrics["teacher"]["accuracy"],
+        "worth_and_earlier_interval": {
+            f"{name}: {measure}": [counted_worth(metrics["agreement"][name][measure]), agreement["worth_ci"]]
+            for name, measures in earlier["agreement"].items()
+            for measure, agreement in measures.items()
+            if measure in PANELS
+        },
+    }
     write("pipeline", {}, **found)
 
 

@@ -1,4 +1,4 @@
-"""Two processes against one, a thread each; and what a cache takes on disk.
+"""Two processes against one, a thread each; and what a cache takes.
 
     python -m benchmarks.scaling
 
@@ -7,30 +7,43 @@ Half-width VGG-11, random images, torchrun with gloo (or NCCL, a GPU each). Writ
 
 import argparse
 import json
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
-from tqdm import trange
+from torch import nn
+from tqdm import tqdm, trange
 
 import train_teacher
 from benchmarks.contenders import CLASSES, made_up, random_images
 from benchmarks.measuring import DEVICE, Seconds, middle, ratio, seconds_of, write
-from configs import artifact, cli, ranks
+from configs import cli, ranks
 from configs.run import Run
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from models.teacher import load_teacher
 from uncertainty.cache import SampleCache
-from uncertainty.samples import statistics
+from uncertainty.mc_dropout import Sampler
 
 ROUNDS = 4
 IMAGES, PASSES = 2560, 16
 IMAGENET = {"images": 1_281_167, "passes": 50, "classes": 1000}
+CACHES = [(4000, 50, 100), (8000, 50, 100), (4000, 100, 100), (4000, 50, 200), (8000, 100, 200)]  # N, T, C
+UNITS = (
+    "bytes_an_image",
+    "bytes_an_image_and_class",
+    "bytes_an_image_pass_and_class",
+    "bytes_a_pass_and_class",  # of a group
+    "bytes_a_process",
+)
 
 
 def work(config, overwrite: bool) -> None:
@@ -60,35 +73,39 @@ def started(processes: int) -> dict[str, float]:
         return json.loads((Path(folder) / "run/seconds.json").read_text())
 
 
-def size_of(images: int, passes: int, classes: int, samples: bool) -> int:
-    """Bytes of a cache's tensors on disk, as `SampleCache` writes them with float16 samples."""
-    log_probs = torch.zeros(images, passes, classes)
-    tensors = statistics(log_probs) | {"group": torch.zeros(images, dtype=torch.long)}
+def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[str, float]:
+    """Bytes on disk of a cache that is made in this process, and the process's largest memory. The teacher is a single layer."""
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
+    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cache.safetensors"
-        artifact.save(path, tensors | ({"log_probs": log_probs.half()} if samples else {}), {})
-        return path.stat().st_size
+        config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
+        run = Run(config, "benchmark")
+        view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
+        SampleCache(run, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
+        disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
+    return {"disk": disk, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-def cache_size() -> dict:
-    """Bytes an image and a sample's class, from files of two sizes each, so that the header counts nothing; and ImageNet by them."""
-    sizes = [
-        {"images": n, "passes": t, "classes": c, "statistics": size_of(n, t, c, False), "with_samples": size_of(n, t, c, True)}
-        for n, t, c in ((1000, 50, 10), (2000, 50, 10), (2000, 100, 10), (2000, 50, 100))
-    ]
-    one, two, more, wide = sizes
-    per_image_class = (wide["statistics"] - two["statistics"]) / (wide["classes"] - two["classes"]) / two["images"]
-    per_image = (two["statistics"] - one["statistics"]) / 1000 - per_image_class * two["classes"]
-    per_sample_class = (more["with_samples"] - two["with_samples"]) / (50 * two["images"] * two["classes"])
-    n, t, c = IMAGENET.values()
-    imagenet = {"statistics": n * (per_image + per_image_class * c), "samples": n * t * c * per_sample_class}
-    return {
-        "measured": sizes,
-        "bytes_per_image": per_image,
-        "bytes_per_image_and_class": per_image_class,
-        "bytes_per_image_pass_and_class": per_sample_class,
-        "imagenet": IMAGENET | {f"{name}_bytes_a_view": size for name, size in imagenet.items()},
-    }
+def cache() -> dict:
+    """What caches take for several N, T and C, each made in its own process; from these, by least squares, what one more of each takes."""
+    made = []
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        for samples in (False, True):
+            for sizes in tqdm(CACHES, desc="caches"):
+                made.append(dict(zip(IMAGENET, sizes)) | {"samples": samples} | pool.submit(cache_takes, *sizes, samples).result())
+
+    def counts(images: int, passes: int, classes: int, samples: bool, **_) -> list[float]:
+        """How many there are of what `UNITS` names."""
+        return [images, images * classes, images * passes * classes * samples, passes * classes, 1]
+
+    found = {"made": made, "imagenet": IMAGENET}
+    for kind in ("disk", "memory"):
+        each = np.linalg.lstsq(np.array([counts(**one) for one in made], float), np.array([one[kind] for one in made], float))[0]
+        found[kind] = dict(zip(UNITS, each)) | {
+            "imagenet": each @ counts(**IMAGENET, samples=False),
+            "imagenet_with_samples": each @ counts(**IMAGENET, samples=True),
+        }
+    return found
 
 
 def main(rounds: int) -> None:
@@ -105,7 +122,7 @@ def main(rounds: int) -> None:
     work_done = {"sampling": IMAGES * PASSES, "training": IMAGES}
     speeds = {name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()}
     backend = "gloo" if DEVICE.type == "cpu" else "nccl"
-    write("scaling", ratios, passes_or_images_per_s=speeds, threads_a_process=1, backend=backend, cache=cache_size())
+    write("scaling", ratios, passes_or_images_per_s=speeds, threads_a_process=1, backend=backend, cache=cache())
 
 
 if __name__ == "__main__":
