@@ -146,8 +146,8 @@ def scaling(found: dict) -> str:
         f"So on disk a cache's statistics take {disk['bytes_an_image']:.0f} + {disk['bytes_an_image_and_class']:.0f} C bytes an image, "
         f"whatever T is, and samples, where they are kept (as float16), {disk['bytes_an_image_pass_and_class']:.0f} T C more; in memory, "
         f"beside torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, {memory['bytes_an_image_and_class']:.0f} C, "
-        f"{memory['bytes_an_image_pass_and_class']:.1f} T C, and {memory['bytes_a_pass_and_class'] / 1e3:.1f} kB for each pass and class of "
-        f"a group. By calculation, one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']:,}, "
+        f"{memory['bytes_an_image_pass_and_class']:.1f} T C, and {memory['bytes_a_pass_and_class'] / 1e3:.1f} kB for each pass and class "
+        f"of a group. By calculation, one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']:,}, "
         f"T = {net['passes']}) would take {disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with "
         f"all samples {disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
     )

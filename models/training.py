@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,65 @@ class Progress:
     best: float | None = None
 
 
+@dataclass
+class State:
+    """All that a step changes, which goes to the checkpoint."""
+
+    model: nn.Module
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model whose weights are kept in the end."""
+        return self.model if self.average is None else self.average.module
+
+    def step(self, loss: Tensor) -> None:
+        """Down the loss's gradient."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def save(self, path: Path, best: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        """This and the best epoch's weights, in one file."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for i, buffers in optimizer["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in buffers.items()}
+        scalars = {"param_groups": optimizer["param_groups"], "schedule": self.schedule.state_dict()}
+        artifact.save(path, tensors, metadata | scalars)
+
+    def restore(self, run: Run) -> tuple[Progress, dict[str, Tensor]]:
+        """What `save` wrote; returns how far it was, and the best weights."""
+        tensors, metadata = artifact.load(run.checkpoint)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.model.load_state_dict(part("model."))
+        if self.average is not None:
+            self.average.load_state_dict(part("average."))
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            i, name = key.split(".")
+            if value.ndim:  # fused optimizers go through memory, where a state has to lie as its parameter does
+                value = torch.empty_like(parameters[int(i)]).copy_(value)
+            state.setdefault(int(i), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
+        self.schedule.load_state_dict(metadata["schedule"])
+        progress = Progress(metadata["history"], metadata["seconds"], metadata["best"])
+        run.log(f"continues after epoch {len(progress.history)}")
+        return progress, {name: value.to(run.device) for name, value in part("best.").items()}
+
+
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -52,17 +112,8 @@ def fit(
     """
     training: Training = getattr(run.config, run.stage)
     seed, steps = torch.initial_seed(), len(shuffled(count, training.batch_size, 0))
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, peaks, training.epochs * steps, pct_start=training.warmup, cycle_momentum=False
-    )
-    average = None
-    if averaging:
-        decay = 1 - 1 / max(1.0, averaging * training.epochs * steps)
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    progress, best = Progress(), {}
-    if run.checkpoint.exists():
-        progress, best = _restore(model, average, optimizer, schedule, run)
+    state = _start(model, optimizer, training.epochs * steps, training.warmup, averaging)
+    progress, best = state.restore(run) if run.checkpoint.exists() else (Progress(), {})
     if training.compile:
         model.compile()
     parallel = ranks.parallel(model)
@@ -77,20 +128,19 @@ def fit(
         parts = [ranks.share(indices) for indices in shuffled(count, training.batch_size, seed_of(seed, epoch))]
         batches = (batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
         model.train()
-        row = _train_epoch(parallel, average, batches, losses, optimizer, schedule, run, bar)
-        row |= {"epoch": epoch + 1, "lr": schedule.get_last_lr()[0]}
-        kept = model if average is None else average.module
-        ranks.align(kept)
+        row = _train_epoch(parallel, state, batches, losses, run, bar)
+        row |= {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
+        ranks.align(state.kept)
         if validate is not None:
-            row |= {f"validation_{name}": value for name, value in validate(kept.eval()).items()}
+            row |= {f"validation_{name}": value for name, value in validate(state.kept.eval()).items()}
         progress.history.append(row)
         progress.seconds = time.monotonic() - started
         score = row.get("validation_score")
         if progress.best is None or score > progress.best:
             progress.best = score
-            best = {name: value.detach().clone() for name, value in kept.state_dict().items()}
+            best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
         if ranks.first():
-            _save(run.checkpoint, model, average, best, optimizer, schedule, {"settings": settings, **vars(progress)})
+            state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
         run.scalars(epoch + 1, row)
         run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     bar.close()
@@ -99,18 +149,24 @@ def fit(
     return progress
 
 
-def _train_epoch(model, average, batches, losses, optimizer, schedule, run: Run, bar: tqdm) -> dict[str, float]:
+def _start(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, warmup: float, averaging: float) -> State:
+    """The state before the first of all steps; the learning rates that the optimizer was made with are the schedule's peaks."""
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False)
+    average = None
+    if averaging:
+        decay = 1 - 1 / max(1.0, averaging * steps)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return State(model, average, optimizer, schedule)
+
+
+def _train_epoch(model: nn.Module, state: State, batches, losses, run: Run, bar: tqdm) -> dict[str, float]:
     """One epoch; returns the mean of each loss."""
     sums: dict[str, Tensor] = {}
     for step, batch in enumerate(batches, 1):
         with run.autocast():
             values = losses(model, batch)
-        optimizer.zero_grad(set_to_none=True)
-        values["loss"].backward()
-        optimizer.step()
-        schedule.step()
-        if average is not None:
-            average.update_parameters(model)
+        state.step(values["loss"])
         for name, value in values.items():
             sums[name] = sums.get(name, 0) + value.detach()
         bar.update()
@@ -147,40 +203,3 @@ def shuffled(count: int, batch_size: int, seed: int) -> tuple[Tensor, ...]:
         raise UserError(f"batch_size: {size} images cannot be shared by {ranks.count()} processes evenly")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[: count // size * size].split(size)
-
-
-def _save(path, model, average, best, optimizer, schedule, metadata: dict[str, Any]) -> None:
-    """Model, averaged model, best model, optimizer and schedule in one file."""
-    state = optimizer.state_dict()
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    if average is not None:
-        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    for i, buffers in state["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": value for name, value in buffers.items()}
-    scalars = {"param_groups": state["param_groups"], "schedule": schedule.state_dict()}
-    artifact.save(path, tensors, metadata | scalars)
-
-
-def _restore(model, average, optimizer, schedule, run: Run) -> tuple[Progress, dict[str, Tensor]]:
-    """Load what `_save` wrote."""
-    tensors, metadata = artifact.load(run.checkpoint)
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-    model.load_state_dict(part("model."))
-    if average is not None:
-        average.load_state_dict(part("average."))
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer.").items():
-        i, name = key.split(".")
-        if value.ndim:  # fused optimizers go through memory, where a state has to lie as its parameter does
-            value = torch.empty_like(parameters[int(i)]).copy_(value)
-        state.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
-    schedule.load_state_dict(metadata["schedule"])
-    progress = Progress(metadata["history"], metadata["seconds"], metadata["best"])
-    run.log(f"continues after epoch {len(progress.history)}")
-    return progress, {name: value.to(run.device) for name, value in part("best.").items()}
