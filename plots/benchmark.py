@@ -186,18 +186,36 @@ def quality_by_latency(found: Records) -> Figure:
     *axes, names = figure.subplots(1, 3, width_ratios=[4, 4, 2])
     for axis, (name, quality) in zip(axes, panels.items()):
         points = [(np.mean(values(r, "cost", "ratio")), np.mean(quality(r)), r[0]["kind"]) for r in done.values()]
-        for number, (x, y, kind) in enumerate(points, 1):
+        for x, y, kind in points:
             axis.scatter(x, y, s=18, color=KINDS[kind])
-            axis.annotate(str(number), (x, y), fontsize=7, xytext=(3, 2), textcoords="offset points")
         front = [p for p in sorted(points) if all(p[1] > q[1] for q in points if q[0] < p[0])]
         axis.step([p[0] for p in front], [p[1] for p in front], where="post", color=GREY, linewidth=0.8)
         axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass", ylabel=name)
         axis.grid(linewidth=0.3)
+        axis.set_xlim(left=0.2)  # room for names left of the many that take one pass
+        for group in neighbours(axis.transAxes.inverted().transform(axis.transData.transform([point[:2] for point in points]))):
+            text = ", ".join(str(place + 1) for place in group)
+            point = points[group[0]][:2]
+            side, shift = ("right", -4) if point[0] < 1.5 else ("left", 4)
+            axis.annotate(text, point, fontsize=7, ha=side, va="center", xytext=(shift, 0), textcoords="offset points")
     names.axis("off")
     for number, (title, records) in enumerate(done.items(), 1):
         height = 1 - number / (len(done) + 1)
         names.text(0, height, f"{number}  {title}", fontsize=7.5, color=KINDS[records[0]["kind"]], transform=names.transAxes)
     return figure
+
+
+def neighbours(places: np.ndarray, reach: float = 0.025) -> list[list[int]]:
+    """Which points [N, 2] of a figure are too near each other for a label each."""
+    groups: list[list[int]] = []
+    for i, place in enumerate(places):
+        for group in groups:
+            if np.abs(places[group[0]] - place).max() < reach:
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return groups
 
 
 def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel: str) -> Figure:
@@ -214,6 +232,7 @@ def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel:
         axis.barh(np.arange(len(kept)) + (i - len(series) / 2 + 0.5) * height, means, height, xerr=errors, color=colour, label=name,
                   error_kw={"linewidth": 0.6})  # fmt: skip
     axis.set_yticks(np.arange(len(kept)), list(kept))
+    axis.margins(y=0.5 / len(kept))
     axis.invert_yaxis()
     axis.set_xlabel(xlabel)
     axis.grid(axis="x", linewidth=0.3)
