@@ -147,7 +147,7 @@ def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject
 
         seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
-    networks = [folded(network) for network in trained.networks]  # as students are
+    networks = [folded(network) for network in trained.networks]  # as students' are
     started = time.monotonic()
     predict = teacher_method(run.config.teacher.method).predictor(networks, train, run)
     return Subject(predict, networks[:members], {"teacher": training, "fit": time.monotonic() - started})

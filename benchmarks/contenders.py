@@ -48,7 +48,7 @@ def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSE
 
 
 def deterministic(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES) -> Tensor:
-    """As many passes of the same network without dropout: the least that a loop over passes can cost."""
+    """As many passes of the same network without dropout, as torch runs it in eval mode."""
     return loop(model.eval(), images, batch_size, passes)
 
 

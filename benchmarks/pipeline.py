@@ -25,6 +25,7 @@ import train_teacher
 from benchmarks.contenders import made_up
 from benchmarks.measuring import DEVICE, write
 from configs.cli import parse
+from configs.errors import UserError
 from plots.style import PANELS, counted_worth
 
 IMAGES = 12_800
@@ -114,6 +115,8 @@ def main() -> None:
             shares = run([*options, "--sampling.passes", "2"], [train_teacher, train_student])
     metrics = json.loads(CPU_METRICS.read_text())
     earlier = json.loads(subprocess.run(["git", "show", EARLIER], capture_output=True, check=True).stdout)
+    if metrics["provenance"] == earlier["provenance"]:
+        raise UserError(f"{CPU_METRICS} is still the earlier run's: run configs/cifar10_cpu.yaml again and copy its metrics.json there")
     found["cifar10_cpu"] = {
         "stages_s": metrics["stages_s"],
         "stages": {"from": str(CPU_METRICS), "commit": metrics["provenance"]["commit"], "device": metrics["provenance"]["device"]},

@@ -1,4 +1,4 @@
-"""Two processes against one, a thread each; and what a cache takes.
+"""Two processes against one, a thread each, and against one of two threads; and what a cache takes.
 
     python -m benchmarks.scaling
 
@@ -9,7 +9,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,6 +35,7 @@ from uncertainty.mc_dropout import Sampler
 
 ROUNDS = 4
 IMAGES, PASSES = 2560, 16
+STARTS = {"one": (1, 1), "two": (2, 1), "two threads": (1, 2)}  # processes, threads of each
 IMAGENET = {"images": 1_281_167, "passes": 50, "classes": 1000}
 CACHES = [(4000, 50, 100), (8000, 50, 100), (4000, 100, 100), (4000, 50, 200), (8000, 100, 200)]  # N, T, C
 UNITS = (
@@ -61,13 +62,13 @@ def work(config, overwrite: bool) -> None:
         (run / "seconds.json").write_text(json.dumps({"training": trained.seconds, "sampling": sampling}))
 
 
-def started(processes: int) -> dict[str, float]:
-    """Seconds of training and of sampling by so many processes."""
+def started(processes: int, threads: int) -> dict[str, float]:
+    """Seconds of training and of sampling by so many processes of so many threads each."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--name", "run", "--teacher.epochs", "1"]
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         command = [sys.executable, "-m", *launcher, "benchmarks.scaling", *options]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
         if done.returncode:
             raise RuntimeError(done.stderr)
         return json.loads((Path(folder) / "run/seconds.json").read_text())
@@ -83,7 +84,8 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
         view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
         SampleCache(run, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
         disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
-    return {"disk": disk, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage's counts the parent's, too
+    return {"disk": disk, "memory": int(largest[1]) * 1024}
 
 
 def cache() -> dict:
@@ -109,20 +111,20 @@ def cache() -> dict:
 
 
 def main(rounds: int) -> None:
-    """One and two processes in turn."""
-    seconds: Seconds = {f"{stage}, {n}": [] for stage in ("sampling", "training") for n in (1, 2)}
+    """One process, two, and one of two threads, in turn."""
+    seconds: Seconds = {f"{stage}, {name}": [] for stage in ("sampling", "training") for name in STARTS}
     for _ in trange(rounds, desc="one and two processes"):
-        for processes in (1, 2):
-            for stage, value in started(processes).items():
-                seconds[f"{stage}, {processes}"].append(value)
-    ratios = {
-        "two_over_one": ratio(seconds, "sampling, 1", "sampling, 2"),
-        "two_over_one_training": ratio(seconds, "training, 1", "training, 2"),
-    }
+        for name, (processes, threads) in STARTS.items():
+            for stage, value in started(processes, threads).items():
+                seconds[f"{stage}, {name}"].append(value)
+    ratios = {}
+    for stage, suffix in (("sampling", ""), ("training", "_training")):
+        ratios[f"two_over_one{suffix}"] = ratio(seconds, f"{stage}, one", f"{stage}, two")
+        ratios[f"two_over_two_threads{suffix}"] = ratio(seconds, f"{stage}, two threads", f"{stage}, two")
     work_done = {"sampling": IMAGES * PASSES, "training": IMAGES}
     speeds = {name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()}
     backend = "gloo" if DEVICE.type == "cpu" else "nccl"
-    write("scaling", ratios, passes_or_images_per_s=speeds, threads_a_process=1, backend=backend, cache=cache())
+    write("scaling", ratios, passes_or_images_per_s=speeds, processes_and_threads=STARTS, backend=backend, cache=cache())
 
 
 if __name__ == "__main__":

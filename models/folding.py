@@ -1,8 +1,4 @@
-"""Networks for use alone: the same function in eval mode, with less to compute.
-
-On a CPU ReLU and pooling compare numbers as the integers that their bits are. Those are in the same order, the negative ones aside, and in
-bfloat16 several times as fast to compare. (A NaN with a sign bit counts as negative.) For gradients torch's own are called.
-"""
+"""Networks for use alone: the same function in eval mode, with less to compute."""
 
 import copy
 from itertools import pairwise
@@ -12,35 +8,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from configs.errors import UserError
+
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as numbers of so many bytes
 
 
+def comparable(x: Tensor) -> Tensor:
+    """Bfloat16 numbers as the integers that their bits are: in the same order but among the negative, and several times as fast.
+
+    Only in inference mode, as integers have no derivative; compiled, numbers are as fast. A NaN with a sign bit, such as ∞ − ∞, counts as
+    negative: `folded` sees to it that all weights are finite.
+    """
+    fast = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled() and x.dtype == torch.bfloat16
+    return x.view(torch.int16) if fast else x
+
+
 class Rectify(nn.Module):
-    """ReLU in place."""
+    """ReLU in place, on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad:
-            return F.relu_(x)
-        x.view(INTEGERS[x.element_size()]).clamp_min_(0)
+        F.relu_(comparable(x))
         return x
 
 
 class Halve(nn.Module):
-    """2x2 max pooling of what is nowhere negative; torch's finds out, too, where the maximum was."""
+    """2x2 max pooling of what is nowhere negative, on a CPU; torch's finds out, too, where the maximum was."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad:
-            return F.max_pool2d(x, 2)
-        whole = x.view(INTEGERS[x.element_size()])
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
-        whole = torch.maximum(whole[..., 0:width:2], whole[..., 1:width:2])
-        return torch.maximum(whole[:, :, 0:height:2], whole[:, :, 1:height:2]).view(x.dtype)
+        if not height or not width:
+            raise ValueError(f"no 2x2 pooling of {x.shape[2]}x{x.shape[3]}: the images are too small for the network")
+        values = comparable(x)
+        values = torch.maximum(values[..., 0:width:2], values[..., 1:width:2])
+        values = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
+        return values if values.dtype == x.dtype else values.view(x.dtype)  # a view as a type has no derivative, even as its own
 
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are part of the convolutions before them, in any `nn.Sequential` of it.
 
     Identities stand in their places. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass.
+    Raises UserError for weights that are not finite.
     """
     network = copy.deepcopy(network)
     on_cpu = all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
@@ -62,4 +70,6 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.to(dtype)
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise UserError("the network has weights that are not finite: train it anew")
     return network

@@ -187,7 +187,7 @@ def load_student(run: str | Path, device: str | torch.device = "cpu", dtype: tor
         distribution = student(images)
         distribution.mean, distribution.mutual_information
 
-    dtype: of the autocast that it will be called in. Raises UserError if the folder has no student.
+    dtype: of the autocast that it will be called in. Raises UserError if the folder has no student, or one of an earlier version.
     """
     return _load(Path(run), device, dtype)[0]
 
@@ -233,6 +233,8 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.f
     if not (folder / FILE).exists():
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
     tensors, metadata = artifact.load(folder / FILE)
+    if "student" not in metadata:
+        raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
     student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
     student.load_state_dict(tensors)
     student.to(device).eval().requires_grad_(False)

@@ -1,13 +1,15 @@
 """What measures speed, itself: that the contenders do the same, that times go to the right part, that the page says what the files say."""
 
+import importlib.util
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from benchmarks import measuring, page, pipeline, scaling
-from benchmarks.contenders import deterministic, ours, plain
+from benchmarks.contenders import deterministic, ours, plain, torch_uncertainty
+from models.architecture import Architecture
+from models.networks import build
 from uncertainty.mc_dropout import Sampler
 
 
@@ -38,18 +40,20 @@ def clock(monkeypatch) -> Clock:
 
 def test_every_contender_samples_the_same_distribution():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(16, 3))
-    network[-1].weight.data *= 8
-    images, passes = torch.randn(6, 2, 2, 3), 4000
-    found = [
-        plain(network, images, 4, passes, "float32").exp(),
-        *(ours(Sampler(network), images, 4, masks, passes).exp() for masks in ("grouped", "independent")),
-    ]
-    for probs in found:
+    network = build(Architecture("vgg5", 0.125, 8, 3, 3, conv_dropout=0.2, head_dropout=0.5)).eval()
+    images, passes = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8), 2000
+    network.normalize.fit(images)
+    found = [plain(network, images, 4, passes, "float32"), plain(network, images, 4, passes)]
+    found += [ours(Sampler(network), images, 4, masks, passes) for masks in ("grouped", "independent")]
+    if importlib.util.find_spec("torch_uncertainty"):
+        found += [torch_uncertainty(network, images, size, on_batch, passes) for size, on_batch in ((2 * passes, True), (4, False))]
+    first, *others = (log_probs.exp() for log_probs in found)
+    assert first.var(1).mean() > 0.01
+    error = (2 * first.var(1) / passes).sqrt()
+    for probs in others:
         assert probs.shape == (6, passes, 3)
-        torch.testing.assert_close(probs.mean(1), found[0].mean(1), atol=0.02, rtol=0)
-        torch.testing.assert_close(probs.var(1), found[0].var(1), atol=0.01, rtol=0)
-    assert found[0].var(1).mean() > 0.05
+        assert ((probs.mean(1) - first.mean(1)).abs() < 5 * error + 0.005).all()  # bfloat16 rounds
+        torch.testing.assert_close(probs.var(1), first.var(1), rtol=0.25, atol=1e-3)
     assert deterministic(network, images, 4, passes=3).var(1).max() < 1e-9
 
 
@@ -88,7 +92,7 @@ def test_a_cache_takes_what_its_tensors_take(samples):
     images, passes, classes = 300, 4, 7
     found = scaling.cache_takes(images, passes, classes, samples)
     tensors = images * (16 + 8 * classes + 2 * passes * classes * samples)  # group and two measures; two of each class; float16
-    assert tensors < found["disk"] < tensors + 2000
+    assert tensors < found["disk"] < tensors + 2000 and found["memory"] > 1e8  # torch alone is more
 
 
 def test_the_page_puts_each_ratio_beside_its_goal():
@@ -98,7 +102,7 @@ def test_the_page_puts_each_ratio_beside_its_goal():
     rows = {line.split("|")[1].strip(" `"): line for line in page.goals(found).splitlines()[2:]}
     assert "| ≥ 4 | 4.10 (3.10-5.10) | yes |" in rows["plain_over_grouped"]
     assert "| ≤ 0.95 | 0.96 (" in rows["grouped_over_deterministic"] and "**no**" in rows["grouped_over_deterministic"]
-    assert "yes" not in rows["plain_over_independent"] and "not measured" in rows["two_over_one"]
+    assert "yes" not in rows["plain_over_independent"] and "| ≥ 1.8 | not measured | **no** |" in rows["two_over_one"]
 
 
 def test_a_whole_run_is_judged_by_the_earlier_intervals():

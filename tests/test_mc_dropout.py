@@ -6,7 +6,7 @@ from torch import nn
 
 from configs.errors import UserError
 from models.architecture import Architecture
-from models.vgg import vgg
+from models.networks import build
 from uncertainty.mc_dropout import Plan, Sampler, Unscaled, keep_mask, random_bits, split, unscaled
 
 COUNT = 12
@@ -17,10 +17,10 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (COUNT, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture
-def network(images) -> nn.Sequential:
+@pytest.fixture(params=["vgg5"])
+def network(request, images) -> nn.Sequential:
     torch.manual_seed(0)
-    network = vgg(Architecture("vgg5", 0.125, size=8, channels=1, outputs=4, conv_dropout=0.2, head_dropout=0.5))
+    network = build(Architecture(request.param, 0.125, size=8, channels=1, outputs=4, conv_dropout=0.2, head_dropout=0.5))
     network.normalize.fit(images)
     return network.eval()
 
@@ -34,14 +34,21 @@ def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "trai
     return log_probs
 
 
-@pytest.mark.parametrize("masks", ["independent", "grouped", "function"])
-def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks):
+@pytest.mark.parametrize("network, masks, dtype", [
+    ("vgg5", "independent", torch.float32), ("vgg5", "grouped", torch.float32), ("vgg5", "function", torch.float32),
+    ("vgg5", "grouped", torch.bfloat16), ("vgg5", "independent", torch.bfloat16),
+    ("resnet18", "grouped", torch.float32), ("mlp", "independent", torch.float32),
+], indirect=["network"])  # fmt: skip
+def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks, dtype):
     passes = 4000
-    probs = draw(network, images, masks, passes).exp()
-    for layer in network:
-        layer.train(isinstance(layer, nn.Dropout))
-    with torch.inference_mode():
-        plain = torch.stack([network(images).softmax(-1) for _ in range(passes)], 1)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+    with autocast:
+        probs = draw(network, images, masks, passes).exp()
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.train()
+    with torch.inference_mode(), autocast:
+        plain = torch.stack([network(images).float().softmax(-1) for _ in range(passes)], 1)
     assert plain.var(1).min() > 1e-3  # there is something to compare
     error = (plain.var(1) * 2 / passes).sqrt()
     assert ((probs.mean(1) - plain.mean(1)).abs() < 5 * error).all()

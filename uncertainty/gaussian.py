@@ -88,5 +88,6 @@ class LogitGaussian(Distribution):
 @torch.compiler.assume_constant_result
 def quasi_normal(count: int, dimensions: int) -> Tensor:
     """`count` points [count, dimensions] of a scrambled Sobol sequence, as standard normal numbers (float32)."""
-    uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(count, dtype=torch.float64)
-    return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).float()
+    with torch.inference_mode(False):  # what is kept has to serve training, too
+        uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(count, dtype=torch.float64)
+        return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).float()
