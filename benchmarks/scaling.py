@@ -37,7 +37,7 @@ ROUNDS = 4
 IMAGES, PASSES = 2560, 16
 STARTS = {"one": (1, 1), "two": (2, 1), "two threads": (1, 2)}  # processes, threads of each
 IMAGENET = {"images": 1_281_167, "passes": 50, "classes": 1000}
-CACHES = [(4000, 50, 100), (8000, 50, 100), (4000, 100, 100), (4000, 50, 200), (8000, 100, 200)]  # N, T, C
+CACHES = [(20_000, 10, 200), (80_000, 10, 200), (20_000, 40, 200), (20_000, 10, 800), (40_000, 20, 400)]  # N, T, C
 UNITS = (
     "bytes_an_image",
     "bytes_an_image_and_class",
