@@ -37,11 +37,11 @@ def load(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def beside(kind: str | None, bound: float | None, value: float) -> tuple[str, str]:
-    """A goal, and whether a value reaches it."""
+def beside(kind: str | None, bound: float | None, value: float, text: str) -> list[str]:
+    """A goal, a value as `text`, and whether it reaches the goal."""
     if kind is None:
-        return "", ""
-    return (f"≥ {bound}", verdict(value >= bound)) if kind == ">=" else (f"≤ {bound}", verdict(value <= bound))
+        return ["", text, ""]
+    return [f"≥ {bound}", text, verdict(value >= bound)] if kind == ">=" else [f"≤ {bound}", text, verdict(value <= bound)]
 
 
 def verdict(reached: bool) -> str:
@@ -54,9 +54,8 @@ def goals(found: dict[str, dict]) -> str:
     rows = []
     for key, (says, file, kind, bound) in GOALS.items():
         value = found[file]["spread"].get(key)
-        goal, reached = beside(kind, bound, value["median"] if value else math.nan)
-        measured = f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not measured"
-        rows.append([f"`{key}`", says, goal, measured, reached])
+        text = f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not measured"
+        rows.append([f"`{key}`", says, *beside(kind, bound, value["median"] if value else math.nan, text)])
     return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
 
 
@@ -67,12 +66,12 @@ def whole_run(found: dict) -> str:
     inside = sum(low <= worth <= high for worth, (low, high) in run["worth_and_earlier_interval"].values())
     total = len(run["worth_and_earlier_interval"])
     rows = [
-        ["minutes of all stages but the reference", *beside("<=", 60, minutes), f"{minutes:.0f}"],
-        ["accuracy of the teacher", *beside(">=", 0.84, run["teacher_accuracy"]), f"{run['teacher_accuracy']:.3f}"],
-        ["worths inside the earlier run's intervals", "all", verdict(inside == total), f"{inside} of {total}"],
-        ["minutes of VGG-16 on a GPU", "≤ 3", "", "not measured"],
+        ["minutes of all stages but the reference", *beside("<=", 60, minutes, f"{minutes:.0f}")],
+        ["accuracy of the teacher", *beside(">=", 0.84, run["teacher_accuracy"], f"{run['teacher_accuracy']:.3f}")],
+        ["worths inside the earlier run's intervals", "all", f"{inside} of {total}", verdict(inside == total)],
+        ["minutes of VGG-16 on a GPU", "≤ 3", "not measured", ""],
     ]
-    return table(["", "goal", "measured", "reached"], [[name, goal, value, reached] for name, goal, reached, value in rows])
+    return table(["", "goal", "measured", "reached"], rows)
 
 
 def sampling(found: dict) -> str:
@@ -136,7 +135,11 @@ def scaling(found: dict) -> str:
     rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
     cache = found["cache"]
     made = [
-        [*(f"{one[key]:,}" for key in ("images", "passes", "classes")), "yes" if one["samples"] else "", *megabytes(one)]
+        [
+            *(f"{one[key]:,}" for key in ("images", "passes", "classes")),
+            "yes" if one["samples"] else "",
+            *(f"{one[kind] / 1e6:,.1f}" for kind in ("disk", "memory")),
+        ]
         for one in cache["made"]
     ]
     disk, memory = (cache[kind] for kind in ("disk", "memory"))
@@ -152,11 +155,6 @@ def scaling(found: dict) -> str:
         f"T = {net['passes']}) would take {disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with "
         f"all samples {disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
     )
-
-
-def megabytes(one: dict) -> list[str]:
-    """What a cache took."""
-    return [f"{one[kind] / 1e6:,.1f}" for kind in ("disk", "memory")]
 
 
 def main() -> None:

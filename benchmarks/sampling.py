@@ -3,7 +3,7 @@
     pip install torch-uncertainty      # for this measurement alone; without it, it is left out
     python -m benchmarks.sampling
 
-2,000 images of 32x32, the same 500 in each of 4 rounds; half-width VGG-11, then VGG-16. Writes benchmarks/results/sampling.json.
+500 images of 32x32 in each of 4 rounds; half-width VGG-11, then VGG-16. Writes benchmarks/results/sampling.json.
 """
 
 import argparse

@@ -33,7 +33,6 @@ BATCHES = {1: 8, 32: 64, 256: 256}  # images at once: images a round
 FAMILIES = {"logit_gaussian": "_gaussian", "dirichlet": ""}
 COMPILED = ", compiled"  # for single images, if there is a C++ compiler
 
-
 inductor.freezing = True  # as TORCHINDUCTOR_FREEZING=1 does: weights are laid out for the machine once
 
 

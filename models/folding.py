@@ -10,8 +10,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from configs.errors import UserError
 
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as numbers of so many bytes
-
 
 def comparable(x: Tensor) -> Tensor:
     """Bfloat16 numbers as the integers that their bits are: in the same order but among the negative, and several times as fast.

@@ -192,7 +192,7 @@ def quality_by_latency(found: Records) -> Figure:
         axis.step([p[0] for p in front], [p[1] for p in front], where="post", color=GREY, linewidth=0.8)
         axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass", ylabel=name)
         axis.grid(linewidth=0.3)
-        axis.set_xlim(left=0.2)  # room for names left of the many that take one pass
+        axis.set_xlim(left=min(x for x, *_ in points) / 3)  # room for names left of the many that take one pass
         for group in neighbours(axis.transAxes.inverted().transform(axis.transData.transform([point[:2] for point in points]))):
             text = ", ".join(str(place + 1) for place in group)
             point = points[group[0]][:2]

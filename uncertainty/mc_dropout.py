@@ -19,12 +19,13 @@ from configs import ranks
 from configs.errors import UserError
 from configs.schema import MaskMode
 from configs.seeds import seed_of
-from models.folding import INTEGERS, folded
+from models.folding import folded
 from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers as wide as numbers of so many bytes
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
         x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
         channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
         masks = torch.stack([keep_mask(bits(math.prod(channels_last)), layer.p).view(channels_last) for bits in streams])
-        whole = INTEGERS[x.element_size()]
+        whole = BITS[x.element_size()]
         masks = masks.movedim(-1, 2).to(whole)
         if layer is layers[0]:
             shape = torch.broadcast_shapes(x.shape, masks.shape)
