@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks.measuring import RESULTS
 from plots.benchmark import table
 
+PAGE = Path(__file__).parent / "README.md"
+
 # Of each ratio: what it says, the file it is in, and the goal that was set before it was measured, as a lower or an upper bound.
 GOALS = {
     "plain_over_grouped": ("the loop that everybody writes / our sampler, masks by groups", "sampling", ">=", 4),
@@ -78,23 +80,25 @@ def sampling(found: dict) -> str:
     """Passes a second of every contender, and how near its arithmetic is to a matrix product's."""
     parts = []
     for name, network in found["networks"].items():
-        peak = network["flops_per_s"]["matrix product"]
+        product, copied = network["flops_per_s"]["matrix product"], network["bytes_per_s"]["copy"]
         rows = [
             [
                 way,
                 str(network["best_batch_size"][way]),
                 f"{speed['median']:.0f} ({speed['low']:.0f}-{speed['high']:.0f})",
                 f"{network['flops_per_s'][way] / 1e9:.0f}",
-                f"{network['flops_per_s'][way] / peak:.0%}",
+                f"{network['flops_per_s'][way] / product:.0%}",
+                f"{network['bytes_per_s'][way] / 1e9:.1f}",
+                f"{network['bytes_per_s'][way] / copied:.0%}",
             ]
             for way, speed in sorted(network["passes_per_s"].items(), key=lambda item: -item[1]["median"])
         ]
-        head = ["", "best batch size", "image passes/s: median (extremes)", "GFLOP/s", "of a matrix product"]
+        head = ["", "best batch size", "image passes/s: median (extremes)", "GFLOP/s", "of a matrix product", "GB/s", "of a copy"]
         parts.append(f"### {name}, half the width\n\n{table(head, rows)}")
-        copied = network["bytes_per_s"]["copy"]
         parts.append(
-            f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP. In the same rounds a plain matrix product (2048 x 2048) "
-            f"did {peak / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s."
+            f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP, and its convolutions and matrix products read and "
+            f"write {network['numbers_moved_by_a_pass'] / 1e3:.0f} thousand numbers. In the same rounds a plain matrix product "
+            f"(2048 x 2048) did {product / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s."
         )
     return "\n\n".join(parts)
 
@@ -157,12 +161,12 @@ def scaling(found: dict) -> str:
     )
 
 
-def main() -> None:
-    """The page."""
+def text() -> str:
+    """All of it, from `page.md` and the measurements."""
     found = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
     machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
                          f"{r['machine']['commit']}" for r in found.values())  # fmt: skip
-    text = (Path(__file__).parent / "page.md").read_text()
+    page = PAGE.with_name("page.md").read_text()
     sections = {
         "machines": machines,
         "goals": goals(found),
@@ -172,9 +176,9 @@ def main() -> None:
         "scaling": scaling(found["scaling"]),
     }
     for name, section in sections.items():
-        text = text.replace(f"<!-- {name} -->", section)
-    (Path(__file__).parent / "README.md").write_text(text)
+        page = page.replace(f"<!-- {name} -->", section)
+    return page
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(text())

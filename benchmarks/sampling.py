@@ -13,6 +13,7 @@ from functools import partial
 from statistics import median
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contenders import PASSES, deterministic, ours, plain, random_images, teacher, torch_uncertainty
@@ -63,21 +64,36 @@ MATRIX = torch.randn(2048, 2048, device=DEVICE).to(getattr(torch, DTYPE))
 BLOCK, TARGET = torch.ones(2, 64 * 2**20, device=DEVICE)
 
 
-def product() -> torch.Tensor:
+def product() -> Tensor:
     """2 · 2048³ operations: what arithmetic the machine can do."""
     return MATRIX @ MATRIX
 
 
-def copy() -> torch.Tensor:
+def copy() -> Tensor:
     """256 MiB read and 256 MiB written: what memory it can move."""
     return TARGET.copy_(BLOCK)
 
 
-def flops_of_a_pass(name: str) -> int:
-    """Of one image, in matrix products and convolutions."""
+def cost_of_a_pass(name: str) -> tuple[int, int]:
+    """Of one image, in convolutions and matrix products: operations, and numbers read and written if each layer's are so once."""
+    moved = 0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal moved
+        moved += inputs[0].numel() + output.numel()
+
+    model = teacher(name)
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.register_forward_hook(count)
     with FlopCounterMode(display=False) as counter:
-        teacher(name)(random_images(1))
-    return counter.get_total_flops()
+        model(random_images(1))
+    return counter.get_total_flops(), moved
+
+
+def bytes_of_a_number(way: str) -> int:
+    """In the arithmetic that a contender uses."""
+    return getattr(torch, "float32" if "float32" in way else DTYPE).itemsize
 
 
 def main(rounds: int) -> None:
@@ -89,15 +105,17 @@ def main(rounds: int) -> None:
         pairs = {key: pair for key, pair in RATIOS.items() if wrapper or "torch-uncertainty" not in pair}
         found = {key: ratio(seconds, *(wrapper if way == "torch-uncertainty" else way for way in pair)) for key, pair in pairs.items()}
         ratios = ratios or found
-        flops = flops_of_a_pass(name)
+        flops, numbers = cost_of_a_pass(name)
         networks[name] = {
             "flops_of_a_pass": flops,
+            "numbers_moved_by_a_pass": numbers,
             "best_batch_size": best,
             "seconds": {way: middle(values) for way, values in seconds.items()},
             "passes_per_s": {way: middle([IMAGES * PASSES / value for value in seconds[way]]) for way in best},
             "flops_per_s": {way: IMAGES * PASSES * flops / median(seconds[way]) for way in best}
             | {"matrix product": 2 * 2048**3 / median(seconds["matrix product"])},
-            "bytes_per_s": {"copy": 2 * BLOCK.nbytes / median(seconds["copy"])},
+            "bytes_per_s": {way: IMAGES * PASSES * numbers * bytes_of_a_number(way) / median(seconds[way]) for way in best}
+            | {"copy": 2 * BLOCK.nbytes / median(seconds["copy"])},
             "ratios": {key: middle(values) for key, values in found.items()},
         }
     write("sampling", ratios, networks=networks, images=IMAGES, passes=PASSES)

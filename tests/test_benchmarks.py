@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import measuring, page, pipeline, scaling
+from benchmarks import measuring, page, pipeline, sampling, scaling
 from benchmarks.contenders import deterministic, ours, plain, torch_uncertainty
 from models.architecture import Architecture
 from models.networks import build
@@ -110,3 +110,29 @@ def test_a_whole_run_is_judged_by_the_earlier_intervals():
     run = {"stages_s": {"teacher": 3000, "reference": 9000, "student": 300}, "teacher_accuracy": 0.85, "worth_and_earlier_interval": worth}
     text = page.whole_run({"cifar10_cpu": run})
     assert "| ≤ 60 | 55 | yes |" in text and "| ≥ 0.84 | 0.850 | yes |" in text and "| all | 1 of 2 | **no** |" in text
+
+
+def test_a_pass_costs_what_its_layers_do():
+    shapes = [(3, 32, 32), (32, 64, 16), (64, 128, 8), (128, 128, 8), (128, 256, 4), (256, 256, 4), (256, 256, 2), (256, 256, 2)]
+    dense = [(256, 256), (256, 10)]
+    operations = sum(2 * 9 * i * o * side**2 for i, o, side in shapes) + sum(2 * i * o for i, o in dense)
+    numbers = sum((i + o) * side**2 for i, o, side in shapes) + sum(i + o for i, o in dense)
+    assert sampling.cost_of_a_pass("vgg11") == (operations, numbers)
+
+
+def test_arithmetic_and_memory_stand_beside_what_the_machine_can_do():
+    network = {
+        "flops_of_a_pass": 5e6,
+        "numbers_moved_by_a_pass": 2000,
+        "best_batch_size": {"plain": 64, "grouped": 500},
+        "passes_per_s": {"plain": measuring.middle([9.0, 10, 11]), "grouped": measuring.middle([40.0])},
+        "flops_per_s": {"plain": 100e9, "grouped": 400e9, "matrix product": 800e9},
+        "bytes_per_s": {"plain": 1e9, "grouped": 4e9, "copy": 20e9},
+    }
+    grouped, plain_loop = page.sampling({"networks": {"vgg11": network}}).splitlines()[4:6]  # the fastest first
+    assert grouped == "| grouped | 500 | 40 (40-40) | 400 | 50% | 4.0 | 20% |"
+    assert plain_loop == "| plain | 64 | 10 (9-11) | 100 | 12% | 1.0 | 5% |"
+
+
+def test_the_page_is_what_the_files_give():
+    assert page.PAGE.read_text() == page.text(), "python -m benchmarks.page"
