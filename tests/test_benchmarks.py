@@ -106,10 +106,12 @@ def test_the_page_puts_each_ratio_beside_its_goal():
 
 
 def test_a_whole_run_is_judged_by_the_earlier_intervals():
-    worth = {"a": [50.0, [49, 51]], "b": [20.0, [21, 30]]}
+    worth = {"a: mutual_information": [50.0, [49, 51]], "a: total_variance": [20.0, [21, 30]]}
+    same = {"agreement": {"a": {"mutual_information": {"worth_passes": 51.0}, "total_variance": {"worth_passes": 22.0}}}}
     run = {"stages_s": {"teacher": 3000, "reference": 9000, "student": 300}, "teacher_accuracy": 0.85, "worth_and_earlier_interval": worth}
-    text = page.whole_run({"cifar10_cpu": run})
-    assert "| ≤ 60 | 55 | yes |" in text and "| ≥ 0.84 | 0.850 | yes |" in text and "| all | 1 of 2 | **no** |" in text
+    text = page.whole_run(run, same)
+    assert "| ≤ 60 | 55 | yes |" in text and "| ≥ 0.84 | 0.850 | yes |" in text and "| all | 1 of 2, 0 above, 1 below | **no** |" in text
+    assert "earlier run's teacher | all | 2 of 2, 0 above, 0 below | yes |" in text
 
 
 def test_a_pass_costs_what_its_layers_do():
@@ -131,6 +133,7 @@ def test_arithmetic_and_memory_stand_beside_what_the_machine_can_do():
     }
     grouped, plain_loop = page.sampling({"networks": {"vgg11": network}}).splitlines()[4:6]  # the fastest first
     assert grouped == "| grouped | 500 | 40 (40-40) | 400 | 50% | 4.0 | 20% |"
+    assert "8.0 times as fast as *plain*." in page.sampling({"networks": {"vgg11": network}})
     assert plain_loop == "| plain | 64 | 10 (9-11) | 100 | 12% | 1.0 | 5% |"
 
 
