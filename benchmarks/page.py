@@ -66,18 +66,16 @@ def goals(found: dict[str, dict]) -> str:
 def whole_run(run: dict, same_teacher: dict) -> str:
     """What `configs/cifar10_cpu.yaml` takes and still gives, beside its goals; `same_teacher`: of a student of the earlier teacher."""
     minutes = sum(seconds for stage, seconds in run["stages_s"].items() if stage != "reference") / 60
-    worths, again, intervals = {}, {}, {}
-    for panel, (worth, interval) in run["worth_and_earlier_interval"].items():
-        worths[panel], intervals[panel] = worth, interval
-        name, measure = panel.split(": ")
-        again[panel] = counted_worth(same_teacher["agreement"][name][measure])
+    earlier = run["worth_and_earlier_interval"]
+    worths, intervals = zip(*earlier.values())
+    again = [counted_worth(same_teacher["agreement"][name][measure]) for name, measure in (panel.split(": ") for panel in earlier)]
     rows = [
         ["minutes of all stages but the reference", *beside("<=", 60, minutes, f"{minutes:.0f}")],
         ["accuracy of the teacher", *beside(">=", 0.84, run["teacher_accuracy"], f"{run['teacher_accuracy']:.3f}")],
     ]
     for whose, found in {"": worths, ", of a student of the earlier run's teacher": again}.items():
-        below = sum(found[panel] < low for panel, (low, _) in intervals.items())
-        above = sum(found[panel] > high for panel, (_, high) in intervals.items())
+        below = sum(worth < low for worth, (low, _) in zip(found, intervals))
+        above = sum(worth > high for worth, (_, high) in zip(found, intervals))
         text = f"{len(found) - below - above} of {len(found)}, {above} above, {below} below"
         rows.append([f"worths inside the earlier run's intervals{whose}", "all", text, verdict(below + above == 0)])
     rows.append(["minutes of VGG-16 on a GPU", "≤ 3", "not measured", ""])
