@@ -13,7 +13,7 @@ Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a
 Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
-Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "folder"]
+Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Matched = Literal["total_variance", "expected_entropy"]
@@ -25,10 +25,13 @@ class DataSet:
     """One data set."""
 
     source: Source = "digits"
-    """Where the images come from. `folder` reads `<root>/<split>/<class>/*.png` (jpg, jpeg, webp), or, out of distribution,
-    any tree of images."""
-    root: str = "downloads"
-    """The folder that torchvision downloads to, or the tree of images of a `folder`."""
+    """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below `root`, or from class
+    folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, jpeg, webp), or, out
+    of distribution, any tree of images."""
+    root: str = "datasets"
+    """The folder of all published sets, or the tree of images of a `folder`."""
+    partial: bool = False
+    """Take a published set even if images of it are missing; its name then says how many there are."""
     name: str | None = None
     """The name in tables, plots and file names. Default: the source, or the last part of a folder's path."""
 
@@ -70,8 +73,8 @@ class Data:
     """Fixes which images are split off, and which are taken where max_ood is; by default `seed` does."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the teacher's training images, and of the `augmented` views."""
-    decoded: str = "downloads/decoded"
-    """Where the decoded images of a `folder` are kept for later runs."""
+    decoded: str = "datasets/decoded"
+    """Where the decoded images of folders are kept for later runs."""
 
 
 @dataclass
@@ -143,9 +146,10 @@ class Sampling(McDropout):
 
     views: list[View] = field(default_factory=lambda: ["augmented"])
     """The inputs made of each training image, each with its own samples: kinds can repeat."""
-    keep_samples: bool = False
-    """Keep all samples beside their statistics. A method that needs them has them kept anyway: this saves sampling twice when it comes
-    second."""
+    dtype: Literal["float32", "float16"] = "float16"
+    """Of the samples kept on disk (log-probabilities)."""
+    keep_samples: bool = True
+    """Keep all samples beside the statistics that are made from them. Without, only a method that needs the samples has them kept."""
 
 
 @dataclass

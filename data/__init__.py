@@ -22,12 +22,7 @@ SOURCES = {
     "two_moons": toys.two_moons,
     "spiral": toys.spiral,
     "plane": toys.plane,
-    "cifar10": published.load,
-    "cifar100": published.load,
-    "svhn": published.load,
-    "mnist": published.load,
-    "fashion_mnist": published.load,
-    "kmnist": published.load,
+    **dict.fromkeys(published.SETS, published.load),
     "folder": folder.load,
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         raise UserError(f"{source.title}: no folder {root}")
     folder = root / split
     if folder.is_dir():
-        classes, files, labels = _labelled(source.title, root, split)
+        classes, files, labels = labelled(source.title, root, split)
     elif split == "train":
         raise UserError(f"{source.title}: no folder {folder}; training images belong in {folder}/<class>/")
     else:
@@ -40,7 +40,7 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         labels = [UNLABELLED] * len(files)
     if not files:
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
-    images = _decode_once(files, source.title, data)
+    images = decode_once(files, source.title, data.size, data.channels, data.decoded)
     names = [str(path.relative_to(root)) for path in files]
     return Dataset(source.title, images, torch.tensor(labels), names, classes)
 
@@ -54,9 +54,12 @@ def images_below(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _labelled(name: str, root: Path, split: str) -> tuple[list[str], list[Path], list[int]]:
-    """Classes, files and labels of `<root>/<split>/<class>/`."""
-    classes = _class_folders(root / split)
+def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], list[Path], list[int]]:
+    """Classes, files and labels of `<root>/<split>/<class>/`, but for the classes in `without`.
+
+    Raises UserError for an empty class, and for one that is in the test split and not in train.
+    """
+    classes = [c for c in _class_folders(root / split) if c not in without]
     unknown = set(_class_folders(root / "test")) - set(_class_folders(root / "train"))
     if unknown and (root / "train").is_dir():
         raise UserError(f"{name}: class {min(unknown)!r} is in test and not in train ({root})")
@@ -83,17 +86,18 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
     return np.asarray(image).reshape(size, size, channels)
 
 
-def _decode_once(files: list[Path], name: str, data: Data) -> torch.Tensor:
-    """Decode in parallel into one array on disk, named by what it holds; map it if it is there already."""
+def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in: str) -> torch.Tensor:
+    """uint8 [N, size, size, channels], decoded in parallel into one array in the folder `keep_in`, named by what it holds; mapped into
+    memory if it is there already."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([stats, data.size, data.channels]).encode()).hexdigest()[:16]
-    array = Path(data.decoded) / f"{name}-{key}.npy"
+    key = hashlib.sha256(json.dumps([stats, size, channels]).encode()).hexdigest()[:16]
+    array = Path(keep_in) / f"{name}-{key}.npy"
     if not array.exists():
         array.parent.mkdir(parents=True, exist_ok=True)
         partial = array.with_suffix(".partial")
-        images = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(files), data.size, data.size, data.channels))
+        images = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(files), size, size, channels))
         with ThreadPoolExecutor() as pool:
-            decoded = pool.map(lambda path: decode(path, data.size, data.channels), files)
+            decoded = pool.map(lambda path: decode(path, size, channels), files)
             for i, image in enumerate(tqdm(decoded, f"decoding {name}", len(files), unit="image", leave=False)):
                 images[i] = image
         images.flush()

@@ -14,7 +14,7 @@ from data.dataset import Dataset
 def load(path: Path, dataset: Dataset) -> Tensor:
     """How many people gave each class, float64 [N, C], for the images of `dataset`, in its order.
 
-    Raises UserError where an image or a class has no labels, or where a file in CIFAR-10's own order meets images in another one.
+    Raises UserError where an image or a class has no labels, or where a file in CIFAR-10's own order meets images from folders.
     """
     return _from_csv(path, dataset) if path.suffix == ".csv" else _from_array(path, dataset)
 
@@ -24,9 +24,10 @@ def _from_array(path: Path, dataset: Dataset) -> Tensor:
     counts = np.load(path)
     if counts.shape != (len(dataset), len(dataset.classes)):
         raise UserError(f"{path}: labels of shape {counts.shape} for {len(dataset)} images of {len(dataset.classes)} classes")
-    if not dataset.names[0].startswith("cifar10-test-"):
-        raise UserError(f"{path}: labels in CIFAR-10's own order need `source: cifar10`; images from folders need the CSV form")
-    return torch.from_numpy(counts).double()
+    prefix = "cifar10-test-"
+    if not dataset.names[0].startswith(prefix):
+        raise UserError(f"{path}: labels in CIFAR-10's own order need CIFAR-10's own files; images from folders need the CSV form")
+    return torch.from_numpy(counts).double()[[int(name.removeprefix(prefix)) for name in dataset.names]]
 
 
 def _from_csv(path: Path, dataset: Dataset) -> Tensor:

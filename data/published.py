@@ -1,41 +1,150 @@
-"""The published data sets, downloaded and read by torchvision."""
+"""The published data sets, by name: from their own files, or from class folders, else downloaded.
 
+Below `root` (default `datasets`) a set is looked for in two forms: the files that its authors published, as torchvision keeps them, and
+class folders `<root>/<source>/<split>/<class>/*.png`. The images are put in the order of their pixels' digests. So both forms give the
+same data set, with one fingerprint, and the same results.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
+from data import folder
 from data.dataset import Dataset
 
-CLASSES = {
-    "cifar10": datasets.CIFAR10,
-    "cifar100": datasets.CIFAR100,
-    "svhn": datasets.SVHN,
-    "mnist": datasets.MNIST,
-    "fashion_mnist": datasets.FashionMNIST,
-    "kmnist": datasets.KMNIST,
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a set. files: what its authors published, below `root`. counts: images of train and test. side, channels: of each
+    image. reader: torchvision's class, which also downloads the files; Tiny-ImageNet has none."""
+
+    files: str
+    counts: dict[Split, int]
+    side: int
+    channels: int
+    reader: type | None = None
+
+
+def _counts(train: int, test: int) -> dict[Split, int]:
+    return {"train": train, "test": test}
+
+
+SETS = {
+    "cifar10": Published("cifar-10-batches-py/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR10),
+    "cifar100": Published("cifar-100-python/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR100),
+    "svhn": Published("{split}_32x32.mat", _counts(73_257, 26_032), 32, 3, datasets.SVHN),
+    "mnist": Published("MNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.MNIST),
+    "fashion_mnist": Published("FashionMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.FashionMNIST),
+    "kmnist": Published("KMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.KMNIST),
+    "tiny_imagenet": Published("tiny-imagenet-200/", _counts(86_000, 8_600), 64, 3),
 }
 
+TINY_IMAGENET = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")  # address, MD5
+LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show a thing of CIFAR-10's own classes; they are left out
+    "n01641577", "n01644900", "n01855672", "n02002724", "n02056570", "n02058221", "n02085620", "n02094433", "n02099601", "n02099712",
+    "n02106662", "n02113799", "n02123045", "n02123394", "n02124075", "n02423022", "n02814533", "n03100240", "n03444034", "n03447447",
+    "n03662601", "n03670208", "n03796401", "n03977966", "n04146614", "n04285008", "n04465501", "n04487081",
+}  # fmt: skip
 
-def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """A data set of torchvision, downloaded to `source.root` at first use. Raises UserError if it cannot be had."""
-    part = {"split": split} if source.source == "svhn" else {"train": split == "train"}
+
+def load(source: DataSet, split: Split, data: Data) -> Dataset:
+    """One split of a published set, its images in the order of their pixels' digests.
+
+    Raises UserError if it cannot be had in any form, or if images are missing and `partial` is not set.
+    """
+    read = _tiny_imagenet if source.source == "tiny_imagenet" else _torchvision
     try:
-        published = CLASSES[source.source](source.root, download=True, **part)
+        dataset = read(source, split, data, download=False) or _class_folders(source, split, data)
+        dataset = dataset or read(source, split, data, download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        files = Path(source.root) / SETS[source.source].files.format(split=split)
         raise UserError(
-            f"{source.source}: not in {source.root} and the download failed ({reason}); "
-            "check the connection, or copy the files there, or read images with `source: folder`"
+            f"{source.source}: the download failed ({reason}). Check the connection, or put the published files at {files}, "
+            f"or images at {Path(source.root) / source.source / split}/<class>/"
         ) from None
-    images = np.asarray(published.data)
+    return by_digest(whole(dataset, source, split))
+
+
+def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
+    """The data set if no image is missing, or, with `partial`, under a name that says how many there are. Raises UserError otherwise."""
+    expected = SETS[source.source].counts[split]
+    if len(dataset) == expected:
+        return dataset
+    if not source.partial:
+        raise UserError(
+            f"{source.title}: {len(dataset)} of {expected} {split} images are below {source.root}; add the others, or set `partial: true`"
+        )
+    dataset.name = f"{dataset.name}-{len(dataset)}-of-{expected}"
+    return dataset
+
+
+def by_digest(dataset: Dataset) -> Dataset:
+    """The images in the order of the SHA-256 of their pixels, equal images in that of their labels."""
+    digests = [hashlib.sha256(image).digest() for image in dataset.images.contiguous().numpy()]
+    keys = list(zip(digests, dataset.labels.tolist()))
+    return dataset.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
+
+
+def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
+    """The published files by torchvision; None if they are not there and not to be downloaded."""
+    part = {"split": split} if source.source == "svhn" else {"train": split == "train"}
+    try:
+        published = SETS[source.source].reader(source.root, download=download, **part)
+    except RuntimeError:  # torchvision's word for files that are missing or damaged
+        if download:
+            raise
+        return None
+    images, labels = np.asarray(published.data), published.labels if source.source == "svhn" else published.targets
     if source.source == "svhn":
         images = images.transpose(0, 2, 3, 1)
     images = torch.from_numpy(np.ascontiguousarray(images))
-    labels = torch.as_tensor(np.asarray(published.labels if source.source == "svhn" else published.targets)).long()
     names = [f"{source.source}-{split}-{i:05d}" for i in range(len(images))]
-    classes = [str(c) for c in getattr(published, "classes", range(10))]
-    return Dataset(source.title, images if images.ndim == 4 else images.unsqueeze(-1), labels, names, classes)
+    classes = published.classes if source.source.startswith("cifar") else [str(digit) for digit in range(10)]
+    images = images if images.ndim == 4 else images.unsqueeze(-1)
+    return Dataset(source.title, images, torch.as_tensor(np.asarray(labels)).long(), names, list(classes))
+
+
+def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
+    """Images in folders named by class (those of digits, and of Fashion-MNIST, by label); None if there are none."""
+    root = Path(source.root) / source.source
+    if not (root / split).is_dir():
+        return None
+    classes, files, labels = folder.labelled(source.title, root, split, LIKE_CIFAR10 if source.source == "tiny_imagenet" else set())
+    return _decoded(source, data, root, classes, files, labels)
+
+
+def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
+    """The published archive, whose validation images are the test split; None if it is not there and not to be downloaded."""
+    root = Path(source.root) / SETS["tiny_imagenet"].files
+    if not (root / "val/val_annotations.txt").is_file():
+        if not download:
+            return None
+        address, digest = TINY_IMAGENET
+        download_and_extract_archive(address, source.root, md5=digest)
+    classes = [name for name in sorted((root / "wnids.txt").read_text().split()) if name not in LIKE_CIFAR10]
+    if split == "train":
+        files = [path for name in classes for path in folder.images_below(root / "train" / name)]
+        labels = [classes.index(path.parent.parent.name) for path in files]
+    else:
+        rows = [line.split("\t") for line in (root / "val/val_annotations.txt").read_text().splitlines()]
+        class_of = {row[0]: row[1] for row in rows if row[1] in classes}
+        files = [root / "val/images" / name for name in class_of]
+        labels = [classes.index(name) for name in class_of.values()]
+    return _decoded(source, data, root, classes, files, labels)
+
+
+def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: list[Path], labels: list[int]) -> Dataset:
+    known = SETS[source.source]
+    images = folder.decode_once(files, source.title, known.side, known.channels, data.decoded)
+    return Dataset(source.title, images, torch.tensor(labels), [str(path.relative_to(root)) for path in files], classes)
