@@ -33,47 +33,35 @@ from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
 from uncertainty.reference import Reference
 
-FIRST = "--student.averaging 0 --student.lr 5e-4 --student.batch_norm batch"  # what is usual
-FEW = "--sampling.views [augmented,augmented]"
-FOUR, SIXTEEN = ("--sampling.views [" + ",".join(n * ["augmented", "mixup", "cutmix", "strong"]) + "]" for n in (1, 4))
-LAST_LAYER = "--student.head_lr 1e-2"
-TV = "--student.matched [total_variance]"  # a Dirichlet can have the teacher's expected entropy or its total variance, not both
-RANDOM = "--student.init random --student.lr 1e-3"
+AUGMENTED = "--sampling.views [augmented]"
+EIGHT = "--sampling.views [" + ",".join(2 * ["augmented", "mixup", "cutmix", "strong"]) + "] --sampling.passes 8"
+RANDOM = "--student.init random --student.batch_norm batch --student.averaging 0 --student.lr 1e-3 --student.head_lr 1e-3"
+TRUONG = "--student.options.head last_layer --student.options.loss likelihood"
+HEADS = ("softplus", "delta", "mean_field", "points")
 EXPERIMENTS = {  # title: what it changes of the config, as on the command line
-    # From the first work's recipe to this one, a step at a time.
-    "likelihood, last layer, from scratch": f"--student.method dirichlet_likelihood {LAST_LAYER} --student.init random {FEW} {FIRST}",
-    "+ the teacher's weights": f"--student.method dirichlet_likelihood {LAST_LAYER} {FEW} {FIRST}",
-    "+ moments for the likelihood": f"--student.method dirichlet_linear {LAST_LAYER} {TV} {FEW} {FIRST}",
-    "+ a perceptron for the precision": f"--student.method dirichlet_precision {TV} {FEW} {FIRST}",
-    "+ Gaussian logits": f"{FEW} {FIRST}",
-    "+ mixup, CutMix and strong views": FIRST,
-    "+ averaged weights": "--student.lr 5e-4 --student.batch_norm batch",
-    "+ the teacher's batch norm": "--student.lr 5e-4",
-    "+ a low learning rate: the recipe": "",
-    "the recipe read as a Dirichlet": "--student.method dirichlet",
+    "Truong 2019, from random weights": f"{TRUONG} {AUGMENTED} {RANDOM}",
+    "Truong 2019, from random weights, 100 epochs": f"{TRUONG} {AUGMENTED} {RANDOM} --student.epochs 100",
+    "Truong 2019, from the teacher's weights": f"{TRUONG} --student.lr 5e-4 --student.head_lr 1e-2",
+    **{
+        f"head {name}" + (f", seed {seed}" if seed else ""): f"--student.options.head {name} --student.seed {seed}"
+        for seed in range(3)
+        for name in HEADS
+    },
+    "head laplace_bridge": "--student.options.head laplace_bridge",
+    "logit Gaussian": "--student.method logit_gaussian",
     # From the recipe, one thing at a time.
-    "batch norm by batches": "--student.batch_norm batch",
-    "half its learning rate": "--student.lr 5e-6",
-    "twice its learning rate": "--student.lr 2e-5",
-    "ten times its learning rate": "--student.lr 1e-4",
-    "augmented views alone": FEW,
-    "strong views alone": "--sampling.views [strong,strong]",
-    "without strong views": "--sampling.views [augmented,mixup,cutmix,augmented,mixup,cutmix]",
-    "total variance alone matched": TV,
-    "covariance of rank 1": "--student.rank 1",
-    "a perceptron for the precision alone": f"--student.method dirichlet_precision {TV}",
-    "propagated variance for the perceptron": "--student.propagation true",
-    "from scratch": RANDOM,
-    "2 epochs": "--student.epochs 2",
-    "8 epochs": "--student.epochs 8",
+    "expected entropy matched": "--student.options.matched [expected_entropy]",
+    "4 epochs of 8 views, 8 passes": f"--student.epochs 4 {EIGHT}",
     "16 epochs": "--student.epochs 16",
-    "8 epochs of 4 views, 16 passes": f"--student.epochs 8 {FOUR} --sampling.passes 16",
-    "8 epochs of 16 views, 4 passes": f"--student.epochs 8 {SIXTEEN} --sampling.passes 4",
-    "hidden layers of 64": "--student.hidden 64",
-    "hidden layers of 256": "--student.hidden 256",
-    "student of half the width, from scratch": f"--student.width 0.125 {RANDOM}",
-    "student with two more convolutions (VGG-13)": "--student.network vgg13 --student.lr 2.5e-4",
-    "another seed": "--student.seed 1",
+    "batch norm by batches": "--student.batch_norm batch",
+    "a tenth of its learning rate": "--student.lr 1e-5",
+    "ten times its learning rate": "--student.lr 1e-3",
+    "augmented views alone": AUGMENTED,
+    "without strong views": "--sampling.views [augmented,mixup,cutmix]",
+    "factor of rank 3": "--student.options.rank 3",
+    "propagated variance for the perceptron": "--student.propagation true",
+    "from scratch": "--student.init random --student.lr 1e-3",
+    "student of half the width, from scratch": "--student.width 0.125 --student.init random --student.lr 1e-3",
 }
 
 
@@ -126,7 +114,6 @@ def row_of(title: str, changes: str, config: Config, references: list[Reference]
         "experiment": title,
         "changes": changes,
         "seed": config.student.seed,
-        "information_scale": model.settings.information_scale,
         "sampling_seconds": distilled["sampling_seconds"],
         "student_seconds": distilled["seconds"],
         "sets": sets,

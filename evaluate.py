@@ -153,11 +153,12 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
     one_way = teacher_method(config.teacher.method).one_way
     metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
     metrics |= {"agreement": {}, "families": {}, "passes": {}}
+    method = student_method(config.student.method)
     for e in evaluated:
         resamples = Resamples(e.group, config.evaluation.bootstrap, config.seed)
         curves = passes_curves(e.halves, resamples, one_way)
         limits = family_limits(e.halves)
-        family = limits.get(student_method(config.student.method).family)
+        family = limits.get(method.family(method.read_options(config.student)))
         name = e.dataset.name
         metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, family, resamples, one_way)
         metrics["families"][name] = limits

@@ -8,6 +8,7 @@ made once) and runs/<name>/student.safetensors. The same command again continues
 """
 
 from dataclasses import replace
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +25,10 @@ from data.views import batch_of, make_views
 from models import student, teacher
 from models.inference import outputs_of
 from models.methods import student_method
-from models.methods.interface import Context
+from models.methods.interface import Context, Matched
 from models.student import Student, parameter_groups
 from models.training import fit
 from uncertainty.cache import SampleCache
-from uncertainty.distribution import entropy
 from uncertainty.samples import STATISTICS
 
 
@@ -69,7 +69,7 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Loss and validation. In each epoch an image is seen in one of its views, in the next epoch in its next one.
     offset = torch.randint(len(views), (len(train),))
-    spread = {name: targets[name].std().item() for name in config.student.matched}
+    spread = {name: targets[name].std().item() for name in get_args(Matched)}
     all_labels = one_hot(train)
 
     def batch(indices: torch.Tensor, epochs: float):
@@ -78,26 +78,20 @@ def main(config: Config, overwrite: bool) -> None:
         wanted = {name: value[number, indices[order]] for name, value in targets.items()}
         return images, wanted | {"labels": labels}, epochs / config.student.epochs
 
-    def losses(learner: nn.Module, batch):
+    def losses(model: nn.Module, batch):
         images, wanted, progress = batch
-        return {"loss": method.loss(learner(images), wanted, Context(spread, progress, model.options, model.network))}
+        return {"loss": method.loss(model(images), wanted, Context(spread, progress, model.options, model.network))}
 
     def validate(model: Student):
-        distribution = model.learnt(outputs_of(model.outputs, validation.images, run))
+        distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
         loss = method.loss(distribution, validation_targets, Context(spread, 1.0, model.options, model.network)).item()
         return {"loss": loss, "score": -loss}
 
     # Loop and save.
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
-    progress = student.twin(run, model, settings) or fit(
+    progress = fit(
         model, optimizer, len(train), batch, losses, validate if validation else None, run, settings, config.student.averaging
     )
-    model.eval()
-    if validation and method.scales_information and config.student.information_scale is None:
-        distribution = model.distribution(outputs_of(model.outputs, validation.images, run))
-        teachers = entropy(validation_targets["mean"]) - validation_targets["expected_entropy"]
-        model.settings.information_scale = (teachers.mean() / distribution.mutual_information.mean()).item()
-        run.log(f"student.information_scale: {model.settings.information_scale:.3f}, fitted on the validation images")
     if ranks.first():
         model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
     ranks.wait()

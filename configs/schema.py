@@ -16,7 +16,6 @@ Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
-Matched = Literal["total_variance", "expected_entropy"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
 
 
@@ -157,22 +156,17 @@ class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
     method: str = "dirichlet"
-    """One of STUDENTS in models/methods/. `logit_gaussian`: a Gaussian over logits, which can match mean, total variance and expected
-    entropy. `dirichlet`: the same network, read as the Dirichlet with the mean and total variance of its Gaussian. `dirichlet_precision`:
-    a perceptron for the precision alone; `dirichlet_linear`: softplus concentrations trained on the moments; `dirichlet_likelihood`: by
-    likelihood, as the first work. The others are other people's."""
-    options: dict[str, int | float] | None = None
+    """One of STUDENTS in models/methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a Gaussian over
+    logits, whose measures are those of 256 fixed draws; it can have the teacher's total variance and its mutual information at once. The
+    others are other people's."""
+    options: dict[str, int | float | str | list[str]] | None = None
     """The method's own settings, by name: they are in its file."""
-    matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
-    """Measures of the teacher's samples that the loss compares, beside their mean: those that a few passes estimate without bias."""
-    rank: PositiveInt | None = None
-    """The covariance of logits is a full matrix, or, for many classes, one of this rank and a diagonal."""
     hidden: PositiveInt = 512
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
     propagation: bool = False
     """Show the perceptron what propagating the dropout's variance through the network in one pass gives, too: a better student that takes
     several times as long. It needs the teacher's own architecture and start."""
-    lr: PositiveFloat = 1e-5
+    lr: PositiveFloat = 1e-4
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
     head_lr: PositiveFloat = 1e-3
     """That of what the teacher has not: the perceptron, or a last layer of concentrations."""
@@ -187,11 +181,6 @@ class Student(Training):
     each batch's."""
     seed: NonNegativeInt = 0
     """Another student of the same teacher and samples: its perceptron's weights and its batches."""
-    alpha_floor: PositiveFloat = 1e-3
-    """The smallest concentration (or precision) that softplus gives."""
-    information_scale: PositiveFloat | None = None
-    """A Dirichlet with the teacher's total variance has too much mutual information: it is multiplied by this number, fitted on the
-    validation images if there are any."""
 
 
 @dataclass

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from configs import artifact, schema
 from configs.errors import UserError
-from configs.run import Run, difference
+from configs.run import Run
 from data.dataset import Dataset
 from models.architecture import Architecture, HeadsLinear
 from models.folding import folded
-from models.methods import STUDENTS, student_method
+from models.methods import student_method
 from models.networks import BLOCK_ENDS, build
-from models.training import Progress, decay_groups
+from models.training import decay_groups
 from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
 
@@ -46,7 +46,7 @@ class Student(nn.Module):
         self.network = build(architecture)
         self.fixed_norm = False
         self.perceptron = None
-        if numbers := self.method.numbers(architecture.outputs, settings):
+        if numbers := self.method.numbers(architecture.outputs, self.options):
             blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
             _, features = self.eval().logits_and_features(blank)
             self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
@@ -59,9 +59,8 @@ class Student(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Distribution:
-        """The distribution for each image; in training mode, the one that the loss sees."""
-        outputs = self.outputs(images)
-        return self.learnt(outputs) if self.training else self.distribution(outputs)
+        """The distribution for each image."""
+        return self.distribution(self.outputs(images))
 
     def outputs(self, images: Tensor) -> Tensor:
         """The logits (of each head) and the numbers, side by side: float32 [N, C + K]."""
@@ -73,17 +72,9 @@ class Student(nn.Module):
 
     def distribution(self, outputs: Tensor) -> Distribution:
         """What outputs [N, C + K] stand for."""
-        return self.method.head(*self._parts(outputs), self.settings)
-
-    def learnt(self, outputs: Tensor) -> Distribution:
-        """The distribution that the loss sees: of most methods, `distribution`."""
-        head = self.method.learner or self.method.head
-        return head(*self._parts(outputs), self.settings)
-
-    def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         classes, heads = self.architecture.outputs, self.architecture.heads
         logits, numbers = outputs.tensor_split((classes * heads,), 1)
-        return logits if heads == 1 else logits.unflatten(1, (heads, classes)), numbers
+        return self.method.head(logits if heads == 1 else logits.unflatten(1, (heads, classes)), numbers, self.options)
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The network's logits [N, C], and all that the perceptron sees [N, F]."""
@@ -201,32 +192,6 @@ def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, 
     wanted = settings(run) | {"teacher": teacher_checksum}
     run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
     return student, metadata
-
-
-def twin(run: Run, model: Student, settings: dict[str, Any]) -> Progress | None:
-    """How a student of a run beside this one was trained, if it was trained alike; its weights are loaded into `model`.
-
-    A Dirichlet and a Gaussian student of the same settings, teacher, data and seed are one network, read in two ways. Not with --overwrite.
-    """
-    for path in () if run.overwrite else sorted(run.folder.parent.glob(f"*/{FILE}")):
-        if not difference(_training(artifact.read_metadata(path)["settings"]), _training(settings)):
-            tensors, metadata = artifact.load(path)
-            model.load_state_dict(tensors)
-            run.log(f"{path} was trained alike: its weights are taken, only the read-out differs")
-            return Progress(metadata["history"], metadata["seconds"], metadata["best"])
-    return None
-
-
-def _training(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with what only the read-out depends on left out."""
-    own = dict(settings["student"])
-    method = STUDENTS.get(own.pop("method", None))
-    if method is None:  # of an earlier version
-        return settings
-    if method.learner or not method.scales_information:
-        own.pop("information_scale")
-    parts = (method.learner or method.head, method.loss)
-    return settings | {"student": own | {"learner": [f"{part.__module__}.{part.__name__}" for part in parts]}}
 
 
 def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> tuple[Student, dict[str, Any]]:

@@ -11,24 +11,19 @@ from uncertainty.distribution import Distribution
 
 @dataclass(frozen=True)
 class Dirichlet(Distribution):
-    """Dir(α) for each input, α [N, C] > 0, with precision α₀ = Σ_c α_c. Closed forms as in Malinin & Gales (2018), appendix C.
-
-    No Dirichlet has both the variance and the mutual information of dropout samples: if it was trained for the one, the other is multiplied
-    by information_scale k, and what it loses counts as expected entropy.
-    """
+    """Dir(α) for each input, α [N, C] > 0, with precision α₀ = Σ_c α_c. Closed forms as in Malinin & Gales (2018), appendix C."""
 
     alpha: Tensor
-    information_scale: float = 1.0
 
     @classmethod
-    def from_moments(cls, mean: Tensor, total_variance: Tensor, information_scale: float = 1.0) -> "Dirichlet":
+    def from_moments(cls, mean: Tensor, total_variance: Tensor) -> "Dirichlet":
         """The Dirichlet of that mean [N, C] and Σ_c Var(p_c) [N]: α₀ = Σ_c m_c (1 − m_c) / Σ_c Var(p_c) − 1, α = α₀ m.
 
         α₀ is kept within [1e-3, 1e6] and m above 1e-12, outside which rounding leaves no Dirichlet.
         """
         mean = mean.clamp_min(1e-12)
         precision = (mean * (1 - mean)).sum(-1) / total_variance.clamp_min(1e-12) - 1
-        return cls(precision.clamp(1e-3, 1e6).unsqueeze(-1) * mean, information_scale)
+        return cls(precision.clamp(1e-3, 1e6).unsqueeze(-1) * mean)
 
     @cached_property
     def precision(self) -> Tensor:
@@ -42,20 +37,15 @@ class Dirichlet(Distribution):
 
     @property
     def expected_entropy(self) -> Tensor:
-        """Σ_c α_c/α₀ · (ψ(α₀ + 1) − ψ(α_c + 1)), and (1 − k) of the mutual information."""
-        closed = (self.mean * (torch.digamma(self.precision + 1).unsqueeze(-1) - torch.digamma(self.alpha + 1))).sum(-1)
-        return closed + (1 - self.information_scale) * self._mutual_information
+        """Σ_c α_c/α₀ · (ψ(α₀ + 1) − ψ(α_c + 1))."""
+        return (self.mean * (torch.digamma(self.precision + 1).unsqueeze(-1) - torch.digamma(self.alpha + 1))).sum(-1)
 
     @property
     def mutual_information(self) -> Tensor:
-        """k (Σ_c α_c/α₀ · g(α_c) − g(α₀)) with g(x) = ψ(x + 1) − log x.
+        """Σ_c α_c/α₀ · g(α_c) − g(α₀) with g(x) = ψ(x + 1) − log x.
 
         This is H(E[p]) − E[H(p)] with its logarithms cancelled by hand: at high precision the two entropies are nearly equal.
         """
-        return self.information_scale * self._mutual_information
-
-    @cached_property
-    def _mutual_information(self) -> Tensor:
         return (self.mean * _digamma_minus_log(self.alpha)).sum(-1) - _digamma_minus_log(self.precision)
 
     @property

@@ -31,10 +31,7 @@ TEACHERS: dict[str, TeacherMethod] = {
 }
 
 STUDENTS: dict[str, StudentMethod] = {
-    "dirichlet": dirichlet.PROJECTED,
-    "dirichlet_precision": dirichlet.PRECISION,
-    "dirichlet_linear": dirichlet.LINEAR,
-    "dirichlet_likelihood": dirichlet.LIKELIHOOD,
+    "dirichlet": dirichlet.METHOD,
     "logit_gaussian": logit_gaussian.METHOD,
     "end": end.METHOD,
     "endd": endd.METHOD,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.schema import Student
 from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.point import Point
 
@@ -17,7 +16,7 @@ class Options:
     temperature: float = 1.0
 
 
-def head(logits: Tensor, numbers: Tensor, settings: Student) -> Point:
+def head(logits: Tensor, numbers: Tensor, options: Options) -> Point:
     """p = softmax(z)."""
     return Point(logits)
 

@@ -5,12 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from configs.schema import Student
 from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
 
-def head(logits: Tensor, numbers: Tensor, settings: Student) -> Dirichlet:
+def head(logits: Tensor, numbers: Tensor, options: None) -> Dirichlet:
     """α = exp(z) + 1 (section 4), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
     return Dirichlet(logits.double().exp() + 1)
 
@@ -34,4 +33,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return (to_uniform / beta_0 - (mean * expected_log).sum(-1)).mean()
 
 
-METHOD = StudentMethod(head, loss, "dirichlet_by_likelihood", singly=True)
+METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", singly=True)

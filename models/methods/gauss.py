@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.schema import Student
 from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.gaussian import LogitGaussian
 
@@ -18,7 +17,7 @@ def centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def head(logits: Tensor, numbers: Tensor, settings: Student) -> LogitGaussian:
+def head(logits: Tensor, numbers: Tensor, options: None) -> LogitGaussian:
     """N(z, diag(softplus(number)²)), z centred."""
     return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(numbers) + SMALLEST))
 
@@ -30,4 +29,4 @@ def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
     return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
 
 
-METHOD = StudentMethod(head, loss, "logit_gaussian_diagonal", lambda classes, settings: classes, singly=True)
+METHOD = StudentMethod(head, loss, lambda options: "logit_gaussian_diagonal", lambda classes, options: classes, singly=True)

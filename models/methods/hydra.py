@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import Student
 from models.methods.interface import Context, StudentMethod, Targets
 from uncertainty.samples import Samples
 
@@ -17,7 +16,7 @@ class Options:
     heads: int = 5
 
 
-def head(logits: Tensor, numbers: Tensor, settings: Student) -> Samples:
+def head(logits: Tensor, numbers: Tensor, options: Options) -> Samples:
     """The heads are samples: p_m = softmax(z_m), of logits [N, M, C]."""
     return Samples(logits.log_softmax(-1))
 

@@ -2,8 +2,8 @@
 teacher's samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
 
 from torch import Tensor, nn
 
@@ -17,14 +17,17 @@ Targets = dict[str, Tensor]
 """Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that see them singly
 the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
 
-Head = Callable[[Tensor, Tensor, Student], Distribution]
+Matched = Literal["total_variance", "expected_entropy"]
+"""What a loss can compare beside the mean: the measures of the samples that a few passes estimate without bias."""
+
+Head = Callable[[Tensor, Tensor, Any], Distribution]
 
 
 @dataclass(frozen=True)
 class Context:
     """What a loss may need beside its batch.
 
-    spread: the standard deviation of each measure in `student.matched`, over the whole data set. progress: the share of the training that
+    spread: the standard deviation of each measure that can be matched, over the whole data set. progress: the share of the training that
     is done. options: the method's own. network: the student's, for losses of its weights.
     """
 
@@ -72,30 +75,32 @@ class NoOptions:
 class StudentMethod:
     """One way to distil.
 
-    head: (logits [N, C], numbers [N, K]) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what the
-    distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from a
-    perceptron on all features of the network; none, no perceptron. learner: the head that the loss sees, where it is another one.
-    scales_information: whether the mutual information, which is not matched, is multiplied by a number. options: a dataclass of the
-    method's own settings. heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly:
+    head: (logits [N, C], numbers [N, K], options) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what
+    the distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from
+    a perceptron on all features of the network; none, no perceptron. options: a dataclass of the method's own settings. heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly:
     whether the loss sees the samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same
     function of every input (`sampling.masks: function`).
     """
 
     head: Head
     loss: Callable[[Distribution, Targets, Context], Tensor]
-    family: str | None = None
-    numbers: Callable[[int, Student], int] = lambda classes, settings: 0
-    learner: Head | None = None
-    scales_information: bool = False
+    family: Callable[[Any], str | None] = lambda options: None
+    numbers: Callable[[int, Any], int] = lambda classes, options: 0
     options: type = NoOptions
     heads: Callable[[Any], int] = lambda options: 1
     singly: bool = False
     functions: bool = False
 
     def read_options(self, settings: Student) -> Any:
-        """`student.options` as the method's dataclass. Raises UserError for a name that it does not have, with those that it has."""
-        given, known = settings.options or {}, [field.name for field in fields(self.options)]
-        for name in given:
+        """`student.options` as the method's dataclass. Raises UserError for a name or a choice that it does not have, with those that it
+        has."""
+        known, given = get_type_hints(self.options), {}
+        for name, value in (settings.options or {}).items():
             if name not in known:
                 raise UserError(f"student.options: {settings.method} has no {name}, it has: {', '.join(known) or 'none'}")
+            values = value if isinstance(value, list) else [value]
+            choices = get_args(Matched if name == "matched" else known[name])
+            for wrong in [v for v in values if isinstance(choices and choices[0], str) and v not in choices]:
+                raise UserError(f"student.options.{name}: {wrong} is not one of {', '.join(choices)}")
+            given[name] = tuple(value) if isinstance(value, list) else value
         return self.options(**given)
