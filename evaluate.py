@@ -1,6 +1,7 @@
 """Measure how much of the teacher's uncertainty the student gives in one pass, in distribution and out of it.
 
-    python evaluate.py --config configs/digits.yaml
+    python evaluate.py                                                          # configs/digits.yaml
+    python evaluate.py --config configs/cifar10_cpu.yaml
 
 Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached); writes
 runs/<name>/metrics.json, table.md and plots/*.png and prints the table. --overwrite samples the evaluation sets anew.
@@ -25,8 +26,9 @@ from data.dataset import UNLABELLED, Dataset
 from models import student, teacher
 from models.inference import outputs_of
 from models.methods import student_method, teacher_method
+from models.student import Student
 from models.teacher import Teacher
-from plots.style import save
+from plots.style import INFORMATION, TRUONG, save
 from plots.table import table
 from uncertainty.agreement import agreement, with_humans
 from uncertainty.cache import SampleCache
@@ -87,14 +89,15 @@ def main(config: Config, overwrite: bool) -> None:
     metrics["provenance"] |= {"method": config.student.method, "student_seed": config.student.seed}
     values = uncertainties(evaluated)
     metrics |= measure(evaluated, values, config)
-    figures = draw(evaluated, values, metrics, model.classes)
+    figures = draw(evaluated, values, metrics, model.classes, config)
     people = human_entropy(run, sets[0])
     if people is not None:
         resamples = Resamples(evaluated[0].group, config.evaluation.bootstrap, config.seed)
         metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
     metrics["speed"] = compare_speed(run, sampler, model, sets[0].images.to(run.device), config.evaluation)
-    figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]})
+    losses = {"teacher": "cross-entropy, nats", "student": loss_name(model)}
+    figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
     metrics["stages_s"] = {
         "teacher": trained.seconds,
         "sampling": distilled["sampling_seconds"],
@@ -105,12 +108,20 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Files and table.
     (run / "plots").mkdir(exist_ok=True)
+    for earlier in (run / "plots").glob("*.png"):
+        earlier.unlink()
     for name, figure in figures.items():
         save(figure, run / f"plots/{name}.png")
     metrics = artifact.write_json(run / "metrics.json", metrics)
     (run / "table.md").write_text(table(metrics) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def loss_name(model: Student) -> str:
+    """What the student's training has minimized."""
+    kind = getattr(model.options, "loss", "moments" if hasattr(model.options, "matched") else "loss")
+    return f"{model.settings.method}: " + {"moments": "4 KL + weighted squares", "likelihood": "−log likelihood, nats"}.get(kind, kind)
 
 
 def head_samples(run: Run, trained: Teacher, dataset: Dataset) -> Samples | None:
@@ -173,7 +184,9 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
     return metrics
 
 
-def draw(evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, Any], classes: list[str]) -> dict[str, Figure]:
+def draw(
+    evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, Any], classes: list[str], config: Config
+) -> dict[str, Figure]:
     """Every figure about quality, by file name."""
     inside, *outside = evaluated
     name, labels = inside.dataset.name, inside.dataset.labels.numpy()
@@ -182,7 +195,9 @@ def draw(evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, A
     confidence = {who: p.max(1) for who, p in probs.items()}
     correct = {who: p.argmax(1) == labels for who, p in probs.items()}
     figures = {
-        "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"]),
+        "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"], TRUONG),
+        "teacher_against_student_information": plots.teacher_against_student(theirs, mine, metrics["agreement"], INFORMATION),
+        "in_distribution": plots.histograms(theirs, mine, [name]),
         "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
         "scale": plots.scale(theirs, mine, metrics["agreement"]),
         "reliability": plots.reliability(confidence, correct, name),
@@ -190,20 +205,18 @@ def draw(evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, A
     }
     if outside:
         figures["roc"] = plots.roc(theirs, mine, metrics["ood"])
-    for e in outside:
-        pair = (name, e.dataset.name)
-        figures[f"histograms_{pair[1]}"] = plots.histograms(*({n: who[n] for n in pair} for who in (theirs, mine)))
-    for e in evaluated:
-        figures[f"extremes_{e.dataset.name}"] = plots.extremes(
-            e.dataset.images.numpy(), mine[e.dataset.name], captions(e, classes), e.dataset.name
-        )
+        figures["out_of_distribution"] = plots.histograms(theirs, mine, [e.dataset.name for e in outside], behind=name)
+    for e, source in zip(evaluated, [config.data.train, *config.data.ood]):
+        if source.source != "noise":  # of which there is nothing to see
+            of, images = e.dataset.name, e.dataset.images.numpy()
+            figures[f"extremes_{of}"] = plots.extremes(images, theirs[of], mine[of], e.dataset.names, captions(e, classes), of)
     return figures
 
 
 def captions(e: Evaluated, classes: list[str]) -> list[str]:
     """For each image what it is, where that is known, and what the student takes it for."""
     pairs = zip(e.dataset.labels.tolist(), e.student.predicted.tolist())
-    return [f"{e.dataset.classes[label] if label != UNLABELLED else '?'}\n→ {classes[p]}" for label, p in pairs]
+    return [f"{e.dataset.classes[label] if label != UNLABELLED else '?'} → {classes[p]}" for label, p in pairs]
 
 
 if __name__ == "__main__":

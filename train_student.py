@@ -1,7 +1,7 @@
 """Distil the teacher's distribution (of MC-dropout, or an ensemble) into a student that gives it in one pass.
 
-    python train_student.py --config configs/digits.yaml
-    python train_student.py --config configs/cifar10.yaml --student.lr 0.01 --overwrite
+    python train_student.py                                                     # configs/digits.yaml
+    python train_student.py --config configs/cifar10_cpu.yaml --student.lr 2e-4 --overwrite
 
 Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (what the teacher does on views of the training images,
 made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student anew.

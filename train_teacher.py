@@ -1,7 +1,7 @@
 """Train the teacher: a network whose dropout, left on at test time, gives a distribution of class probabilities; or an ensemble of them.
 
-    python train_teacher.py --config configs/digits.yaml
-    python train_teacher.py --config configs/cifar10.yaml --teacher.epochs 30
+    python train_teacher.py                                                     # configs/digits.yaml
+    python train_teacher.py --config configs/cifar10_cpu.yaml --teacher.epochs 30
 
 Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors). The same command again continues or
 skips; --overwrite starts anew.
@@ -49,6 +49,7 @@ def train_network(config: Config, overwrite: bool) -> None:
     settings = teacher.settings(config) | {"data": train.fingerprint(), "dtype": run.dtype}
     if run.finished(teacher.FILE, settings):
         return
+    data.load_evaluation(config.data, train.classes, config.split_seed)  # a set that cannot be had stops the run here, not after training
     train = train.to(run.device)
 
     # Model.

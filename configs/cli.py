@@ -13,6 +13,8 @@ from configs import ranks
 from configs.errors import UserError
 from configs.schema import Config
 
+DEFAULT = str(Path(__file__).with_name("digits.yaml"))
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -23,19 +25,21 @@ class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 def make_parser(description: str) -> ArgumentParser:
     """The parser of all scripts: every field of `Config` is an option, and `--config` reads a YAML file."""
     parser = ArgumentParser(description=description, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; later options override it")
+    parser.add_argument("--config", action=ActionConfigFile, help=f"YAML file of settings, by default {DEFAULT}; later options override it")
     parser.add_argument("--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it")
     parser.add_class_arguments(Config)
     return parser
 
 
 def parse(arguments: list[str], description: str = "") -> tuple[Config, bool]:
-    """Read settings from `arguments`, such as `["--config", "configs/digits.yaml", "--student.lr", "0.01"]`.
+    """Read settings from `arguments`, such as `["--config", "configs/digits.yaml", "--student.lr", "1e-3"]`.
 
     Returns the config and whether `--overwrite` was given.
     Raises UserError, in one line, for an unknown key, a wrong type or an impossible value, naming where it stands.
     """
     parser = make_parser(description)
+    if not any(argument.split("=")[0] == "--config" for argument in arguments):
+        arguments = ["--config", DEFAULT, *arguments]
     for flag, path in zip(arguments, arguments[1:]):
         if flag == "--config":  # alone first, so that an error names the file it is in
             _parse(parser, ["--config", path], where=path)

@@ -49,7 +49,7 @@ class Augmentation:
     crop: NonNegativeInt = 4
     """Shift by up to this many pixels along each axis; the border is a reflection."""
     rotation: NonNegativeFloat = 0.0
-    """Rotate by up to this many degrees either way (the first work: 15)."""
+    """Rotate by up to this many degrees either way (Truong 2019: 15)."""
 
 
 @dataclass
@@ -114,8 +114,8 @@ class Teacher(Training):
     """Nesterov momentum."""
     conv_dropout: Rate | list[Rate] = 0.1
     """Dropout after each convolution's ReLU: one rate for all, or a list with one for each."""
-    head_dropout: Rate = 0.5
-    """Dropout before each linear layer of the classifier."""
+    head_dropout: Rate | list[Rate] = 0.5
+    """Dropout before each linear layer of the classifier: one rate for all, or a list with one for each."""
     label_smoothing: Rate = 0.0
     """Share of the target that is spread over all classes."""
     train_on_all: bool = False

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from configs.errors import UserError
 class Architecture:
     """All that is needed to build a network again; it is kept beside the weights.
 
-    conv_dropout: of every convolution's output (or block's, or hidden layer's), one rate or one for each. heads: classifiers beside each
+    conv_dropout: of every convolution's output (or block's, or hidden layer's), one rate or one for each; head_dropout: of what each linear
+    layer of the classifier sees. heads: classifiers beside each
     other. spectral_norm: the largest spectral norm of a layer (Mukhoti et al. 2021), or None.
     """
 
@@ -23,7 +25,7 @@ class Architecture:
     channels: int
     outputs: int
     conv_dropout: list[float] | float = 0.0
-    head_dropout: float = 0.0
+    head_dropout: list[float] | float = 0.0
     heads: int = 1
     spectral_norm: float | None = None
 
@@ -70,11 +72,12 @@ def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs) if a.heads == 1 else HeadsLinear(a.heads, inputs, outputs)
 
 
-def rates(a: Architecture, places: int) -> list[float]:
-    """The dropout rate of each of `places`. Raises UserError for a list of another length."""
-    found = list(a.conv_dropout) if isinstance(a.conv_dropout, list) else [a.conv_dropout] * places
+def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[float]:
+    """The dropout rate of each of `places` in a part of the network. Raises UserError for a list of another length."""
+    given = a.conv_dropout if part == "conv" else a.head_dropout
+    found = list(given) if isinstance(given, list) else [given] * places
     if len(found) != places:
-        raise UserError(f"teacher.conv_dropout: {len(found)} rates for the {places} places of {a.network}")
+        raise UserError(f"teacher.{part}_dropout: {len(found)} rates for the {places} places of {a.network}")
     return found
 
 

@@ -12,7 +12,7 @@ def mlp(architecture: Architecture) -> nn.Sequential:
     a = architecture
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
     units = a.channels * a.size**2
-    for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, len(HIDDEN))), 1):
+    for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, "conv", len(HIDDEN))), 1):
         width = scaled(base, a.width)
         layers |= {f"linear{i}": nn.Linear(units, width), f"hidden{i}": nn.ReLU(inplace=True), f"dropout{i}": nn.Dropout(rate)}
         units = width

@@ -80,7 +80,7 @@ def resnet(architecture: Architecture) -> nn.Sequential:
     """Images [N, H, W, C] → logits [N, outputs]: a 3x3 convolution, residual blocks (with dropout), average pooling, a linear layer."""
     a = architecture
     shape, spectral = SHAPES[a.network], a.spectral_norm is not None
-    dropout = rates(a, sum(shape.blocks))
+    dropout = rates(a, "conv", sum(shape.blocks))
     channels = scaled(shape.first, a.width)
     layers: dict[str, nn.Module] = {
         "normalize": Normalize(a.channels),
@@ -100,6 +100,6 @@ def resnet(architecture: Architecture) -> nn.Sequential:
         layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}
     layers["average"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["head_dropout"] = nn.Dropout(a.head_dropout)
+    layers["head_dropout"] = nn.Dropout(*rates(a, "head", 1))
     layers["head2"] = linear(a, channels, a.outputs)
     return sequential(layers)

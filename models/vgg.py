@@ -18,11 +18,12 @@ BLOCKS = {
 def vgg(architecture: Architecture) -> nn.Sequential:
     """Images [N, H, W, C] → logits [N, outputs]: convolutions with batch norm, ReLU and dropout, average pooling, two linear layers.
 
-    Raises UserError if the images are too small for the depth, or the number of dropout rates is not that of convolutions.
+    Raises UserError if the images are too small for the depth, or the number of dropout rates is not that of their places.
     """
     a = architecture
     blocks = BLOCKS[a.network]
-    dropout = rates(a, sum(map(len, blocks)))
+    dropout = rates(a, "conv", sum(map(len, blocks)))
+    head_dropout = rates(a, "head", 2)
     if a.size < 2 ** len(blocks):
         raise UserError(f"data.size: {a.network} halves the image {len(blocks)} times, {a.size} pixels are too few")
 
@@ -39,9 +40,9 @@ def vgg(architecture: Architecture) -> nn.Sequential:
         layers[f"pool{b}"] = nn.MaxPool2d(2)
     layers["average"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["head_dropout1"] = nn.Dropout(a.head_dropout)
+    layers["head_dropout1"] = nn.Dropout(head_dropout[0])
     layers["head1"] = linear(a, channels, channels)
     layers["head_relu"] = nn.ReLU(inplace=True)
-    layers["head_dropout2"] = nn.Dropout(a.head_dropout)
+    layers["head_dropout2"] = nn.Dropout(head_dropout[1])
     layers["head2"] = linear(a, channels, a.outputs)
     return sequential(layers)

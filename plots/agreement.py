@@ -1,59 +1,74 @@
 """The student's uncertainties beside the teacher's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy import ndarray
 
-from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, SKY, axis_label, grid, worth
+from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, RED, SKY, TRUONG, axis_label, grid, worth
 from uncertainty.agreement import calibration
 
 
 def teacher_against_student(
-    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]
+    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict], measures: Sequence[str]
 ) -> Figure:
-    """A column for each data set, a row for each measure: density of (teacher, student), and what the correlation is worth.
+    """A column for each data set, a row for each measure: density of (teacher, student); above it what the correlation is worth, and how
+    many images lie beyond the axes.
 
     teacher, student: {data set: {measure: [N]}}; agreement: that part of metrics.json.
     """
-    figure, axes = grid(len(PANELS), len(teacher), "Teacher (MC-dropout) against student (one pass): each input's uncertainty")
-    for row, measure in zip(axes, PANELS):
+    figure, axes = grid(len(measures), len(teacher), "Teacher (MC-dropout) against student (one pass): the uncertainty of each image", 2.9)
+    densities = []
+    for row, measure in zip(axes, measures):
         for axis, name in zip(row, teacher):
             x, y = teacher[name][measure], student[name][measure]
             limit = max(np.quantile(x, 0.999), np.quantile(y, 0.999))
             inside = (x <= limit) & (y <= limit)
-            axis.hexbin(x[inside], y[inside], gridsize=45, bins="log", cmap="cividis", linewidths=0, extent=(0, limit, 0, limit))
-            axis.plot([0, limit], [0, limit], color=COLOURS["student"], linewidth=1)
-            axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+            density = axis.hexbin(x[inside], y[inside], gridsize=45, mincnt=1, cmap="cividis", linewidths=0, extent=(0, limit, 0, limit))
+            densities.append(density)
+            axis.plot([0, limit], [0, limit], color=RED, linewidth=1)
+            axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal", xlabel="teacher")
             entry = agreement[name][measure]
-            text = "\n".join([
-                f"Pearson {entry['pearson']:.3f}",
-                f"Spearman {entry['spearman']:.3f}",
-                f"worth {worth(entry)} passes",
-                f"limit {entry['limit_pearson']:.3f}, floor {entry['floor_pearson']:.3f}",
-            ])
-            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
-            above = np.mean(y > x) > 0.5  # then the lower right corner is the emptier one
-            left, bottom, ha, va = (0.97, 0.03, "right", "bottom") if above else (0.03, 0.97, "left", "top")
-            axis.text(left, bottom, text, ha=ha, va=va, transform=axis.transAxes, fontsize=7, bbox=box)
-    _label_edges(axes, list(teacher), "teacher", "student")
+            lines = [f"Pearson {entry['pearson']:.3f}, worth {worth(entry)} passes", f"floor {entry['floor_pearson']:.3f}"]
+            if beyond := (~inside).sum():
+                lines[1] += f"; {beyond} of {len(x)} beyond the axes"
+            axis.set_title("\n".join(lines), fontsize=7.5, loc="left")
+    most = max(density.get_array().max() for density in densities)
+    for density in densities:
+        density.set_norm(LogNorm(1, most))
+    figure.colorbar(densities[0], ax=figure.axes, shrink=0.5, label="images")
+    _label_edges(axes, list(teacher), measures, "student")
     return figure
 
 
-def histograms(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]]) -> Figure:
-    """Two rows, the data sets (in distribution, out of it); three columns, the kinds of uncertainty; both networks overlaid."""
-    columns = ("total_variance", "expected_entropy", "predictive_entropy")
-    figure, axes = grid(len(teacher), len(columns), "Distribution of each uncertainty: " + " and ".join(teacher), 3.0)
-    for row, name in zip(axes, teacher):
-        for axis, measure in zip(row, columns):
-            values = {"teacher": teacher[name][measure], "student": student[name][measure]}
-            top = max(np.quantile(v[measure], 0.995) for both in (teacher, student) for v in both.values())
-            for who, x in values.items():
-                axis.hist(x.clip(max=top), bins=np.linspace(0, top, 41), histtype="stepfilled", alpha=0.35, color=COLOURS[who])
-                axis.hist(x.clip(max=top), bins=np.linspace(0, top, 41), histtype="step", color=COLOURS[who], label=NAMES[who])
-            axis.set(title=name, xlabel=axis_label(measure), ylabel="images", yscale="log")
+def histograms(
+    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], shown: Sequence[str], behind: str | None = None
+) -> Figure:
+    """A row for each data set in `shown`, a column for each of Truong 2019's measures: the share of the images in each bin, of both networks;
+    dotted, that of the set `behind`. No value is left out.
+
+    teacher, student: {data set: {measure: [N]}}.
+    """
+    title = f"Uncertainty of each image: {', '.join(shown)}" + (f"; dotted: {behind}" if behind else "")
+    figure, axes = grid(len(shown), len(TRUONG), title, 3.0)
+    for row, name in zip(axes, shown):
+        for axis, measure in zip(row, TRUONG):
+            drawn = [(who, values, at, "-" if at == name else ":") for who, values in (("teacher", teacher), ("student", student))
+                     for at in (name, behind) if at]  # fmt: skip
+            bins = np.linspace(min(0, *(v[at][measure].min() for _, v, at, _ in drawn)), max(v[at][measure].max() for _, v, at, _ in drawn), 41)
+            for who, values, at, style in drawn:
+                x = values[at][measure]
+                label = f"{NAMES[who]}: {at}"
+                axis.hist(x, bins, weights=np.full(len(x), 1 / len(x)), histtype="step", color=COLOURS[who], linestyle=style, label=label)
+            axis.set(title=name, xlabel=axis_label(measure), yscale="log")
             axis.tick_params(axis="y", which="minor", labelleft=False)
-    axes[0][-1].legend()
+        row[0].set_ylabel("share of the images")
+    handles = [Line2D([], [], color=COLOURS[who], label=NAMES[who]) for who in ("teacher", "student")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -102,14 +117,16 @@ def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, n
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
             text = f"mean {agreement[name][measure]['scale']:.2f} of the teacher's"
             axis.text(0.05, 0.9, text, transform=axis.transAxes, fontsize=8)
-    _label_edges(axes, list(teacher), "student", "teacher")
+            axis.set_xlabel("student")
+    _label_edges(axes, list(teacher), PANELS, "teacher")
     return figure
 
 
-def _label_edges(axes: list[list[Axes]], names: list[str], below: str, left: str) -> None:
-    """Titles above the columns, one for each data set (the first is in distribution); who is below and who is to the left."""
+def _label_edges(axes: list[list[Axes]], names: list[str], measures: Sequence[str], left: str) -> None:
+    """The data set of each column above it (the first is in distribution), the measure of each row and who is to the left beside it."""
     for column, (axis, name) in enumerate(zip(axes[0], names)):
-        axis.set_title(name if column else f"{name} (in distribution)")
-        axes[-1][column].set_xlabel(below)
-    for row, measure in zip(axes, PANELS):
-        row[0].set_ylabel(f"{axis_label(measure)}\n{left}")
+        title = name if column else f"{name} (in distribution)"
+        below = axis.get_title(loc="left")
+        axis.set_title(title + "\n" * (below.count("\n") + 2 if below else 0))
+    for row, measure in zip(axes, measures):
+        row[0].set_ylabel(f"{axis_label(measure, lines=True)}\n{left}")

@@ -5,8 +5,10 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from sklearn.metrics import roc_curve
 
-from plots.style import COLOURS, MEASURE_COLOURS, MEASURE_NAMES, NAMES, grid
+from plots.style import COLOURS, MEASURE_NAMES, NAMES, grid
 from uncertainty import classification
+
+OOD_SCORE = "predictive_entropy"  # of the figure; every other measure is in the table
 
 
 def reliability(confidence: dict[str, ndarray], correct: dict[str, ndarray], dataset: str) -> Figure:
@@ -16,7 +18,7 @@ def reliability(confidence: dict[str, ndarray], correct: dict[str, ndarray], dat
         share, mean, accuracy = classification.confidence_bins(value, correct[who]).T
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.8)
         axis.vlines(mean, mean, accuracy, color=COLOURS[who], alpha=0.5)
-        axis.scatter(mean, accuracy, s=10 + 300 * share, color=COLOURS[who], alpha=0.8, linewidths=0)
+        axis.scatter(mean, accuracy, s=10 + 300 * share, color=COLOURS[who], alpha=0.8, linewidths=0, clip_on=False)
         axis.set(title=NAMES[who], xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
         axis.text(0.05, 0.93, f"ECE {classification.ece(value, correct[who]):.3f}", transform=axis.transAxes)
     axes[0][0].set_ylabel("accuracy")
@@ -24,21 +26,20 @@ def reliability(confidence: dict[str, ndarray], correct: dict[str, ndarray], dat
 
 
 def roc(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], ood: dict[str, dict]) -> Figure:
-    """For each out-of-distribution set, the ROC of telling it from the first set, by each measure; teacher above, student below."""
+    """For each out-of-distribution set, the ROC of telling it from the first set by OOD_SCORE, of both networks."""
     inside, *outside = teacher
-    figure, axes = grid(2, len(outside), f"Telling other images from {inside}", 3.2)
-    for row, (who, measures) in zip(axes, (("teacher", teacher), ("student", student))):
-        for axis, name in zip(row, outside):
-            is_outside = np.repeat([0, 1], [len(measures[s]["total_variance"]) for s in (inside, name)])
-            for measure, colour in MEASURE_COLOURS.items():
-                fpr, tpr, _ = roc_curve(is_outside, np.concatenate([measures[inside][measure], measures[name][measure]]))
-                label = f"{MEASURE_NAMES[measure].split(' (')[0]}: {ood[name][who][measure]['auroc']:.3f}"
-                axis.plot(fpr, tpr, color=colour, linewidth=1.2, label=label)
-            axis.plot([0, 1], [0, 1], color="black", linewidth=0.5)
-            axis.set(title=f"{name}: {NAMES[who]}", ylabel="true positive rate", aspect="equal")
-            if row is axes[-1]:
-                axis.set_xlabel("false positive rate")
-            axis.legend(title="AUROC by", loc="lower right", fontsize=7, title_fontsize=7)
+    score = MEASURE_NAMES[OOD_SCORE].split(" (")[0]
+    figure, axes = grid(1, len(outside), f"Telling other images from {inside} by the {score}", 3.4)
+    for axis, name in zip(axes[0], outside):
+        for who, measures in (("teacher", teacher), ("student", student)):
+            x, y = (measures[dataset][OOD_SCORE] for dataset in (inside, name))
+            fpr, tpr, _ = roc_curve(np.repeat([0, 1], [len(x), len(y)]), np.concatenate([x, y]))
+            auroc = ood[name][who][OOD_SCORE]["auroc"]
+            label = f"{NAMES[who]}: AUROC {auroc:.3f}" + (", below chance" if auroc < 0.5 else "")
+            axis.plot(fpr, tpr, color=COLOURS[who], linewidth=1.2, label=label)
+        axis.plot([0, 1], [0, 1], color="black", linewidth=0.5)
+        axis.set(title=name, xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 

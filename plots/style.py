@@ -1,6 +1,7 @@
 """One look for all figures: Okabe & Ito's colours (safe for colour-blind readers), and the names of the measures."""
 
 import io
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +24,7 @@ matplotlib.rcParams |= {
 }
 
 BLUE, ORANGE, GREEN, GREY, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#767676", "#CC79A7", "#56B4E9"
+RED = "#E3004F"  # no colour of a density
 COLOURS = {"teacher": BLUE, "student": ORANGE, "teacher_deterministic": GREY}
 NAMES = {"teacher": "teacher, T passes", "student": "student, 1 pass", "teacher_deterministic": "teacher, no dropout"}
 
@@ -33,19 +35,22 @@ MEASURE_COLOURS = {
     "total_variance": PINK,
     "entropy_minus_variance": SKY,
 }
+TRUONG = ("total_variance", "entropy_minus_variance", "predictive_entropy")  # the measures of Truong 2019
+INFORMATION = ("mutual_information", "expected_entropy")  # the other way to part the predictive entropy
 PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")  # what figures show, in this order
 MEASURE_NAMES = {
     "predictive_entropy": "predictive entropy",
     "expected_entropy": "expected entropy (aleatoric)",
     "mutual_information": "mutual information (epistemic)",
     "total_variance": "total variance (epistemic)",
-    "entropy_minus_variance": "entropy − variance (aleatoric, first work)",
+    "entropy_minus_variance": "entropy − variance (aleatoric)",
 }
 
 
-def axis_label(measure: str) -> str:
-    """Name and unit of a measure."""
-    return MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
+def axis_label(measure: str, lines: bool = False) -> str:
+    """Name and unit of a measure; with `lines`, what kind of uncertainty it is stands in a second line."""
+    label = MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
+    return label.replace(" (", "\n(") if lines else label
 
 
 def worth(entry: dict) -> str:
@@ -63,9 +68,9 @@ def counted_worth(entry: dict) -> float:
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with `rows` x `columns` square panels and a title."""
+    """A figure with `rows` x `columns` square panels and a title, in as many lines as its width needs."""
     figure = Figure(figsize=(size * columns + 0.4, size * rows + 0.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, int(9.5 * figure.get_figwidth())))
     return figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
 

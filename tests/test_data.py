@@ -1,9 +1,13 @@
 """Every source on small files in its own format, what goes wrong with folders, and augmentation against slow code."""
 
 import gzip
+import hashlib
 import math
 import pickle
+import shutil
 import struct
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from torchvision import datasets
 import data
 from configs.errors import UserError
 from configs.schema import Augmentation, Data, DataSet
-from data import augment
+from data import augment, published
 from data.resize import fit_to
 from data.views import VIEWS, make_views
 
@@ -56,25 +60,56 @@ def cifar(tmp_path, monkeypatch):
     return pixels.transpose(0, 2, 3, 1), labels
 
 
+def in_order_of_digests(pixels, labels):
+    order = sorted(range(len(pixels)), key=lambda i: hashlib.sha256(pixels[i].tobytes()).hexdigest())
+    return pixels[order], [labels[i] for i in order], order
+
+
+def split_of(source: str, tmp_path, split="test", size=32, channels=3):
+    settings = config(DataSet(source, str(tmp_path), partial=True), tmp_path, size=size, channels=channels)
+    return data.load(settings.train, split, settings)
+
+
 @pytest.mark.parametrize("source", ["cifar10", "cifar100"])
 def test_cifar(cifar, tmp_path, source):
+    for split, part in (("train", slice(0, 4)), ("test", slice(4, 6))):
+        found = split_of(source, tmp_path, split)
+        pixels, labels, order = in_order_of_digests(cifar[0][part], cifar[1][part])
+        assert np.array_equal(found.images, pixels) and found.labels.tolist() == labels
+        assert found.names == [f"{source}-{split}-{i:05d}" for i in order]
+        assert len(found.classes) == (10 if source == "cifar10" else 100)
+
+
+def test_class_folders_are_the_same_data_set_as_the_published_files(cifar, tmp_path):
     pixels, labels = cifar
-    settings = config(DataSet(source, str(tmp_path)), tmp_path)
-    train, test = (data.load(settings.train, split, settings) for split in ("train", "test"))
-    assert np.array_equal(train.images, pixels[:4]) and train.labels.tolist() == labels[:4]
-    assert np.array_equal(test.images, pixels[4:]) and test.labels.tolist() == labels[4:]
-    assert test.names == [f"{source}-test-00000", f"{source}-test-00001"]
-    assert len(train.classes) == (10 if source == "cifar10" else 100)
+    for i in (4, 5):
+        path = tmp_path / f"folders/cifar10/test/{'abcdefghij'[labels[i]]}/{9 - i}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(pixels[i]).save(path)
+    for name in set("abcdefghij") - {"abcdefghij"[label] for label in labels[4:]}:
+        (tmp_path / f"folders/cifar10/test/{name}").mkdir()
+        Image.fromarray(pixels[0]).save(tmp_path / f"folders/cifar10/test/{name}/0.png")
+    found = split_of("cifar10", tmp_path / "folders")
+    assert found.name == "cifar10-10-of-10000" and found.classes == list("abcdefghij")
+    chosen = [i for i, name in enumerate(found.names) if name.endswith(("5.png", "4.png"))]
+    published = split_of("cifar10", tmp_path)
+    assert torch.equal(found.images[chosen], published.images) and found.labels[chosen].tolist() == published.labels.tolist()
+    assert found.subset(torch.tensor(chosen)).fingerprint() == published.fingerprint()
+
+
+def test_a_part_of_a_published_set_has_to_be_asked_for(cifar, tmp_path):
+    settings = config(DataSet("cifar10", str(tmp_path)), tmp_path)
+    with pytest.raises(UserError, match="cifar10: 2 of 10000 test images are below .*; add the others, or set `partial: true`"):
+        data.load(settings.train, "test", settings)
 
 
 def test_svhn(tmp_path, monkeypatch):
     pixels = RNG.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
     scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[1], [10], [3], [2]])})
     monkeypatch.setattr(datasets.SVHN, "split_list", {"test": ["", "test_32x32.mat", None]})
-    settings = config(DataSet("svhn", str(tmp_path)), tmp_path)
-    test = data.load(settings.train, "test", settings)
-    assert np.array_equal(test.images, pixels.transpose(3, 0, 1, 2))
-    assert test.labels.tolist() == [1, 0, 3, 2]  # the authors' 10 is the digit 0
+    test = split_of("svhn", tmp_path)
+    expected, labels, _ = in_order_of_digests(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), [1, 0, 3, 2])  # the authors' 10 is the digit 0
+    assert np.array_equal(test.images, expected) and test.labels.tolist() == labels
 
 
 @pytest.mark.parametrize("source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
@@ -86,21 +121,43 @@ def test_mnist_and_its_kin_become_what_the_network_wants(tmp_path, source, folde
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 3, 28, 28) + pixels.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 3) + labels.tobytes())
         (raw / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b""))
-    grey = config(DataSet(source, str(tmp_path)), tmp_path, size=28, channels=1)
-    test = data.load(grey.train, "test", grey)
-    assert np.array_equal(test.images[..., 0], pixels) and test.labels.tolist() == [7, 0, 2]
-    colour = config(DataSet(source, str(tmp_path)), tmp_path)
-    test = data.load(colour.train, "test", colour)
-    assert test.images.shape == (3, 32, 32, 3) and (test.images[..., 0] == test.images[..., 2]).all()
+    test = split_of(source, tmp_path, size=28, channels=1)
+    expected, expected_labels, _ = in_order_of_digests(pixels, labels.tolist())
+    assert np.array_equal(test.images[..., 0], expected) and test.labels.tolist() == expected_labels
+    colour = split_of(source, tmp_path)
+    assert colour.images.shape == (3, 32, 32, 3) and (colour.images[..., 0] == colour.images[..., 2]).all()
 
 
-def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError("no route to host")
+def test_tiny_imagenet_from_its_archive_and_from_folders_without_what_cifar10_shows(tmp_path, monkeypatch):
+    """Two classes, one of which shows a goose, zipped as their authors did; the archive lies where the download would put it."""
+    left_out, kept = "n01855672", "n01443537"
+    pixels = [RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
+    root = tmp_path / "made/tiny-imagenet-200"
+    (root / "val/images").mkdir(parents=True)
+    (root / "wnids.txt").write_text(f"{left_out}\n{kept}\n")
+    rows = []
+    for i, (image, wnid) in enumerate(zip(pixels, (kept, left_out, kept))):
+        Image.fromarray(image).save(root / f"val/images/val_{i}.JPEG")
+        rows.append(f"val_{i}.JPEG\t{wnid}\t0\t0\t1\t1")
+        folder = tmp_path / f"folders/tiny_imagenet/test/{wnid}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / f"val/images/val_{i}.JPEG", folder)
+    (root / "val/val_annotations.txt").write_text("\n".join(rows))
+    archive = shutil.make_archive(str(tmp_path / "new/tiny-imagenet-200"), "zip", tmp_path / "made")
+    digest = hashlib.md5(Path(archive).read_bytes()).hexdigest()
+    monkeypatch.setattr(published, "TINY_IMAGENET", (published.TINY_IMAGENET[0], digest))
+    downloaded, folders = split_of("tiny_imagenet", tmp_path / "new", size=64), split_of("tiny_imagenet", tmp_path / "folders", size=64)
+    assert len(downloaded) == 2 and downloaded.classes == folders.classes == [kept]
+    assert downloaded.fingerprint() == folders.fingerprint()
 
-    monkeypatch.setitem(data.published.CLASSES, "svhn", fail)
+
+def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch):
+    def fail(*_, download, **__):
+        raise OSError("no route to host") if download else RuntimeError("not found")
+
+    monkeypatch.setitem(published.SETS, "svhn", replace(published.SETS["svhn"], reader=fail))
     settings = config(DataSet("svhn", str(tmp_path)), tmp_path)
-    with pytest.raises(UserError, match="the download failed .no route to host.; check the connection"):
+    with pytest.raises(UserError, match="failed .no route to host.. .* files at .*/test_32x32.mat, or images at .*/svhn/test/<class>/"):
         data.load(settings.train, "test", settings)
 
 

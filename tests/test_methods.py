@@ -156,19 +156,19 @@ def test_gauss_is_the_likelihood_of_centred_logits(logits, targets):
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["end", "endd", "endd_proxy", "hydra", "hydra_plus", "gauss", "dirichlet_likelihood"])
+@pytest.mark.parametrize("method", ["end", "endd", "endd_proxy", "hydra", "hydra_plus", "gauss"])
 def test_gradients_are_those_of_finite_differences(method, targets):
     chosen, settings = STUDENTS[method], Settings(method=method)
     targets = {name: value.double() for name, value in targets.items()}
     options = chosen.read_options(settings)
-    heads, numbers = chosen.heads(options), chosen.numbers(C, settings)
+    heads, numbers = chosen.heads(options), chosen.numbers(C, options)
     logits = torch.randn(*((N, C) if heads == 1 else (N, heads, C)), dtype=torch.float64, requires_grad=True)
     rest = torch.randn(N, numbers, dtype=torch.float64, requires_grad=True)
     network = nn.Sequential(HeadsLinear(heads, 2, C))
     nn.init.normal_(network[0].weight)
 
     def loss(logits, rest):
-        return chosen.loss(chosen.head(logits, rest, settings), targets, Context({}, 0.2, options, network))
+        return chosen.loss(chosen.head(logits, rest, options), targets, Context({}, 0.2, options, network))
 
     # `samples` gives float32, as the cache does, so the loss itself is exact to that only.
     assert torch.autograd.gradcheck(loss, (logits, rest), eps=1e-3, atol=1e-2, rtol=1e-2)
@@ -178,6 +178,9 @@ def test_options_are_checked_by_name():
     assert student_method("hydra").read_options(Settings(method="hydra", options={"heads": 3})).heads == 3
     with pytest.raises(UserError, match="hydra has no head, it has: heads"):
         student_method("hydra").read_options(Settings(method="hydra", options={"head": 3}))
+    for options, said in (({"head": "gelu"}, "head: gelu is not one of softplus"), ({"matched": ["mean"]}, "matched: mean is not one of total_v")):
+        with pytest.raises(UserError, match=f"student.options.{said}"):
+            student_method("dirichlet").read_options(Settings(options=options))
     with pytest.raises(UserError, match="student.method: hidra is not one of dirichlet"):
         student_method("hidra")
     with pytest.raises(UserError, match="teacher.method: dropout is not one of deterministic"):

@@ -1,5 +1,7 @@
 """What a student outputs and is trained by: heads against autograd and Monte Carlo, losses against what they must not be biased by."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -8,16 +10,18 @@ from torch import nn
 
 from configs.schema import Student as Settings
 from models.architecture import Architecture
-from models.methods import STUDENTS
-from models.methods.dirichlet import likelihood, projected
-from models.methods.interface import Context
+from models.methods import STUDENTS, dirichlet
+from models.methods.dirichlet import likelihood
+from models.methods.interface import Context, Matched
+from models.methods.logit_gaussian import Options as GaussianOptions
 from models.methods.logit_gaussian import gaussian as gaussian_head
-from models.methods.logit_gaussian import moments
 from models.methods.logit_gaussian import numbers as gaussian_numbers
+from models.methods.moments import moments
 from models.student import Student, load_student, parameter_groups
 from models.vgg import vgg
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.distribution import MEASURES, entropy
+from uncertainty.distribution import MEASURES, Distribution, entropy
+from uncertainty.families import dirichlet_by_likelihood
 from uncertainty.gaussian import LogitGaussian, quasi_normal
 from uncertainty.samples import Samples, statistics
 from uncertainty.variance_propagation import propagate
@@ -30,24 +34,24 @@ def gaussian_outputs(count: int = 6, classes: int = 4) -> tuple[torch.Tensor, to
 
 def test_the_covariance_of_the_gaussian_head():
     logits, numbers = gaussian_outputs()
-    full = gaussian_head(logits, numbers, Settings())
+    full = gaussian_head(logits, numbers, GaussianOptions())
     for n in range(len(logits)):
         lower = np.zeros((4, 4))
         lower[np.tril_indices(4, -1)] = numbers[n, 8:]
         lower += np.diag(np.log1p(np.exp(numbers[n, 4:8].numpy())))
         assert (full.covariance_factor[n] @ full.covariance_factor[n].T).numpy() == pytest.approx(lower @ lower.T, abs=1e-5)
     torch.testing.assert_close(full.loc, logits + numbers[:, :4])
-    low = gaussian_head(logits, torch.randn(6, 16), Settings(rank=2))
+    low = gaussian_head(logits, torch.randn(6, 16), GaussianOptions(rank=2))
     assert low.draw(torch.randn(6, 30, low.dimensions)).log_probs.shape == (6, 30, 4)
-    assert gaussian_numbers(4, Settings()) == 14 and gaussian_numbers(4, Settings(rank=2)) == 16
+    assert gaussian_numbers(4, GaussianOptions()) == 14 and gaussian_numbers(4, GaussianOptions(rank=2)) == 16
 
 
 @pytest.mark.parametrize("rank", [None, 2])
 def test_quasi_random_measures_against_monte_carlo(rank):
     torch.manual_seed(1)
     logits = 2 * torch.randn(6, 4)
-    numbers = 0.7 * torch.randn(6, gaussian_numbers(4, Settings(rank=rank)))
-    student = gaussian_head(logits, numbers, Settings(rank=rank))
+    numbers = 0.7 * torch.randn(6, gaussian_numbers(4, GaussianOptions(rank=rank)))
+    student = gaussian_head(logits, numbers, GaussianOptions(rank=rank))
     covariance = student.covariance_factor @ student.covariance_factor.mT
     for n in range(6):
         z = np.random.default_rng(n).multivariate_normal(student.loc[n].numpy(), covariance[n].double().numpy(), size=200_000)
@@ -64,33 +68,17 @@ def test_quasi_normal_numbers_are_normal():
     assert all(scipy.stats.kstest(column, "norm").statistic < 0.01 for column in noise.T.numpy())
 
 
-def test_the_projection_keeps_mean_and_total_variance():
-    logits, numbers = gaussian_outputs()
-    gaussian, student = (head(logits, numbers, Settings()) for head in (gaussian_head, projected))
-    torch.testing.assert_close(student.mean, gaussian.mean, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(student.total_variance, gaussian.total_variance, rtol=1e-3, atol=1e-6)
-    assert (student.alpha > 0).all()
-
-
-def test_information_scale_moves_information_to_expected_entropy():
-    alpha = torch.rand(5, 3, dtype=torch.float64) * 4
-    plain, scaled = Dirichlet(alpha), Dirichlet(alpha, 0.6)
-    torch.testing.assert_close(scaled.mutual_information, 0.6 * plain.mutual_information)
-    torch.testing.assert_close(scaled.expected_entropy + scaled.mutual_information, plain.predictive_entropy)
-    torch.testing.assert_close(scaled.total_variance, plain.total_variance)
-
-
 # Losses.
 
 
 def test_the_moment_loss_of_a_closed_form_is_kl_and_weighted_squares():
     student = Dirichlet(torch.rand(5, 3) * 4 + 0.1)
     targets = {"mean": torch.rand(5, 3).softmax(-1), "total_variance": torch.rand(5), "expected_entropy": torch.rand(5)}
-    loss = moments(student, targets, Context({"total_variance": 0.2, "expected_entropy": 0.5}))
+    loss = moments(student, targets, Context({"total_variance": 0.2, "expected_entropy": 0.5}, options=GaussianOptions()))
     kl = (targets["mean"] * (targets["mean"].log() - student.mean.log())).sum(1)
     squares = ((student.total_variance - targets["total_variance"]) / 0.2) ** 2 / (0.5 + student.total_variance / 0.2)
     squares = squares + ((student.expected_entropy - targets["expected_entropy"]) / 0.5) ** 2 / (0.5 + student.expected_entropy / 0.5)
-    assert loss.item() == pytest.approx((4 * (kl + entropy(targets["mean"])) + squares).mean().item(), rel=1e-5)
+    assert loss.item() == pytest.approx((4 * kl + squares).mean().item(), rel=1e-5)
 
 
 def test_noise_around_what_the_student_says_does_not_move_it():
@@ -98,7 +86,7 @@ def test_noise_around_what_the_student_says_does_not_move_it():
     student = Dirichlet(alpha.expand(2, 3))
     noise = torch.tensor([-0.1, 0.1])
     targets = {"mean": student.mean.detach(), "total_variance": student.total_variance.detach() + noise}
-    (gradient,) = torch.autograd.grad(moments(student, targets, Context({"total_variance": 0.2})), alpha)
+    (gradient,) = torch.autograd.grad(moments(student, targets, Context({"total_variance": 0.2}, options=dirichlet.Options())), alpha)
     assert gradient.abs().max() < 1e-6
 
 
@@ -115,39 +103,114 @@ def test_targets_of_few_passes_are_unbiased(passes):
     assert plug_in < truth.mutual_information.item() * (0.7 if passes == 2 else 0.97)  # which is why it is no target
 
 
-@pytest.mark.parametrize("method", ["dirichlet", "dirichlet_precision", "dirichlet_linear", "dirichlet_likelihood", "logit_gaussian"])
-def test_each_method_learns_what_it_matches(method):
-    """Free outputs from a deterministic network's logits on: the loss alone must find the moments of known Gaussians."""
+def moved(count: int = 40, classes: int = 3) -> LogitGaussian:
+    """Logits that dropout moves, as it does, more the less sure they are."""
     torch.manual_seed(0)
-    settings, classes = Settings(method=method), 3
-    gaussian = STUDENTS[method].numbers is gaussian_numbers
-    matched = ["total_variance", "expected_entropy"] if gaussian else ["total_variance"]
-    truth = LogitGaussian(torch.randn(40, classes), 0.8 * torch.eye(classes).expand(40, classes, classes))
-    targets = statistics(truth.draw(torch.randn(40, 4000, classes)).log_probs)
+    return LogitGaussian(torch.randn(count, classes), 0.8 * torch.eye(classes).expand(count, classes, classes))
+
+
+def learnt(method: str, options: dict, truth: LogitGaussian) -> tuple[Distribution, dict[str, torch.Tensor]]:
+    """What a loss makes of free numbers, beside a deterministic network's logits, and the targets: moments of a known Gaussian."""
+    targets = statistics(truth.draw(torch.randn(len(truth.loc), 4000, truth.dimensions)).log_probs)
     chosen = STUDENTS[method]
-    outputs = torch.zeros(40, classes + chosen.numbers(classes, settings))
-    outputs[:, :classes] = truth.loc
-    outputs.requires_grad_(True)
-    optimizer = torch.optim.Adam([outputs], 0.06)
+    options = chosen.read_options(Settings(method=method, options=options))
+    logits = truth.loc.clone().requires_grad_(True)
+    numbers = (0.05 * torch.randn(len(logits), chosen.numbers(truth.loc.shape[1], options))).requires_grad_(True)
+    optimizer = torch.optim.Adam([logits, numbers], 0.06)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 1500)
-    spread = {name: targets[name].std().item() for name in matched}
+    context = Context({name: targets[name].std().item() for name in get_args(Matched)}, options=options)
     for _ in range(1500):
-        student = (chosen.learner or chosen.head)(outputs[:, :classes], outputs[:, classes:], settings)
-        loss = chosen.loss(student, targets, Context(spread))
+        loss = chosen.loss(chosen.head(logits, numbers, options), targets, context)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        student = chosen.head(outputs[:, :classes], outputs[:, classes:], settings)
-        if method == "dirichlet_likelihood":  # neither moment is its aim
-            by_moments = Dirichlet.from_moments(targets["mean"], targets["total_variance"])
-            assert likelihood(student, targets, Context({})) < likelihood(by_moments, targets, Context({}))
-            return
-        if gaussian:
-            assert (student.mean - targets["mean"]).abs().max() < 0.03
-        for name in matched[: 1 if method == "dirichlet" else 2]:  # a Dirichlet has not both
-            assert getattr(student, name).numpy() == pytest.approx(targets[name].numpy(), rel=0.1, abs=0.003), name
+        return chosen.head(logits, numbers, options), targets
+
+
+@pytest.mark.parametrize("matched", get_args(Matched))
+@pytest.mark.parametrize("head", dirichlet.STRUCTURED)
+def test_a_structured_dirichlet_learns_the_mean_and_what_it_matches(head, matched):
+    student, targets = learnt("dirichlet", {"head": head, "matched": [matched]}, moved())
+    assert (student.mean - targets["mean"]).abs().max() < 0.01
+    assert getattr(student, matched).numpy() == pytest.approx(targets[matched].numpy(), rel=0.03, abs=0.003)
+
+
+def test_a_dirichlet_with_the_right_variance_has_too_much_mutual_information():
+    student, targets = learnt("dirichlet", {}, moved())
+    theirs = entropy(targets["mean"]) - targets["expected_entropy"]
+    assert 1.05 < (student.mutual_information / theirs).mean() < 2
+
+
+def test_a_gaussian_has_both():
+    student, targets = learnt("logit_gaussian", {}, moved())
+    for name in get_args(Matched):
+        assert getattr(student, name).numpy() == pytest.approx(targets[name].numpy(), rel=0.1, abs=0.003), name
+
+
+def test_by_likelihood_a_dirichlet_is_the_most_likely_one():
+    student, targets = learnt("dirichlet", {"head": "last_layer", "loss": "likelihood"}, moved())
+    fitted = dirichlet_by_likelihood(Samples(moved().draw(torch.randn(40, 4000, 3)).log_probs))
+    assert student.nll(targets["mean_log_prob"]).numpy() == pytest.approx(fitted.nll(targets["mean_log_prob"]).numpy(), abs=0.02)
+    by_moments = Dirichlet.from_moments(targets["mean"], targets["total_variance"])
+    assert likelihood(student, targets, Context({})) < likelihood(by_moments, targets, Context({}))
+
+
+def truth_of(z: torch.Tensor, factor: torch.Tensor) -> Samples:
+    """softmax(z + U ε), by Monte Carlo."""
+    return LogitGaussian(z, factor).draw(torch.randn(100_000, factor.shape[-1]))
+
+
+@pytest.mark.parametrize("head, largest", [("delta", 0.15), ("mean_field", 0.15), ("points", 0.05)])
+def test_a_heads_variance_is_that_of_moved_logits_where_they_move_little(head, largest):
+    torch.manual_seed(0)
+    z, factor = torch.randn(20, 4), 0.3 * torch.randn(20, 4, 2)
+    mean, precision = dirichlet.STRUCTURED[head](z, factor)
+    student, truth = Dirichlet(precision.unsqueeze(-1) * mean), truth_of(z, factor)
+    assert (student.mean - truth.mean).abs().max() < 0.03
+    assert ((student.total_variance / truth.total_variance) - 1).abs().mean() < largest
+
+
+@pytest.mark.parametrize("head, lowest", [("delta", 0.6), ("mean_field", 0.9), ("points", 0.9)])
+def test_and_where_they_move_much_it_tells_which_moves_most(head, lowest):
+    torch.manual_seed(0)
+    z, factor = 2 * torch.randn(200, 10), torch.randn(200, 10, 10) * 3 * torch.rand(200, 1, 1)
+    mean, precision = dirichlet.STRUCTURED[head](z, factor)
+    student = Dirichlet(precision.unsqueeze(-1) * mean)
+    truth = [truth_of(z[i : i + 1], factor[i : i + 1]).total_variance for i in range(200)]
+    assert np.corrcoef(student.total_variance, torch.cat(truth))[0, 1] > lowest
+
+
+def test_fixed_points_have_the_mean_and_the_covariance_of_the_gaussian():
+    """A softmax is nearly linear where nothing moves far: then the moments must be those of first order, to the last digits."""
+    z, factor = torch.randn(5, 4, dtype=torch.float64), 1e-3 * torch.randn(5, 4, 3, dtype=torch.float64)
+    mean, precision = dirichlet.points(z, factor)
+    jacobian = torch.diag_embed(z.softmax(-1)) - z.softmax(-1).unsqueeze(-1) * z.softmax(-1).unsqueeze(-2)
+    variance = (jacobian @ factor).square().sum((1, 2))
+    torch.testing.assert_close(Dirichlet(precision.unsqueeze(-1) * mean).total_variance, variance, rtol=1e-4, atol=0)
+    torch.testing.assert_close(mean, z.softmax(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_the_laplace_bridge_is_its_papers_formula():
+    """In two dimensions: α = (1/Σ) (1 − 1 + e^μ/4 (e^μ + e^−μ)) for Σ = σ² I and μ₁ = −μ₂ = μ."""
+    mu, variance = 0.7, 0.3
+    mean, total = dirichlet.laplace_bridge(torch.tensor([[mu, -mu]]), variance**0.5 * torch.eye(2).unsqueeze(0))
+    expected = [np.exp(x) * (np.exp(mu) + np.exp(-mu)) / 4 / variance for x in (mu, -mu)]
+    assert (total.unsqueeze(-1) * mean)[0].numpy() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("head", ["softplus", *dirichlet.STRUCTURED])
+def test_concentrations_are_positive_and_finite_for_the_surest_and_the_least_sure_of_logits(head):
+    options = dirichlet.Options(head)
+    logits = torch.tensor([[200.0, 0.0, -200.0], [0.0, 0.0, 0.0], [-500.0, -500.0, -500.0]])
+    for size in (0.0, 1e-4, 1.0, 50.0):
+        numbers = (size * torch.randn(3, dirichlet.numbers(3, options))).requires_grad_(True)
+        student = dirichlet.head(logits, numbers, options)
+        assert (student.alpha > 0).all() and student.alpha.isfinite().all()
+        assert all(getattr(student, measure).isfinite().all() for measure in MEASURES)
+        loss = moments(student, statistics(torch.randn(3, 5, 3).log_softmax(-1)), Context({"total_variance": 0.1}, options=options))
+        assert torch.autograd.grad(loss, numbers)[0].isfinite().all()
 
 
 def test_the_likelihood_is_the_mean_over_the_batch():
@@ -172,7 +235,7 @@ def test_a_student_gives_every_measure_and_a_gradient_to_every_weight(method):
     log_probs = torch.randn(7, 5, 4).log_softmax(-1)
     targets = statistics(log_probs) | {"log_probs": log_probs, "labels": torch.eye(4)[torch.randint(4, (7,))]}
     student.train()
-    context = Context(dict.fromkeys(settings.matched, 0.1), 0.3, options, student.network)
+    context = Context(dict.fromkeys(get_args(Matched), 0.1), 0.3, options, student.network)
     student.method.loss(student(images), targets, context).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
     groups = parameter_groups(student, settings)

@@ -64,7 +64,7 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """α_c = (1 − 2/C + e^{z_c}/C² Σ_j e^{−z_j}) / Σ_cc with Σ = U Uᵀ and Σ_c z_c = 0, as mean and precision (Hobbhahn et al. 2022, eq. 7)."""
     classes = z.shape[-1]
     z = z - z.mean(-1, keepdim=True)
-    bridge = 1 - 2 / classes + (z + (-z).logsumexp(-1, keepdim=True) - 2 * math.log(classes)).exp()
+    bridge = 1 - 2 / classes + (z + (-z).logsumexp(-1, keepdim=True) - 2 * math.log(classes)).clamp_max(30).exp()
     alpha = bridge / factor.square().sum(-1).clamp_min(1e-4)
     total = alpha.sum(-1)
     return alpha / total.unsqueeze(-1), total
@@ -110,4 +110,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return (likelihood if context.options.loss == "likelihood" else moments)(student, targets, context)
 
 
-METHOD = StudentMethod(head, loss, "dirichlet_by_moments", numbers, options=Options)
+METHOD = StudentMethod(head, loss, lambda options: f"dirichlet_by_{options.loss}", numbers, options=Options)
