@@ -78,9 +78,9 @@ def main(config: Config, overwrite: bool) -> None:
         wanted = {name: value[number, indices[order]] for name, value in targets.items()}
         return images, wanted | {"labels": labels}, epochs / config.student.epochs
 
-    def losses(model: nn.Module, batch):
+    def losses(parallel: nn.Module, batch):
         images, wanted, progress = batch
-        return {"loss": method.loss(model(images), wanted, Context(spread, progress, model.options, model.network))}
+        return {"loss": method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))}
 
     def validate(model: Student):
         distribution = model.distribution(outputs_of(model.outputs, validation.images, run))

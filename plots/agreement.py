@@ -101,7 +101,7 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
                 axis.set_xlabel("passes N")
             if name == next(iter(curves)):
                 axis.set_ylabel(f"{MEASURE_NAMES[measure]}\nPearson with {entry['reference_passes']} other passes")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(curves)))
     return figure
 
 
@@ -127,6 +127,6 @@ def _label_edges(axes: list[list[Axes]], names: list[str], measures: Sequence[st
     for column, (axis, name) in enumerate(zip(axes[0], names)):
         title = name if column else f"{name} (in distribution)"
         below = axis.get_title(loc="left")
-        axis.set_title(title + "\n" * (below.count("\n") + 2 if below else 0))
+        axis.set_title(title + "\n" * (below.count("\n") + 1 if below else 0))
     for row, measure in zip(axes, measures):
         row[0].set_ylabel(f"{axis_label(measure, lines=True)}\n{left}")

@@ -31,15 +31,16 @@ def roc(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, nda
     score = MEASURE_NAMES[OOD_SCORE].split(" (")[0]
     figure, axes = grid(1, len(outside), f"Telling other images from {inside} by the {score}", 3.4)
     for axis, name in zip(axes[0], outside):
+        aurocs = {who: ood[name][who][OOD_SCORE]["auroc"] for who in ("teacher", "student")}
         for who, measures in (("teacher", teacher), ("student", student)):
             x, y = (measures[dataset][OOD_SCORE] for dataset in (inside, name))
             fpr, tpr, _ = roc_curve(np.repeat([0, 1], [len(x), len(y)]), np.concatenate([x, y]))
-            auroc = ood[name][who][OOD_SCORE]["auroc"]
-            label = f"{NAMES[who]}: AUROC {auroc:.3f}" + (", below chance" if auroc < 0.5 else "")
-            axis.plot(fpr, tpr, color=COLOURS[who], linewidth=1.2, label=label)
+            axis.plot(fpr, tpr, color=COLOURS[who], linewidth=1.2, label=NAMES[who])
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.5)
-        axis.set(title=name, xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        said = ", ".join(f"{who} {auroc:.3f}" + (" (below chance)" if auroc < 0.5 else "") for who, auroc in aurocs.items())
+        axis.set_title(f"{name}\nAUROC: {said}", fontsize=8)
+        axis.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

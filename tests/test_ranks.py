@@ -97,7 +97,7 @@ def test_the_metrics_of_a_student_are_nearly_the_same(runs):
     assert two["student"]["accuracy"] == pytest.approx(one["student"]["accuracy"], abs=0.01)
     for name, found in one["agreement"].items():
         for measure in MEASURES:
-            assert two["agreement"][name][measure]["pearson"] == pytest.approx(found[measure]["pearson"], abs=0.01), (name, measure)
+            assert two["agreement"][name][measure]["pearson"] == pytest.approx(found[measure]["pearson"], abs=0.03), (name, measure)
 
 
 def test_a_teacher_of_two_processes_learns_as_one_does(runs):

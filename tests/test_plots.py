@@ -1,0 +1,125 @@
+"""What the figures show: every image is counted, every number is the one that was measured, no text leaves the canvas."""
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+import plots
+from plots.style import INFORMATION, RED, TRUONG
+from uncertainty.distribution import MEASURES
+
+RNG = np.random.default_rng(0)
+COUNT = 600
+
+
+def values(*names: str) -> dict[str, dict[str, np.ndarray]]:
+    return {name: {measure: RNG.gamma(1.0, 0.2, COUNT) for measure in MEASURES} for name in names}
+
+
+def agreement(*names: str) -> dict[str, dict]:
+    entry = {
+        "pearson": 0.876, "pearson_ci": [0.85, 0.9], "worth_passes": 43.2, "worth_above": None, "worth_below": None, "floor_pearson": 0.321,
+        "limit_pearson": 0.98, "family_limit_pearson": 0.97, "floor_head_pearson": 0.5, "scale": 1.02, "reference_passes": 100,
+    }  # fmt: skip
+    return {name: dict.fromkeys(MEASURES, entry) for name in names}
+
+
+def texts(figure: Figure) -> str:
+    """All text of a figure, none of which may leave its canvas."""
+    FigureCanvasAgg(figure).draw()
+    width, height = figure.bbox.size
+    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    for text in shown:
+        box = text.get_window_extent()
+        ticks = any(text in axis.get_xticklabels() + axis.get_yticklabels() for axis in figure.axes)
+        assert ticks or (box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1), text.get_text()
+    return "\n".join(text.get_text() for text in shown)
+
+
+@pytest.mark.parametrize("names", [("CIFAR-10",), ("CIFAR-10", "MNIST"), ("CIFAR-10", "CIFAR-100", "Tiny-ImageNet", "MNIST")])
+@pytest.mark.parametrize("measures", [TRUONG, INFORMATION])
+def test_every_image_is_in_the_density_or_counted_beyond_it(names, measures):
+    teacher, student = values(*names), values(*names)
+    figure = plots.teacher_against_student(teacher, student, agreement(*names), measures)
+    said = texts(figure)
+    assert said.count("Pearson 0.876, worth 43 passes") == len(names) * len(measures) and "floor 0.321" in said
+    panels = [axis for axis in figure.axes if axis.get_xlabel() == "teacher"]
+    pairs = [(measure, name) for measure in measures for name in names]
+    assert len(panels) == len(pairs) and len(figure.axes) == len(pairs) + 1 and figure.axes[-1].get_ylabel() == "images"
+    for axis, (measure, name) in zip(panels, pairs):
+        x, y, limit = teacher[name][measure], student[name][measure], axis.get_xlim()[1]
+        beyond = ((x > limit) | (y > limit)).sum()
+        assert axis.collections[0].get_array().sum() == COUNT - beyond
+        assert f"{beyond} of {COUNT} beyond the axes" in axis.get_title(loc="left")
+        assert not axis.texts  # what is said stands above the points
+        assert to_hex(axis.lines[0].get_color()) == RED.lower()
+
+
+def test_no_density_has_the_colour_of_the_identity():
+    figure = plots.teacher_against_student(values("a"), values("a"), agreement("a"), TRUONG)
+    colours = figure.axes[0].collections[0].get_cmap().colors
+    red = np.array([int(RED[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    assert np.abs(np.array(colours)[:, :3] - red).max(1).min() > 0.3
+
+
+def test_a_histogram_leaves_no_image_out_and_has_no_false_last_bin():
+    teacher, student = values("in", "out"), values("in", "out")
+    teacher["out"]["total_variance"][:3] = 5.0, 4.0, 3.0  # far from all others
+    figure = plots.histograms(teacher, student, ["out"], behind="in")
+    assert "share of the images" in texts(figure) and "dotted: in" in texts(figure)
+    for axis, measure in zip(figure.axes, TRUONG):
+        outlines = [patch.get_xy() for patch in axis.patches]
+        assert len(outlines) == 4 and not any(patch.get_fill() for patch in axis.patches) and axis.get_yscale() == "log"
+        for outline in outlines:
+            assert outline[1:-1:2, 1].sum() == pytest.approx(1)
+        assert axis.patches[0].get_xy()[:, 0].max() == pytest.approx(max(v[at][measure].max() for v in (teacher, student) for at in v))
+    assert figure.axes[0].patches[0].get_xy()[-2, 1] == pytest.approx(1 / COUNT)  # one image in the last bin
+
+
+@pytest.mark.parametrize("outside", [["out"], ["out", "far", "further"]])
+def test_roc_has_two_curves_a_set_and_says_what_is_below_chance(outside):
+    teacher, student = values("in", *outside), values("in", *outside)
+    entry = {"teacher": {"predictive_entropy": {"auroc": 0.8123}}, "student": {"predictive_entropy": {"auroc": 0.4321}}}
+    figure = plots.roc(teacher, student, dict.fromkeys(outside, entry))
+    said = texts(figure)
+    assert said.count("AUROC: teacher 0.812, student 0.432 (below chance)") == len(outside)
+    for axis in figure.axes:
+        assert len(axis.lines) == 3  # and chance
+        assert figure.legends[0].get_window_extent().y1 < axis.get_window_extent().y0  # below the curves
+
+
+def test_training_curves_name_the_loss():
+    rows = [{"epoch": e, "loss": 1 / e, "validation_loss": 1.1 / e, "accuracy": 0.5, "validation_accuracy": 0.4} for e in (1, 2, 3)]
+    student = [{key: value for key, value in row.items() if "accuracy" not in key} for row in rows]
+    figure = plots.training_curves({"teacher": rows, "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"})
+    assert "cross-entropy, nats" in texts(figure) and "4 KL" in texts(figure) and "validation loss" in texts(figure)
+
+
+def test_reliability_markers_are_shares_and_whole():
+    confidence = np.array([0.999] * 90 + [0.55] * 10)
+    figure = plots.reliability({"teacher": confidence}, {"teacher": np.arange(100) < 90}, "digits")
+    texts(figure)
+    (markers,) = [c for c in figure.axes[0].collections if len(c.get_offsets()) == 2 and len(c.get_sizes()) == 2]
+    assert markers.get_sizes().tolist() == pytest.approx([10 + 300 * 0.1, 10 + 300 * 0.9]) and not markers.get_clip_on()
+
+
+def test_extremes_show_names_and_the_values_of_both():
+    teacher, student = values("a")["a"], values("a")["a"]
+    names = [f"test/cat/a_rather_long_name_of_an_image_{i:04d}.png" for i in range(COUNT)]
+    images = RNG.integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
+    said = texts(plots.extremes(images, teacher, student, names, ["cat → dog"] * COUNT, "a"))
+    most = int(np.argmax(student["total_variance"]))
+    assert f"_{most:04d}.png" in said
+    assert f"teacher {teacher['total_variance'][most]:.3f}, student {student['total_variance'][most]:.3f}" in said
+
+
+@pytest.mark.parametrize("names", [("CIFAR-10",), ("CIFAR-10", "MNIST")])
+def test_nothing_is_cut_with_few_sets(names):
+    teacher, student = values(*names), values(*names)
+    curve = {"passes": [1, 2, 4, 8], "pearson": [0.4, 0.6, 0.8, 0.9]}
+    texts(plots.correlation_by_passes({name: dict.fromkeys(MEASURES, curve) for name in names}, agreement(*names)))
+    texts(plots.scale(teacher, student, agreement(*names)))
+    texts(plots.histograms(teacher, student, [names[0]]))
