@@ -93,7 +93,8 @@ def main(config: Config, overwrite: bool) -> None:
         model, optimizer, len(train), batch, losses, validate if validation else None, run, settings, config.student.averaging
     )
     if ranks.first():
-        model.save(run / student.FILE, {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)})
+        metadata = {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)}
+        model.save(run / student.FILE, metadata, config.weights)
     ranks.wait()
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 

@@ -89,7 +89,7 @@ def train_network(config: Config, overwrite: bool) -> None:
     progress = fit(model, optimizer, len(train), batch, losses, validate if validation else None, run, settings)
     if ranks.first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
-        artifact.save(run / teacher.FILE, model.state_dict(), metadata)
+        artifact.save(run / teacher.FILE, model.state_dict(), metadata, config.weights)
     ranks.wait()
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 

@@ -25,10 +25,18 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON-able metadata to a temporary file, then rename it: a reader never sees half a file."""
+def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], dtype: str = "float32") -> None:
+    """Write tensors and JSON-able metadata to a temporary file, then rename it: a reader never sees half a file.
+
+    dtype: what float32 tensors become. Raises UserError for a number that float16 cannot hold.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if dtype == "float16":
+        tensors = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise UserError(f"{path}: {name} is too large for float16; set weights: float32")
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, {"metadata": json.dumps(metadata), "checksum": checksum(tensors)})
     os.replace(temporary, path)

@@ -236,6 +236,8 @@ class Config:
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the networks; auto is bfloat16 autocast where the hardware has it."""
+    weights: Literal["float32", "float16"] = "float32"
+    """Of the networks' files. float16 halves them; the later stages use the networks as the files hold them."""
     data: Data = field(default_factory=Data)
     teacher: Teacher = field(default_factory=Teacher)
     sampling: Sampling = field(default_factory=Sampling)

@@ -112,10 +112,10 @@ class Student(nn.Module):
         self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(mine)
         return len(fitting)
 
-    def save(self, path: Path, metadata: dict) -> None:
-        """Write weights and all that is needed to build the student again."""
+    def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:
+        """Write weights, as `dtype`, and all that is needed to build the student again."""
         built = {"architecture": asdict(self.architecture), "student": asdict(self.settings), "classes": self.classes}
-        artifact.save(path, self.state_dict(), built | metadata)
+        artifact.save(path, self.state_dict(), built | metadata, dtype)
 
 
 def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:

@@ -19,6 +19,7 @@ from configs.run import Run
 from data.shifts import SHIFTS
 from models import training
 from models.student import load_student
+from models.teacher import load_teacher
 from uncertainty.dirichlet import Dirichlet
 
 
@@ -202,3 +203,17 @@ def test_an_ablation_writes_a_row_for_each_experiment_and_goes_on(tiny, tmp_path
     ablate.EXPERIMENTS["two epochs"] = "--student.epochs 2"
     ablate.main(config, overwrite=False)
     assert json.loads(file.read_text())["experiments"][:2] == rows
+
+
+def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):
+    tiny.weights = "float16"
+    train_teacher.main(tiny, overwrite=False)
+    train_student.main(tiny, overwrite=False)
+    evaluate.main(tiny, overwrite=False)
+    for stage in ("teacher", "student"):
+        assert {value.dtype for value in weights(tiny, stage).values()} == {torch.float16, torch.int64}
+    run = Run(tiny, "test")
+    network = load_teacher(run).network
+    assert all(torch.equal(value, weights(tiny)[name].to(value.dtype)) for name, value in network.state_dict().items())
+    with pytest.raises(UserError, match="large is too large for float16"):
+        artifact.save(run / "x.safetensors", {"large": torch.tensor([7e4])}, {}, "float16")
