@@ -35,13 +35,11 @@ from uncertainty.reference import Reference
 
 AUGMENTED = "--sampling.views [augmented]"
 EIGHT = "--sampling.views [" + ",".join(2 * ["augmented", "mixup", "cutmix", "strong"]) + "] --sampling.passes 8"
-RANDOM = "--student.init random --student.batch_norm batch --student.averaging 0 --student.lr 1e-3 --student.head_lr 1e-3"
-TRUONG = "--student.options.head last_layer --student.options.loss likelihood"
 HEADS = ("softplus", "delta", "mean_field", "points")
 EXPERIMENTS = {  # title: what it changes of the config, as on the command line
-    "Truong 2019, from random weights": f"{TRUONG} {AUGMENTED} {RANDOM}",
-    "Truong 2019, from random weights, 100 epochs": f"{TRUONG} {AUGMENTED} {RANDOM} --student.epochs 100",
-    "Truong 2019, from the teacher's weights": f"{TRUONG} --student.lr 5e-4 --student.head_lr 1e-2",
+    "Truong 2019, from random weights": "--config configs/truong2019.yaml",
+    "Truong 2019, from random weights, 100 epochs": "--config configs/truong2019.yaml --student.epochs 100",
+    "Truong 2019, from the teacher's weights": "--config configs/truong2019_from_teacher.yaml",
     **{
         f"head {name}" + (f", seed {seed}" if seed else ""): f"--student.options.head {name} --student.seed {seed}"
         for seed in range(3)

@@ -86,7 +86,7 @@ def main(config: Config, overwrite: bool) -> None:
         return
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
-    metrics["provenance"] |= {"method": config.student.method, "student_seed": config.student.seed}
+    metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed}
     values = uncertainties(evaluated)
     metrics |= measure(evaluated, values, config)
     figures = draw(evaluated, values, metrics, model.classes, config)
@@ -116,6 +116,13 @@ def main(config: Config, overwrite: bool) -> None:
     (run / "table.md").write_text(table(metrics) + "\n")
     print(f"\n{table(metrics)}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def described(config: Config) -> str:
+    """The student in a few words: its method, its own options, and its start if that is not the teacher."""
+    own = [f"{name} {value}" for name, value in (config.student.options or {}).items()]
+    start = ["from random weights"] if config.student.init == "random" else []
+    return ", ".join([config.student.method, *own, *start])
 
 
 def loss_name(model: Student) -> str:

@@ -7,12 +7,14 @@ Writes README.md (long tables), summary.json (mean and standard deviation over s
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from configs.schema import Student
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, counted_worth, save
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
@@ -122,6 +124,16 @@ def about(found: Records) -> str:
         "and bytes are those of networks, without what a method fits to their features. MC-dropout takes `evaluation.speed_passes` passes, "
         "in the head alone `evaluation.passes`."
     )
+
+
+def older(found: Records) -> str:
+    """Which rows have settings that today's code does not take, if any."""
+    today = {field.name for field in fields(Student)}
+    titles = [title for title, records in found.items() if any(set(r["settings"]["student"]) != today for r in good(records))]
+    if not titles:
+        return ""
+    rows = "All rows are" if len(titles) == len(found) else f"These rows are: {', '.join(titles)}:"
+    return f"\n\n**{rows} of an earlier version of the code, with other settings, and will be made again.**"
 
 
 def long(found: Records) -> str:
@@ -293,7 +305,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     if not any(good(records) for records in found.values()):
         print(f"{folder}: no finished row, so there is no table")
         return
-    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}\n\n{short(found)}\n\n{long(found)}\n")
+    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}{older(found)}\n\n{short(found)}\n\n{long(found)}\n")
     (folder / "summary.json").write_text(json.dumps(summary(found), indent=1) + "\n")
     save(quality_by_latency(found), folder / "quality_by_latency.png")
     save(ood_by_method(found), folder / "ood_by_method.png")

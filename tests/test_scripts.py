@@ -19,7 +19,7 @@ from configs.cli import parse
 from models.architecture import Architecture
 from models.student import load_student
 from models.vgg import vgg
-from plots.seeds import of_folders
+from plots.students import of_folders
 from plots.table import table
 from uncertainty.distribution import MEASURES
 from uncertainty.families import FAMILIES
