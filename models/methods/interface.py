@@ -77,8 +77,9 @@ class StudentMethod:
 
     head: (logits [N, C], numbers [N, K], options) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what
     the distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from
-    a perceptron on all features of the network; none, no perceptron. options: a dataclass of the method's own settings. heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly:
-    whether the loss sees the samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same
+    a perceptron on all features of the network; none, no perceptron. options: a dataclass of the method's own settings.
+    heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly: whether the loss sees the
+    samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same
     function of every input (`sampling.masks: function`).
     """
 
