@@ -48,6 +48,8 @@ EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     "head laplace_bridge": "--student.options.head laplace_bridge",
     "logit Gaussian": "--student.method logit_gaussian",
     # From the recipe, one thing at a time.
+    "a weight of 4 for the mean": "--student.options.mean_weight 4",
+    "a weight of 36 for the mean": "--student.options.mean_weight 36",
     "expected entropy matched": "--student.options.matched [expected_entropy]",
     "4 epochs of 8 views, 8 passes": f"--student.epochs 4 {EIGHT}",
     "16 epochs": "--student.epochs 16",

@@ -128,7 +128,7 @@ def described(config: Config) -> str:
 def loss_name(model: Student) -> str:
     """What the student's training has minimized."""
     kind = getattr(model.options, "loss", "moments" if hasattr(model.options, "matched") else "loss")
-    return f"{model.settings.method}: " + {"moments": "4 KL + weighted squares", "likelihood": "−log likelihood, nats"}.get(kind, kind)
+    return f"{model.settings.method}: " + {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}.get(kind, kind)
 
 
 def head_samples(run: Run, trained: Teacher, dataset: Dataset) -> Samples | None:

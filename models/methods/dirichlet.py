@@ -24,11 +24,13 @@ SMALLEST_VARIANCE = 1e-12
 class Options:
     """head: which numbers become α, and how (see HEADS; `last_layer`: α = softplus of the network's last layer, as Truong 2019).
     loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the measures that `moments` compares beside the
-    mean; no Dirichlet has both the right variance and the right expected entropy. rank: columns of U; by default as many as classes."""
+    mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight: of the mean in `moments`. rank: columns of U;
+    by default as many as classes."""
 
     head: Literal["softplus", "last_layer", "delta", "mean_field", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
     matched: tuple[Matched, ...] = ("total_variance",)
+    mean_weight: float = 12.0
     rank: int | None = None
 
 
@@ -61,7 +63,7 @@ def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """α_c = (1 − 2/C + e^{z_c}/C² Σ_j e^{−z_j}) / Σ_cc with Σ = U Uᵀ and Σ_c z_c = 0, as mean and precision (Hobbhahn et al. 2022, eq. 7)."""
+    """α_c = (1 − 2/C + e^{z_c}/C² Σ_j e^{−z_j}) / Σ_cc with Σ = U Uᵀ and Σ_c z_c = 0, as mean and precision (Hobbhahn et al. 2022)."""
     classes = z.shape[-1]
     z = z - z.mean(-1, keepdim=True)
     bridge = 1 - 2 / classes + (z + (-z).logsumexp(-1, keepdim=True) - 2 * math.log(classes)).clamp_max(30).exp()
