@@ -35,7 +35,7 @@ from uncertainty.reference import Reference
 
 AUGMENTED = "--sampling.views [augmented]"
 EIGHT = "--sampling.views [" + ",".join(2 * ["augmented", "mixup", "cutmix", "strong"]) + "] --sampling.passes 8"
-HEADS = ("softplus", "delta", "mean_field", "points")
+HEADS = ("points", "softplus")
 EXPERIMENTS = {  # title: what it changes of the config, as on the command line
     "Truong 2019, from random weights": "--config configs/truong2019.yaml",
     "Truong 2019, from random weights, 100 epochs": "--config configs/truong2019.yaml --student.epochs 100",

@@ -162,24 +162,22 @@ def truth_of(z: torch.Tensor, factor: torch.Tensor) -> Samples:
     return LogitGaussian(z, factor).draw(torch.randn(100_000, factor.shape[-1]))
 
 
-@pytest.mark.parametrize("head, largest", [("delta", 0.15), ("mean_field", 0.15), ("points", 0.05)])
-def test_a_heads_variance_is_that_of_moved_logits_where_they_move_little(head, largest):
+def test_the_points_moments_are_those_of_moved_logits_where_they_move_little():
     torch.manual_seed(0)
     z, factor = torch.randn(20, 4), 0.3 * torch.randn(20, 4, 2)
-    mean, precision = dirichlet.STRUCTURED[head](z, factor)
+    mean, precision = dirichlet.points(z, factor)
     student, truth = Dirichlet(precision.unsqueeze(-1) * mean), truth_of(z, factor)
-    assert (student.mean - truth.mean).abs().max() < 0.03
-    assert ((student.total_variance / truth.total_variance) - 1).abs().mean() < largest
+    assert (student.mean - truth.mean).abs().max() < 0.01
+    assert ((student.total_variance / truth.total_variance) - 1).abs().mean() < 0.05
 
 
-@pytest.mark.parametrize("head, lowest", [("delta", 0.6), ("mean_field", 0.9), ("points", 0.9)])
-def test_and_where_they_move_much_it_tells_which_moves_most(head, lowest):
+def test_and_where_they_move_much_they_tell_which_moves_most():
     torch.manual_seed(0)
-    z, factor = 2 * torch.randn(200, 10), torch.randn(200, 10, 10) * 3 * torch.rand(200, 1, 1)
-    mean, precision = dirichlet.STRUCTURED[head](z, factor)
+    z, factor = 2 * torch.randn(100, 10), torch.randn(100, 10, 10) * 3 * torch.rand(100, 1, 1)
+    mean, precision = dirichlet.points(z, factor)
     student = Dirichlet(precision.unsqueeze(-1) * mean)
-    truth = [truth_of(z[i : i + 1], factor[i : i + 1]).total_variance for i in range(200)]
-    assert np.corrcoef(student.total_variance, torch.cat(truth))[0, 1] > lowest
+    truth = [LogitGaussian(z[i : i + 1], factor[i : i + 1]).draw(torch.randn(20_000, 10)).total_variance for i in range(100)]
+    assert np.corrcoef(student.total_variance, torch.cat(truth))[0, 1] > 0.95
 
 
 def test_fixed_points_have_the_mean_and_the_covariance_of_the_gaussian():

@@ -53,13 +53,6 @@ class Dirichlet(Distribution):
         """Σ_c m_c (1 − m_c) / (α₀ + 1) with m = α/α₀."""
         return (self.mean * (1 - self.mean)).sum(-1) / (self.precision + 1)
 
-    @property
-    def differential_entropy(self) -> Tensor:
-        """log B(α) + (α₀ − C) ψ(α₀) − Σ_c (α_c − 1) ψ(α_c): the entropy of p itself, negative where p is known well."""
-        log_beta = torch.lgamma(self.alpha).sum(-1) - torch.lgamma(self.precision)
-        spread = (self.precision - self.alpha.shape[-1]) * torch.digamma(self.precision)
-        return log_beta + spread - ((self.alpha - 1) * torch.digamma(self.alpha)).sum(-1)
-
     def nll(self, mean_log_prob: Tensor) -> Tensor:
         """The mean negative log-likelihood of T samples, from their mean log-probabilities [N, C] alone. Returns [N].
 

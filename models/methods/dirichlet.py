@@ -1,7 +1,7 @@
-"""The Dirichlet student: one pass gives α > 0 by a softplus, and α gives every measure in closed form.
+"""The Dirichlet student: one pass gives α > 0 through a softplus, and α gives every measure in closed form.
 
-Of a vector of classes it learns the logits z, and with a structured head how far dropout moves them: logits z + U ε, ε ~ N(0, I), with a
-factor U of few columns for each input. The head says which Dirichlet has the mean and the total variance of softmax(z + U ε).
+Where the perceptron beside the network says how far dropout moves the logits, z + U ε with ε ~ N(0, I) and a factor U [C, R] of each
+input, the head is the Dirichlet with the mean and the total variance of softmax(z + U ε), nearly.
 """
 
 import math
@@ -22,38 +22,21 @@ SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class Options:
-    """head: which numbers become α, and how (see HEADS; `last_layer`: α = softplus of the network's last layer, as Truong 2019).
-    loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the measures that `moments` compares beside the
-    mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight: of the mean in `moments`. rank: columns of U;
-    by default as many as classes."""
+    """head: what becomes α, as `head` says. loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the measures
+    that `moments` compares beside the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight: of the mean
+    in `moments`. rank: R, the columns of U; by default as many as classes."""
 
-    head: Literal["softplus", "last_layer", "delta", "mean_field", "points", "laplace_bridge"] = "points"
+    head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
     matched: tuple[Matched, ...] = ("total_variance",)
     mean_weight: float = 12.0
     rank: int | None = None
 
 
-def delta(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean m = softmax(z) and precision Σ_c m_c (1 − m_c) / ‖(diag m − m mᵀ) U‖², the variance of softmax(z + U ε) to first order."""
-    m = z.softmax(-1)
-    return m, _precision_by_delta(m, factor)
-
-
-def mean_field(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean m_c ∝ 1 / Σ_j exp(−(z_c − z_j) / √(1 + π/8 ‖u_c − u_j‖²)) (Daunizeau 2017; Lu et al. 2020); precision as `delta`, at m."""
-    gram = factor @ factor.mT
-    diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    squared = (diagonal.unsqueeze(-1) + diagonal.unsqueeze(-2) - 2 * gram).clamp_min(0)
-    gaps = (z.unsqueeze(-1) - z.unsqueeze(-2)) / (1 + math.pi / 8 * squared).sqrt()
-    m = (-(-gaps).logsumexp(-1)).softmax(-1)
-    return m, _precision_by_delta(m, factor)
-
-
 def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean m and precision (1 − s) / (s − ‖m‖²), s = mean ‖p‖², of the 2R fixed points p = softmax(z ± √R u_r).
+    """Mean m = mean p and precision (1 − s) / (s − ‖m‖²), s = mean ‖p‖², of the 2R fixed points p = softmax(z ± √R u_r).
 
-    These points have the mean and the covariance of z + U ε: they integrate every cubic function of it exactly.
+    z ± √R u_r have the mean and the covariance of z + U ε; the mean of any cubic function over them is exact (Arasaratnam & Haykin 2009).
     """
     moves = math.sqrt(factor.shape[-1]) * factor.mT
     p = torch.cat([z.unsqueeze(1) + moves, z.unsqueeze(1) - moves], 1).softmax(-1)
@@ -72,34 +55,32 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     return alpha / total.unsqueeze(-1), total
 
 
-def _precision_by_delta(m: Tensor, factor: Tensor) -> Tensor:
-    centred = factor - (m.unsqueeze(-1) * factor).sum(-2, keepdim=True)
-    variance = (m.unsqueeze(-1) * centred).square().sum((-2, -1))
-    return (m * (1 - m)).sum(-1).clamp_min(SMALLEST_VARIANCE) / variance.clamp_min(SMALLEST_VARIANCE)
-
-
-STRUCTURED = {"delta": delta, "mean_field": mean_field, "points": points, "laplace_bridge": laplace_bridge}
+STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
 
 
 def head(logits: Tensor, numbers: Tensor, options: Options) -> Dirichlet:
-    """Dir(α) of the logits [N, C] and the perceptron's numbers [N, K]: o, C of them, which move the logits, z = logits + o; for a
-    structured head o₀, whose softplus(o₀ + log(e − 1)) scales the precision and is 1 at the start, and U [C, R]."""
-    classes = logits.shape[-1]
+    """Dir(α) of the logits [N, C] and of the perceptron's numbers [N, K].
+
+    last_layer: α = softplus(logits), as Truong 2019. The others move the logits by the first C numbers o, z = logits + o. softplus:
+    α = softplus(z). points, laplace_bridge: α = softplus(o₀ + log(e − 1)) α₀ m, with mean m and precision α₀ of z and U, which are the other
+    numbers; that softplus is 1 at the start.
+    """
     if options.head == "last_layer":
         return Dirichlet(F.softplus(logits) + SMALLEST)
     with torch.autocast(logits.device.type, enabled=False):
-        z = logits + numbers[:, :classes]
+        moves, scale, factor = numbers.tensor_split((logits.shape[-1], logits.shape[-1] + 1), 1)
+        z = logits + moves
         if options.head == "softplus":
             return Dirichlet(F.softplus(z) + SMALLEST)
-        scale = F.softplus(numbers[:, classes] + math.log(math.e - 1))
-        m, alpha_0 = STRUCTURED[options.head](z, numbers[:, classes + 1 :].unflatten(1, (classes, options.rank or classes)))
-        return Dirichlet((scale * alpha_0).unsqueeze(-1) * m + SMALLEST)
+        m, precision = STRUCTURED[options.head](z, factor.unflatten(1, (z.shape[-1], -1)))
+        return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
 
 
 def numbers(classes: int, options: Options) -> int:
     """How many numbers `head` takes."""
-    structured = 1 + classes * (options.rank or classes)
-    return {"last_layer": 0, "softplus": classes}.get(options.head, classes + structured)
+    if options.head in STRUCTURED:
+        return classes + 1 + classes * (options.rank or classes)
+    return classes if options.head == "softplus" else 0
 
 
 def likelihood(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
