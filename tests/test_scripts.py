@@ -183,5 +183,7 @@ def test_the_results_tables_are_what_their_metrics_say(path):
     assert all(math.isfinite(value) for value in metrics["student"].values())
 
 
-def test_the_readmes_table_is_what_the_results_say():
+def test_the_tables_of_students_are_what_the_results_say():
+    folders = [Path(f"results/digits{kind}") for kind in ("", "_gaussian", "_truong2019", "_truong2019_from_teacher")]
+    assert of_folders(folders) + "\n" == (folders[0] / "students.md").read_text()
     assert of_folders([Path("results/cifar10_cpu"), Path("results/cifar10_cpu_gaussian")]) in Path("README.md").read_text()
