@@ -3,7 +3,7 @@
     python ablate.py --config configs/fidelity.yaml
 
 Trains one teacher, which never sees the validation images, and a student for each of EXPERIMENTS; no test image and no
-out-of-distribution image is touched. Writes results/<name>/experiments.json, a row an experiment as they come, and two figures. The same
+out-of-distribution image is touched. Writes results/<name>/experiments.json, a row an experiment as they come, a table and two figures. The same
 command again goes on with the experiments that are not there; --overwrite starts anew.
 """
 
@@ -27,7 +27,7 @@ from data.dataset import Dataset
 from data.shifts import SHIFTS, shifted
 from models import student, teacher
 from models.inference import outputs_of
-from plots.ablation import SHOWN, worth_in
+from plots.ablation import SHOWN, table, worth_in
 from plots.style import PANELS, save
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
@@ -92,6 +92,7 @@ def main(config: Config, overwrite: bool) -> None:
         artifact.write_json(file, written)
         run.log(summary(written["experiments"][-1]))
     rows = [row for title in EXPERIMENTS for row in written["experiments"] if row["experiment"] == title]
+    (folder / "table.md").write_text(table(rows) + "\n")
     save(plots.worth_by_recipe(rows), folder / "worth_by_recipe.png")
     save(plots.worth_by_cost(rows), folder / "worth_by_cost.png")
 

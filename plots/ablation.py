@@ -1,9 +1,15 @@
-"""What each choice of the recipe is worth."""
+"""What each choice of the recipe is worth: two figures, and a table of any file of experiments:
+
+    python -m plots.ablation results/fidelity/heads.json
+"""
+
+import json
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, counted_worth, grid
+from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, PANELS, counted_worth, grid
 
 SHOWN = ("total_variance", "mutual_information")
 
@@ -12,6 +18,17 @@ def worth_in(row: dict, measure: str) -> tuple[float, float]:
     """An experiment's worth in passes on the validation images, and its mean over the shifts; 100 and 0 stand for above and below."""
     passes = [counted_worth(entry[measure]) for entry in row["sets"].values()]
     return passes[0], float(np.mean(passes[1:]))
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: each experiment's worth in passes on the validation images, on their shifts, and its mean over the teacher's."""
+    names = [MEASURE_NAMES[measure].split(" (")[0] for measure in PANELS]
+    lines = ["| worth on validation images, on shifts; scale | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        inside = next(iter(row["sets"].values()))
+        cells = ["{:.0f}, {:.0f}; ×{:.2f}".format(*worth_in(row, measure), inside[measure]["scale"]) for measure in PANELS]
+        lines.append(f"| {row['experiment']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def worth_by_recipe(rows: list[dict]) -> Figure:
@@ -45,3 +62,8 @@ def worth_by_cost(rows: list[dict]) -> Figure:
         axis.set(title=MEASURE_NAMES[measure], xlabel="training of the student, seconds", ylabel="worth in passes")
     axes[0][0].legend(loc="lower right")
     return figure
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        print(table(json.load(file)["experiments"]))

@@ -199,7 +199,7 @@ def test_an_ablation_writes_a_row_for_each_experiment_and_goes_on(tiny, tmp_path
     assert [row["experiment"] for row in rows] == ["the recipe", "a Gaussian"]
     assert list(rows[0]["sets"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
     assert {"worth_passes", "worth_ci", "scale"} <= rows[0]["sets"]["digits-validation"]["total_variance"].keys()
-    assert {path.name for path in file.parent.iterdir()} == {"experiments.json", "worth_by_recipe.png", "worth_by_cost.png"}
+    assert {path.name for path in file.parent.iterdir()} == {"experiments.json", "table.md", "worth_by_recipe.png", "worth_by_cost.png"}
     ablate.EXPERIMENTS["two epochs"] = "--student.epochs 2"
     ablate.main(config, overwrite=False)
     assert json.loads(file.read_text())["experiments"][:2] == rows
