@@ -198,7 +198,7 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.f
     if not (folder / FILE).exists():
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
     tensors, metadata = artifact.load(folder / FILE)
-    if "student" not in metadata:
+    if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
         raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
     student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
     student.load_state_dict(tensors)

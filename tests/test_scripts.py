@@ -15,7 +15,9 @@ from conftest import TINY
 from PIL import Image
 
 import data
+from configs import artifact
 from configs.cli import parse
+from configs.errors import UserError
 from models.architecture import Architecture
 from models.student import load_student
 from models.vgg import vgg
@@ -130,6 +132,14 @@ def test_three_lines_of_python(run):
     for measure in MEASURES:
         assert getattr(distribution, measure).shape == (5,) and getattr(distribution, measure).isfinite().all()
     assert distribution.alpha.dtype == torch.float32 and (distribution.alpha > 0).all()
+
+
+def test_a_student_of_an_earlier_version_is_named(run, tmp_path):
+    tensors, metadata = artifact.load(run / "student.safetensors")
+    metadata["student"]["alpha_floor"] = 1e-3
+    artifact.save(tmp_path / "student.safetensors", tensors, metadata)
+    with pytest.raises(UserError, match="made by an earlier version; train the student anew"):
+        load_student(tmp_path)
 
 
 def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):

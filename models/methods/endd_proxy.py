@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from models.methods.interface import Context, StudentMethod, Targets
+from models.methods.interface import Context, NoOptions, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
 
-def head(logits: Tensor, numbers: Tensor, options: None) -> Dirichlet:
+def head(logits: Tensor, numbers: Tensor, options: NoOptions) -> Dirichlet:
     """α = exp(z) + 1 (section 4), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
     return Dirichlet(logits.double().exp() + 1)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.methods.interface import Context, StudentMethod, Targets
+from models.methods.interface import Context, NoOptions, StudentMethod, Targets
 from uncertainty.gaussian import LogitGaussian
 
 SMALLEST = 1e-3  # standard deviation of a logit
@@ -17,7 +17,7 @@ def centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def head(logits: Tensor, numbers: Tensor, options: None) -> LogitGaussian:
+def head(logits: Tensor, numbers: Tensor, options: NoOptions) -> LogitGaussian:
     """N(z, diag(softplus(number)²)), z centred."""
     return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(numbers) + SMALLEST))
 
