@@ -172,13 +172,13 @@ def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -
     metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
     metrics |= {"agreement": {}, "families": {}, "passes": {}}
     method = student_method(config.student.method)
+    family = method.family(method.read_options(config.student))
     for e in evaluated:
         resamples = Resamples(e.group, config.evaluation.bootstrap, config.seed)
         curves = passes_curves(e.halves, resamples, one_way)
         limits = family_limits(e.halves)
-        family = limits.get(method.family(method.read_options(config.student)))
         name = e.dataset.name
-        metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, family, resamples, one_way)
+        metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, limits.get(family), resamples, one_way)
         metrics["families"][name] = limits
         metrics["passes"][name] = {m: {"passes": c.passes.tolist(), "pearson": c.pearson[0].tolist()} for m, c in curves.items()}
     metrics["ood"] = {

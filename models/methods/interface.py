@@ -3,7 +3,7 @@ teacher's samples. A teacher's: what trained networks say of images, without a s
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
@@ -79,8 +79,8 @@ class StudentMethod:
     the distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from
     a perceptron on all features of the network; none, no perceptron. options: a dataclass of the method's own settings.
     heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly: whether the loss sees the
-    samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same
-    function of every input (`sampling.masks: function`).
+    samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same function of every input
+    (`sampling.masks: function`).
     """
 
     head: Head
@@ -99,9 +99,10 @@ class StudentMethod:
         for name, value in (settings.options or {}).items():
             if name not in known:
                 raise UserError(f"student.options: {settings.method} has no {name}, it has: {', '.join(known) or 'none'}")
-            values = value if isinstance(value, list) else [value]
-            choices = get_args(Matched if name == "matched" else known[name])
-            for wrong in [v for v in values if isinstance(choices and choices[0], str) and v not in choices]:
-                raise UserError(f"student.options.{name}: {wrong} is not one of {', '.join(choices)}")
             given[name] = tuple(value) if isinstance(value, list) else value
+            kind = get_args(known[name])[0] if get_origin(known[name]) is tuple else known[name]
+            if get_origin(kind) is Literal:
+                for one in given[name] if isinstance(value, list) else [value]:
+                    if one not in get_args(kind):
+                        raise UserError(f"student.options.{name}: {one} is not one of {', '.join(get_args(kind))}")
         return self.options(**given)

@@ -14,8 +14,8 @@ from uncertainty.gaussian import LogitGaussian
 
 @dataclass(frozen=True)
 class Options:
-    """matched: the measures that the loss compares, beside the mean. mean_weight: of the mean. rank: of the covariance, to which a diagonal is added; by default it is
-    a full matrix."""
+    """matched: the measures that the loss compares, beside the mean. mean_weight: of the mean. rank: of the covariance, to which a
+    diagonal is added; by default it is a full matrix."""
 
     matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
     mean_weight: float = 4.0
