@@ -20,15 +20,15 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import artifact, cli, ranks
-from configs.run import Run
 from configs.schema import Config
 from data.dataset import Dataset
 from data.shifts import SHIFTS, shifted
-from models import student, teacher
+from methods import student, teacher
 from models.inference import outputs_of
 from plots.ablation import SHOWN, table, worth_in
 from plots.style import PANELS, save
+from training import artifact, cli, process_group
+from training.run import Run
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
 from uncertainty.reference import Reference
@@ -67,7 +67,7 @@ EXPERIMENTS = {  # title: what it changes of the config, as on the command line
 
 def main(config: Config, overwrite: bool) -> None:
     """Teacher, references, one student after another, figures."""
-    ranks.require_alone("ablate.py")
+    process_group.require_alone("ablate.py")
     folder = Path("results") / config.name
     file = folder / "experiments.json"
     train_teacher.main(config, overwrite=False)

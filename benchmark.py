@@ -30,21 +30,20 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import artifact, cli, ranks
-from configs.errors import UserError
-from configs.run import Run
 from configs.schema import Config, Row
 from data.dataset import Dataset
-from models import student, teacher
+from methods import student, teacher, teacher_method
+from methods.interface import Prediction, Predictor
+from methods.teacher import Teacher
 from models.architecture import Architecture
 from models.folding import folded
 from models.inference import outputs_of
-from models.methods import teacher_method
-from models.methods.interface import Prediction, Predictor
 from models.networks import build
-from models.teacher import Teacher
 from plots import benchmark as report
 from plots.style import PANELS, save
+from training import artifact, cli, process_group
+from training.errors import UserError
+from training.run import Run
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import measures_of
@@ -56,7 +55,7 @@ from uncertainty.temperature import fit_temperature, tempered
 
 def main(config: Config, overwrite: bool) -> None:
     """One row after another, with one seed after another; then the table."""
-    ranks.require_alone("benchmark.py")
+    process_group.require_alone("benchmark.py")
     run = Run(config, "benchmark")
     folder = Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,18 +18,17 @@ from torch import Tensor
 
 import data
 import plots
-from configs import artifact, cli, ranks
-from configs.run import Run
 from configs.schema import Config
 from data import humans
 from data.dataset import UNLABELLED, Dataset
-from models import student, teacher
+from methods import student, student_method, teacher, teacher_method
+from methods.student import Student
+from methods.teacher import Teacher
 from models.inference import outputs_of
-from models.methods import student_method, teacher_method
-from models.student import Student
-from models.teacher import Teacher
 from plots.style import INFORMATION, TRUONG, save
 from plots.table import table
+from training import artifact, cli, process_group
+from training.run import Run
 from uncertainty.agreement import agreement, with_humans
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
@@ -82,7 +81,7 @@ def main(config: Config, overwrite: bool) -> None:
         for dataset, (halves, group) in zip(sets, references)
     ]
 
-    if not ranks.first():  # the rest is made of what all have gathered
+    if not process_group.is_first():  # the rest is made of what all have gathered
         return
 
     metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from configs import cli
-from configs.errors import UserError
-from configs.run import choose_device
 from data.folder import SUFFIXES, decode, images_below
-from models.student import load_student
+from methods.student import load_student
+from training import cli
+from training.errors import UserError
+from training.run import choose_device
 from uncertainty.distribution import MEASURES
 
 

@@ -15,19 +15,18 @@ import torch.nn.functional as F
 from torch import nn
 
 import data
-from configs import cli, ranks
-from configs.errors import UserError
-from configs.run import Run
 from configs.schema import Config
-from configs.seeds import seed_of
 from data.dataset import Dataset
 from data.views import batch_of, make_views
-from models import student, teacher
+from methods import student, student_method, teacher
+from methods.interface import Context, Matched
+from methods.student import Student, parameter_groups
 from models.inference import outputs_of
-from models.methods import student_method
-from models.methods.interface import Context, Matched
-from models.student import Student, parameter_groups
-from models.training import fit
+from training import cli, process_group
+from training.errors import UserError
+from training.loop import fit
+from training.run import Run
+from training.seeds import seed_of
 from uncertainty.cache import SampleCache
 from uncertainty.samples import STATISTICS
 
@@ -92,10 +91,10 @@ def main(config: Config, overwrite: bool) -> None:
     progress = fit(
         model, optimizer, len(train), batch, losses, validate if validation else None, run, settings, config.student.averaging
     )
-    if ranks.first():
+    if process_group.is_first():
         metadata = {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)}
         model.save(run / student.FILE, metadata, config.weights)
-    ranks.wait()
+    process_group.barrier()
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 
 

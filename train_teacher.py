@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import data
-from configs import artifact, cli, ranks
-from configs.run import Run
 from configs.schema import Config
 from data.augment import augment, draw
-from models import teacher
+from methods import teacher
 from models.architecture import Architecture
 from models.inference import outputs_of
 from models.networks import build
-from models.training import decay_groups, fit
+from training import artifact, cli, process_group
+from training.loop import decay_groups, fit
+from training.run import Run
 
 
 def main(config: Config, overwrite: bool) -> None:
@@ -87,10 +87,10 @@ def train_network(config: Config, overwrite: bool) -> None:
     groups = decay_groups(model, config.teacher.weight_decay)
     optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0, fused=True)
     progress = fit(model, optimizer, len(train), batch, losses, validate if validation else None, run, settings)
-    if ranks.first():
+    if process_group.is_first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
         artifact.save(run / teacher.FILE, model.state_dict(), metadata, config.weights)
-    ranks.wait()
+    process_group.barrier()
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
 

@@ -103,7 +103,7 @@ class Teacher(Training):
     """The network whose dropout makes the distribution, or another way to one; trained by SGD."""
 
     method: str = "mc_dropout"
-    """What is made of the trained network (or networks): one of TEACHERS in models/methods/. Students need one that gives samples:
+    """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
     mc_dropout or ensemble."""
     members: PositiveInt = 1
     """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
@@ -156,7 +156,7 @@ class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
     method: str = "dirichlet"
-    """One of STUDENTS in models/methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a Gaussian over
+    """One of STUDENTS in methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a Gaussian over
     logits, whose measures are those of 256 fixed draws; it can have the teacher's total variance and its mutual information at once. The
     others are other people's."""
     options: dict[str, int | float | str | list[str]] | None = None

@@ -8,12 +8,12 @@ from typing import Literal
 
 import torch
 
-from configs import ranks
-from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import builtin, folder, published, toys
 from data.dataset import Dataset
 from data.resize import fit_to
+from training import process_group
+from training.errors import UserError
 
 SOURCES = {
     "digits": builtin.digits,
@@ -29,7 +29,7 @@ SOURCES = {
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
     """The images of one split, in the size and channels that `data` asks for. Raises UserError where something is missing."""
-    with ranks.one_first():
+    with process_group.first_process_first():
         dataset = SOURCES[source.source](source, split, data)
     dataset.images = fit_to(dataset.images, data.size, data.channels)
     return dataset

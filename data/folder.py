@@ -14,9 +14,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset
+from training.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 

@@ -15,10 +15,10 @@ import torch
 from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
-from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import folder
 from data.dataset import Dataset
+from training.errors import UserError
 
 Split = Literal["train", "test"]
 

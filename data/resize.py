@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.errors import UserError
+from training.errors import UserError
 
 
 def fit_to(images: Tensor, size: int, channels: int) -> Tensor:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from configs.seeds import seed_of
 from data.dataset import Dataset
+from training.seeds import seed_of
 
 
 def pixelate(images: Tensor, generator: torch.Generator) -> Tensor:

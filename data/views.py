@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from configs.schema import Augmentation
-from configs.seeds import seed_of
 from data import augment, distort
+from training.seeds import seed_of
 
 ImagesAt = Callable[[Tensor], Tensor]
 MixAt = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices [B] → the other image's index [B], and the own one's share [B]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from configs.errors import UserError
+from training.errors import UserError
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from configs.errors import UserError
+from training.errors import UserError
 
 
 def comparable(x: Tensor) -> Tensor:

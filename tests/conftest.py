@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.cli import parse
 from configs.schema import Config
+from training.cli import parse
 
 TINY = [
     "--config", "configs/digits.yaml", "--teacher.lr", "0.005", "--teacher.epochs", "5", "--student.epochs", "3",

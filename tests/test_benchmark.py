@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import benchmark
-from configs.cli import parse
+from methods import STUDENTS, TEACHERS
 from models.architecture import Architecture
-from models.methods import STUDENTS, TEACHERS
 from models.networks import build
 from models.spectral_norm import bake
 from plots import benchmark as report
+from training.cli import parse
 from uncertainty.speed import cost, peak_bytes
 
 MOONS = [

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import uncertainty.cache
-from configs import artifact
-from configs.run import Run
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
+from training import artifact
+from training.run import Run
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import statistics

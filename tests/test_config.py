@@ -8,12 +8,12 @@ from typing import get_args
 import pytest
 import yaml
 
-from configs.cli import parse
-from configs.errors import UserError
 from configs.schema import Network, Source, View
 from data import SOURCES
 from data.views import VIEWS
 from models.networks import NETWORKS
+from training.cli import parse
+from training.errors import UserError
 
 DIGITS = "configs/digits.yaml"
 

@@ -18,11 +18,11 @@ from PIL import Image
 from torchvision import datasets
 
 import data
-from configs.errors import UserError
 from configs.schema import Augmentation, Data, DataSet
 from data import augment, published
 from data.resize import fit_to
 from data.views import VIEWS, make_views
+from training.errors import UserError
 
 RNG = np.random.default_rng(0)
 

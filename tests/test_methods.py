@@ -10,29 +10,18 @@ from torch import nn
 from torch.distributions import Dirichlet as TorchDirichlet
 from torch.distributions import kl_divergence
 
-from configs.errors import UserError
-from configs.run import Run
 from configs.schema import Student as Settings
+from methods import STUDENTS, student_method, teacher_method
+from methods.interface import Context
+from methods.student import Student
+from methods.students import end, endd, endd_proxy, gauss, hydra, hydra_plus
+from methods.teachers import ddu, deterministic, ensemble
 from models.architecture import Architecture, HeadsLinear
-from models.methods import (
-    STUDENTS,
-    ddu,
-    deterministic,
-    end,
-    endd,
-    endd_proxy,
-    ensemble,
-    gauss,
-    hydra,
-    hydra_plus,
-    student_method,
-    teacher_method,
-)
-from models.methods.interface import Context
 from models.networks import build
 from models.spectral_norm import normalize
-from models.student import Student
 from models.vgg import vgg
+from training.errors import UserError
+from training.run import Run
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 from uncertainty.temperature import fit_temperature, tempered

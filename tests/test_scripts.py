@@ -15,15 +15,15 @@ from conftest import TINY
 from PIL import Image
 
 import data
-from configs import artifact
-from configs.cli import parse
-from configs.errors import UserError
+from methods.student import load_student
 from models.architecture import Architecture
-from models.student import load_student
 from models.vgg import vgg
 from plots import ablation
 from plots.students import of_folders
 from plots.table import table
+from training import artifact
+from training.cli import parse
+from training.errors import UserError
 from uncertainty.distribution import MEASURES
 from uncertainty.families import FAMILIES
 

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from configs.schema import Student as Settings
+from methods import STUDENTS
+from methods.interface import Context, Matched
+from methods.student import Student, load_student, parameter_groups
+from methods.students import dirichlet
+from methods.students.dirichlet import likelihood
+from methods.students.logit_gaussian import Options as GaussianOptions
+from methods.students.logit_gaussian import gaussian as gaussian_head
+from methods.students.logit_gaussian import numbers as gaussian_numbers
+from methods.students.moments import moments
 from models.architecture import Architecture
-from models.methods import STUDENTS, dirichlet
-from models.methods.dirichlet import likelihood
-from models.methods.interface import Context, Matched
-from models.methods.logit_gaussian import Options as GaussianOptions
-from models.methods.logit_gaussian import gaussian as gaussian_head
-from models.methods.logit_gaussian import numbers as gaussian_numbers
-from models.methods.moments import moments
-from models.student import Student, load_student, parameter_groups
 from models.vgg import vgg
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, Distribution, entropy

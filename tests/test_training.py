@@ -12,14 +12,13 @@ import ablate
 import evaluate
 import train_student
 import train_teacher
-from configs import artifact
-from configs.cli import parse
-from configs.errors import UserError
-from configs.run import Run
 from data.shifts import SHIFTS
-from models import training
-from models.student import load_student
-from models.teacher import load_teacher
+from methods.student import load_student
+from methods.teacher import load_teacher
+from training import artifact, loop
+from training.cli import parse
+from training.errors import UserError
+from training.run import Run
 from uncertainty.dirichlet import Dirichlet
 
 
@@ -47,7 +46,7 @@ def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stag
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_require_finite", interrupt)
+        patch.setattr(loop, "_require_finite", interrupt)
         with pytest.raises(Stop):
             script.main(tiny, overwrite=True)
     torch.manual_seed(1234)
@@ -78,7 +77,7 @@ def test_a_finished_stage_is_skipped_other_settings_are_refused_and_overwrite_st
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, monkeypatch):
     epochs = iter([1.0, float("nan")])
-    original = training._train_epoch
+    original = loop._train_epoch
 
     def spoiled(model, *rest):
         factor = next(epochs)
@@ -86,7 +85,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, mon
             parameter.data.mul_(factor)
         return original(model, *rest)
 
-    monkeypatch.setattr(training, "_train_epoch", spoiled)
+    monkeypatch.setattr(loop, "_train_epoch", spoiled)
     with pytest.raises(UserError, match="not finite"):
         train_teacher.main(tiny, overwrite=False)
     tensors, metadata = artifact.load(Run(tiny, "teacher") / "checkpoints/teacher.safetensors")
@@ -108,17 +107,17 @@ def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(tiny):
 
 def test_weight_decay_spares_batch_norm_and_biases():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 2))
-    decayed, others = training.decay_groups(model, 0.1)
+    decayed, others = loop.decay_groups(model, 0.1)
     assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] == 0.1
     assert len(others["params"]) == 4 and others["weight_decay"] == 0
 
 
 def test_shuffled_gives_every_index_at_most_once_in_whole_batches():
-    batches = training.shuffled(10, 4, seed=0)
+    batches = loop.shuffled(10, 4, seed=0)
     assert [len(batch) for batch in batches] == [4, 4]
     assert len(set(torch.cat(batches).tolist())) == 8
-    assert not torch.equal(batches[0], training.shuffled(10, 4, seed=1)[0])
-    assert [len(batch) for batch in training.shuffled(3, 100, seed=0)] == [3]
+    assert not torch.equal(batches[0], loop.shuffled(10, 4, seed=1)[0])
+    assert [len(batch) for batch in loop.shuffled(3, 100, seed=0)] == [3]
 
 
 def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(tiny):
@@ -179,7 +178,7 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
         return {"loss": model(batch).square().mean()}
 
     tiny.teacher.batch_size = 8
-    training.fit(model, optimizer, 40, lambda indices, epochs: data[indices], losses, None, run, {}, averaging=0.4)
+    loop.fit(model, optimizer, 40, lambda indices, epochs: data[indices], losses, None, run, {}, averaging=0.4)
     average = seen[0]
     for weight in seen[1:]:
         average = 0.75 * average + 0.25 * weight  # 1 / (0.4 · 10 steps)

@@ -16,12 +16,12 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
 
-from configs import artifact, ranks
-from configs.errors import UserError
-from configs.run import Run, difference
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import View, make_views
+from training import artifact, process_group
+from training.errors import UserError
+from training.run import Run, difference
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 
@@ -65,7 +65,7 @@ class SampleCache:
         path = self.run.source / f"mc_samples/{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         if self.overwrite:
             path.unlink(missing_ok=True)
-            self._partial(path, ranks.rank()).unlink(missing_ok=True)
+            self._partial(path, process_group.rank()).unlink(missing_ok=True)
         tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
         self.seconds += metadata["seconds"]
         return tensors
@@ -79,10 +79,10 @@ class SampleCache:
 
     def _make(self, path: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
         """Each process samples its share of the groups; the first one puts the shares together."""
-        partials = [self._partial(path, rank) for rank in range(ranks.count())]
-        rows, metadata = self._sample(partials[ranks.rank()], request, plan, dataset, view, batch_size)
-        ranks.wait()
-        if ranks.first():
+        partials = [self._partial(path, rank) for rank in range(process_group.world_size())]
+        rows, metadata = self._sample(partials[process_group.rank()], request, plan, dataset, view, batch_size)
+        process_group.barrier()
+        if process_group.is_first():
             shares = [rows, *(artifact.load(partial)[0] for partial in partials[1:])]
             shares = [share for share in shares if len(share["indices"])]
             tensors = {}
@@ -96,8 +96,8 @@ class SampleCache:
             for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
                 partial.unlink()
             self.run.log(f"{path.name}: {len(dataset)} images x {plan.passes} passes in {metadata['seconds']:.0f} s")
-        ranks.wait()
-        return (tensors, metadata) if ranks.first() else artifact.load(path)
+        process_group.barrier()
+        return (tensors, metadata) if process_group.is_first() else artifact.load(path)
 
     @staticmethod
     def _partial(path: Path, rank: int) -> Path:
@@ -106,8 +106,8 @@ class SampleCache:
 
     def _sample(self, partial: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
         """This process's share, group by group: rows in the order of `indices`; what is done is saved every minute."""
-        request = request | {"share": [ranks.rank(), ranks.count()]}
-        groups = plan.groups(len(dataset))[ranks.rank() :: ranks.count()]
+        request = request | {"share": [process_group.rank(), process_group.world_size()]}
+        groups = plan.groups(len(dataset))[process_group.rank() :: process_group.world_size()]
         count = sum(len(indices) for _, indices in groups)
         start = {"indices": torch.cat([indices for _, indices in groups] or [torch.empty(0, dtype=torch.long)])}
         rows, metadata = self._read(partial, request) or (start, {"request": request, "groups": 0, "seconds": 0.0})
@@ -120,7 +120,7 @@ class SampleCache:
             with torch.autocast(self.run.device.type, enabled=False):  # the student's training makes the view without it
                 return view.images(chosen)
 
-        bar = tqdm(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05, disable=not ranks.first())
+        bar = tqdm(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05, disable=not process_group.is_first())
         with bar, self.run.autocast():
             for group, indices, log_probs in self.sampler(images, groups[first:], plan, batch_size):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
@@ -136,7 +136,7 @@ class SampleCache:
                 if time.monotonic() - saved > SAVE_EVERY_S:
                     artifact.save(partial, rows, metadata)
                     saved = time.monotonic()
-        if ranks.rank() > 0:
+        if process_group.rank() > 0:
             artifact.save(partial, rows, metadata)
         return rows, metadata
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from configs import ranks
-from configs.errors import UserError
 from configs.schema import MaskMode
-from configs.seeds import seed_of
 from models.folding import folded
+from training import process_group
+from training.errors import UserError
+from training.seeds import seed_of
 from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
@@ -95,7 +95,7 @@ def samples_of(sampler: Sampler, images: Tensor, plan: Plan, batch_size: int) ->
     """All samples of `images` [N, ...], in their order, on the CPU."""
     groups = []
     with tqdm(
-        desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2, disable=not ranks.first()
+        desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2, disable=not process_group.is_first()
     ) as bar:
         for group in sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size):
             groups.append(group)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from configs.run import Run
 from configs.schema import Evaluation
+from training.run import Run
 from uncertainty.mc_dropout import Plan
 
 BATCHES = (("", 256), ("_batch1", 1))  # the suffix of each batch size's entries

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.errors import UserError
 from models.folding import Halve, Rectify
+from training.errors import UserError
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 

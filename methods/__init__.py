@@ -1,0 +1,43 @@
+"""Every method, a file each, and one line here: `teacher.method` is one of TEACHERS, `student.method` one of STUDENTS."""
+
+from methods.interface import StudentMethod, TeacherMethod
+from methods.students import dirichlet, end, endd, endd_proxy, gauss, hydra, hydra_plus, logit_gaussian
+from methods.teachers import ddu, deterministic, ensemble, head_dropout, laplace, mc_dropout, variance_propagation
+from training.errors import UserError
+
+TEACHERS: dict[str, TeacherMethod] = {
+    "deterministic": deterministic.METHOD,
+    "mc_dropout": mc_dropout.METHOD,
+    "head_dropout": head_dropout.METHOD,
+    "variance_propagation": variance_propagation.METHOD,
+    "ensemble": ensemble.METHOD,
+    "ddu": ddu.METHOD,
+    "laplace": laplace.METHOD,
+}
+
+STUDENTS: dict[str, StudentMethod] = {
+    "dirichlet": dirichlet.METHOD,
+    "logit_gaussian": logit_gaussian.METHOD,
+    "end": end.METHOD,
+    "endd": endd.METHOD,
+    "endd_proxy": endd_proxy.METHOD,
+    "hydra": hydra.METHOD,
+    "hydra_plus": hydra_plus.METHOD,
+    "gauss": gauss.METHOD,
+}
+
+
+def student_method(name: str) -> StudentMethod:
+    """The student's method of that name. Raises UserError for another one, with those that there are."""
+    return _of(STUDENTS, name, "student.method")
+
+
+def teacher_method(name: str) -> TeacherMethod:
+    """The teacher's method of that name. Raises UserError for another one, with those that there are."""
+    return _of(TEACHERS, name, "teacher.method")
+
+
+def _of(registry: dict, name: str, key: str):
+    if name not in registry:
+        raise UserError(f"{key}: {name} is not one of {', '.join(registry)}")
+    return registry[name]

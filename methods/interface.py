@@ -1,0 +1,108 @@
+"""What a method is. A student's: a head, from what its network gives to a distribution, and a loss, of the distribution against the
+teacher's samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from torch import Tensor, nn
+
+from configs.schema import Student
+from data.dataset import Dataset
+from training.errors import UserError
+from training.run import Run
+from uncertainty.distribution import Distribution
+
+Targets = dict[str, Tensor]
+"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that see them singly
+the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
+
+Matched = Literal["total_variance", "expected_entropy"]
+"""What a loss can compare beside the mean: the measures of the samples that a few passes estimate without bias."""
+
+Head = Callable[[Tensor, Tensor, Any], Distribution]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a loss may need beside its batch.
+
+    spread: the standard deviation of each measure that can be matched, over the whole data set. progress: the share of the training that
+    is done. options: the method's own. network: the student's, for losses of its weights.
+    """
+
+    spread: dict[str, float]
+    progress: float = 1.0
+    options: Any = None
+    network: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of N images: a distribution over class probabilities, and other scores [N], higher where it is less sure."""
+
+    distribution: Distribution
+    scores: dict[str, Tensor] = field(default_factory=dict)
+
+
+Networks = list[nn.Sequential]
+Predictor = Callable[[Tensor], Prediction]
+"""uint8 images [N, H, W, C] → what the method says of them."""
+Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
+"""(indices → images, groups, plan, batch size) → samples, group by group."""
+
+
+@dataclass(frozen=True)
+class TeacherMethod:
+    """One way to get uncertainties from trained networks.
+
+    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sampler: networks → what gives
+    their samples, as `uncertainty.mc_dropout.Sampler` does; None, and no student can be made of it.
+    one_way: the reference's first half is what students are made of, so they are compared with the second alone.
+    """
+
+    predictor: Callable[[Networks, Dataset, Run], Predictor]
+    sampler: Callable[[Networks], Sampling] | None = None
+    one_way: bool = False
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a method that has none of its own."""
+
+
+@dataclass(frozen=True)
+class StudentMethod:
+    """One way to distil.
+
+    head: (logits [N, C], numbers [N, K], options) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what
+    the distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from
+    a perceptron on all features of the network; none, no perceptron. options: a dataclass of the method's own settings.
+    heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly: whether the loss sees the
+    samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same function of every input
+    (`sampling.masks: function`).
+    """
+
+    head: Head
+    loss: Callable[[Distribution, Targets, Context], Tensor]
+    family: Callable[[Any], str | None] = lambda options: None
+    numbers: Callable[[int, Any], int] = lambda classes, options: 0
+    options: type = NoOptions
+    heads: Callable[[Any], int] = lambda options: 1
+    singly: bool = False
+    functions: bool = False
+
+    def read_options(self, settings: Student) -> Any:
+        """`student.options` as the method's dataclass. Raises UserError for a name or a choice that it does not have, with those that it
+        has."""
+        known, given = get_type_hints(self.options), {}
+        for name, value in (settings.options or {}).items():
+            if name not in known:
+                raise UserError(f"student.options: {settings.method} has no {name}, it has: {', '.join(known) or 'none'}")
+            given[name] = tuple(value) if isinstance(value, list) else value
+            kind = get_args(known[name])[0] if get_origin(known[name]) is tuple else known[name]
+            if get_origin(kind) is Literal:
+                for one in given[name] if isinstance(value, list) else [value]:
+                    if one not in get_args(kind):
+                        raise UserError(f"student.options.{name}: {one} is not one of {', '.join(get_args(kind))}")
+        return self.options(**given)

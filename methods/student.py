@@ -1,0 +1,210 @@
+"""The student: one deterministic pass from images to a distribution over class probabilities."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs import schema
+from data.dataset import Dataset
+from methods import student_method
+from models.architecture import Architecture, HeadsLinear
+from models.folding import folded
+from models.networks import BLOCK_ENDS, build
+from training import artifact
+from training.errors import UserError
+from training.loop import decay_groups
+from training.run import Run
+from uncertainty.distribution import Distribution
+from uncertainty.variance_propagation import propagate
+
+FILE = "student.safetensors"
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """All settings that decide the student's weights, beside the teacher and the data."""
+    sampling = asdict(run.config.sampling)
+    sampling.pop("batch_size")
+    return {"seed": run.config.seed, "student": asdict(run.config.student), "sampling": sampling}
+
+
+class Student(nn.Module):
+    """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
+
+    The logits are those of a network as the teacher's. Where the method's head takes more numbers than them, they come from a perceptron on
+    the mean output of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that gives).
+    """
+
+    def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str]):
+        super().__init__()
+        self.architecture = architecture
+        self.settings = settings
+        self.classes = classes
+        self.method = student_method(settings.method)
+        self.options = self.method.read_options(settings)
+        self.network = build(architecture)
+        self.fixed_norm = False
+        self.perceptron = None
+        if numbers := self.method.numbers(architecture.outputs, self.options):
+            blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
+            _, features = self.eval().logits_and_features(blank)
+            self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
+
+    def train(self, mode: bool = True) -> "Student":
+        """Batch norm with the teacher's statistics keeps them in training too: a batch's own would make it another network."""
+        super().train(mode)
+        if self.fixed_norm:
+            self.network.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Distribution:
+        """The distribution for each image."""
+        return self.distribution(self.outputs(images))
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """The logits (of each head) and the numbers, side by side: float32 [N, C + K]."""
+        logits, features = self.logits_and_features(images)
+        if self.perceptron is None:
+            return logits.flatten(1)
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.cat([logits, self.perceptron(features)], 1)
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """What outputs [N, C + K] stand for."""
+        classes, heads = self.architecture.outputs, self.architecture.heads
+        logits, numbers = outputs.tensor_split((classes * heads,), 1)
+        return self.method.head(logits if heads == 1 else logits.unflatten(1, (heads, classes)), numbers, self.options)
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's logits [N, C], and all that the perceptron sees [N, F]."""
+        features = []
+        x = images
+        for name, layer in self.network[:-1].named_children():
+            x = layer(x)
+            if name.startswith(BLOCK_ENDS):
+                features.append(x.flatten(2).mean(2).float() if x.ndim > 2 else x.float())
+        with torch.autocast(images.device.type, enabled=False):
+            logits = self.network[-1](x.float())
+        features += [part.flatten(1) for part in (x.float(), logits, logits.softmax(-1))]
+        if self.settings.propagation:
+            features.append(self.propagated(images))
+        return logits, torch.cat(features, 1)
+
+    @torch.no_grad()
+    def propagated(self, images: Tensor) -> Tensor:
+        """What `variance_propagation` says of the logits: means, their softmax, log deviations and the Cholesky factor's shape."""
+        gaussian = propagate(self.network, images)
+        deviation = gaussian.factor.diagonal(dim1=-2, dim2=-1)
+        rows, columns = torch.tril_indices(*gaussian.factor.shape[1:], -1, device=images.device)
+        shape = gaussian.factor[:, rows, columns] / deviation[:, rows]
+        return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
+
+    def init_from(self, teacher: nn.Module) -> int:
+        """Copy every tensor of `teacher` that has the same name and shape here, to each head where there are several; returns how many."""
+        mine = self.network.state_dict()
+        fitting = {
+            name: value.expand_as(mine[name])
+            for name, value in teacher.state_dict().items()
+            if name in mine and value.shape in (mine[name].shape, mine[name].shape[1:])
+        }
+        self.network.load_state_dict(mine | fitting)
+        self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(mine)
+        return len(fitting)
+
+    def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:
+        """Write weights, as `dtype`, and all that is needed to build the student again."""
+        built = {"architecture": asdict(self.architecture), "student": asdict(self.settings), "classes": self.classes}
+        artifact.save(path, self.state_dict(), built | metadata, dtype)
+
+
+def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:
+    """The student of the run's config, untrained but, with `init: teacher`, for what fits of the teacher, on the run's device.
+
+    Raises UserError for options that the method does not have, and for `propagation` without what it needs.
+    """
+    config = run.config
+    settings = config.student
+    method = student_method(settings.method)
+    architecture = Architecture(
+        settings.network,
+        settings.width,
+        config.data.size,
+        config.data.channels,
+        len(train.classes),
+        *((config.teacher.conv_dropout, config.teacher.head_dropout) if settings.propagation else ()),
+        heads=method.heads(method.read_options(settings)),
+    )
+    model = Student(architecture, replace(settings), train.classes)
+    model.network.normalize.fit(train.images)
+    if settings.init == "teacher":
+        copied = model.init_from(teacher)
+        run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
+    if settings.init == "teacher" and config.teacher.spectral_norm is not None:
+        raise UserError("student.init: a teacher with a spectral norm is another network than its student; set student.init: random")
+    if settings.propagation and not model.fixed_norm:
+        raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
+    return model.to(run.device)
+
+
+def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
+    """For the optimizer: the network by lr; what the teacher has not (perceptron, or last layer, or heads) by head_lr, without decay."""
+    own = [layer for layer in student.network if isinstance(layer, HeadsLinear)]
+    new = nn.ModuleList([student.network[-1], *own] if student.perceptron is None else [student.perceptron])
+    body = nn.ModuleList(layer for layer in student.network if layer not in new)
+    fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}
+    return [*decay_groups(body, settings.weight_decay), fast]
+
+
+def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Standardized features → two hidden layers → numbers near 0 at the start."""
+    layers = nn.Sequential(
+        nn.BatchNorm1d(inputs, affine=False),
+        nn.Linear(inputs, hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs),
+    )
+    nn.init.normal_(layers[-1].weight, std=0.01)
+    nn.init.zeros_(layers[-1].bias)
+    return layers
+
+
+def load_student(run: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Student:
+    """The trained student of a run's folder, ready to be called on uint8 images [N, H, W, C].
+
+        student = load_student("runs/digits")
+        distribution = student(images)
+        distribution.mean, distribution.mutual_information
+
+    dtype: of the autocast that it will be called in. Raises UserError if the folder has no student, or one of an earlier version.
+    """
+    return _load(Path(run), device, dtype)[0]
+
+
+def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:
+    """The student of a run, to be called in its autocast, and its metadata.
+
+    Raises UserError if another teacher or other settings made it.
+    """
+    student, metadata = _load(run.folder, run.device, getattr(torch, run.dtype))
+    wanted = settings(run) | {"teacher": teacher_checksum}
+    run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
+    return student, metadata
+
+
+def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> tuple[Student, dict[str, Any]]:
+    if not (folder / FILE).exists():
+        raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
+    tensors, metadata = artifact.load(folder / FILE)
+    if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
+        raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
+    student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
+    student.load_state_dict(tensors)
+    student.to(device).eval().requires_grad_(False)
+    last = student.network[-1]
+    student.network = folded(student.network, dtype)
+    student.network[-1] = last  # as in training, which keeps it in float32
+    return student, metadata

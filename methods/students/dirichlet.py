@@ -1,0 +1,96 @@
+"""The Dirichlet student: one pass gives α > 0 through a softplus, and α gives every measure in closed form.
+
+Where the perceptron beside the network says how far dropout moves the logits, z + U ε with ε ~ N(0, I) and a factor U [C, R] of each
+input, the head is the Dirichlet with the mean and the total variance of softmax(z + U ε), nearly.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.interface import Context, Matched, StudentMethod, Targets
+from methods.students.moments import moments
+from uncertainty.dirichlet import Dirichlet
+
+SMALLEST = 1e-6  # concentration
+SMALLEST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Options:
+    """head: what becomes α, as `head` says. loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the measures
+    that `moments` compares beside the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight: of the mean
+    in `moments`. rank: R, the columns of U; by default as many as classes."""
+
+    head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
+    loss: Literal["moments", "likelihood"] = "moments"
+    matched: tuple[Matched, ...] = ("total_variance",)
+    mean_weight: float = 12.0
+    rank: int | None = None
+
+
+def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean m = mean p and precision (1 − s) / (s − ‖m‖²), s = mean ‖p‖², of the 2R fixed points p = softmax(z ± √R u_r).
+
+    z ± √R u_r have the mean and the covariance of z + U ε; the mean of any cubic function over them is exact (Arasaratnam & Haykin 2009).
+    """
+    moves = math.sqrt(factor.shape[-1]) * factor.mT
+    p = torch.cat([z.unsqueeze(1) + moves, z.unsqueeze(1) - moves], 1).softmax(-1)
+    m, s = p.mean(1), p.square().sum(-1).mean(1)
+    variance = (p - m.unsqueeze(1)).square().sum(-1).mean(1)  # s − ‖m‖² without its cancellation
+    return m, (1 - s).clamp_min(SMALLEST_VARIANCE) / variance.clamp_min(SMALLEST_VARIANCE)
+
+
+def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """α_c = (1 − 2/C + e^{z_c}/C² Σ_j e^{−z_j}) / Σ_cc with Σ = U Uᵀ and Σ_c z_c = 0, as mean and precision (Hobbhahn et al. 2022)."""
+    classes = z.shape[-1]
+    z = z - z.mean(-1, keepdim=True)
+    bridge = 1 - 2 / classes + (z + (-z).logsumexp(-1, keepdim=True) - 2 * math.log(classes)).clamp_max(30).exp()
+    alpha = bridge / factor.square().sum(-1).clamp_min(1e-4)
+    total = alpha.sum(-1)
+    return alpha / total.unsqueeze(-1), total
+
+
+STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
+
+
+def head(logits: Tensor, numbers: Tensor, options: Options) -> Dirichlet:
+    """Dir(α) of the logits [N, C] and of the perceptron's numbers [N, K].
+
+    last_layer: α = softplus(logits), as Truong 2019. The others move the logits by the first C numbers o, z = logits + o. softplus:
+    α = softplus(z). points, laplace_bridge: α = softplus(o₀ + log(e − 1)) α₀ m, with mean m and precision α₀ of z and U, which are the other
+    numbers; that softplus is 1 at the start.
+    """
+    if options.head == "last_layer":
+        return Dirichlet(F.softplus(logits) + SMALLEST)
+    with torch.autocast(logits.device.type, enabled=False):
+        moves, scale, factor = numbers.tensor_split((logits.shape[-1], logits.shape[-1] + 1), 1)
+        z = logits + moves
+        if options.head == "softplus":
+            return Dirichlet(F.softplus(z) + SMALLEST)
+        m, precision = STRUCTURED[options.head](z, factor.unflatten(1, (z.shape[-1], -1)))
+        return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
+
+
+def numbers(classes: int, options: Options) -> int:
+    """How many numbers `head` takes."""
+    if options.head in STRUCTURED:
+        return classes + 1 + classes * (options.rank or classes)
+    return classes if options.head == "softplus" else 0
+
+
+def likelihood(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
+    """Mean negative log likelihood of the samples (Malinin et al. 2020, eq. 8, without their temperature)."""
+    return student.nll(targets["mean_log_prob"]).mean()
+
+
+def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
+    """The one of `options.loss`."""
+    return (likelihood if context.options.loss == "likelihood" else moments)(student, targets, context)
+
+
+METHOD = StudentMethod(head, loss, lambda options: f"dirichlet_by_{options.loss}", numbers, options=Options)

@@ -1,0 +1,31 @@
+"""EnD, ensemble distillation (Hinton, Vinyals & Dean 2015): the mean of the samples, and nothing of how they differ."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.interface import Context, StudentMethod, Targets
+from uncertainty.point import Point
+
+
+@dataclass(frozen=True)
+class Options:
+    """temperature: T, which softens the teacher's samples and the student."""
+
+    temperature: float = 1.0
+
+
+def head(logits: Tensor, numbers: Tensor, options: Options) -> Point:
+    """p = softmax(z)."""
+    return Point(logits)
+
+
+def loss(student: Point, targets: Targets, context: Context) -> Tensor:
+    """T² KL(1/M Σ_m softmax(z_m / T) ‖ softmax(z / T)), T² keeping the gradient's size (section 2)."""
+    t = context.options.temperature
+    mean = targets["mean"] if t == 1 else (targets["log_probs"].float() / t).softmax(-1).mean(1)
+    return t**2 * F.kl_div((student.logits / t).log_softmax(-1), mean, reduction="batchmean")
+
+
+METHOD = StudentMethod(head, loss, options=Options, singly=True)

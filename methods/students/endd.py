@@ -1,0 +1,38 @@
+"""EnDD, ensemble distribution distillation (Malinin, Mlodozeniec & Gales 2020): a Dirichlet of maximum likelihood, annealed."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from methods.interface import Context, StudentMethod, Targets
+from uncertainty.dirichlet import Dirichlet
+
+
+@dataclass(frozen=True)
+class Options:
+    """temperature: T at the start; it falls linearly to 1 over the share `annealing` of the training. smoothing: γ."""
+
+    temperature: float = 10.0
+    annealing: float = 0.5
+    smoothing: float = 1e-4
+
+    def temperature_at(self, progress: float) -> float:
+        """T when the share `progress` of the training is done."""
+        return 1 + (self.temperature - 1) * max(0.0, 1 - progress / max(self.annealing, 1e-9))
+
+
+def head(logits: Tensor, numbers: Tensor, options: Options) -> Dirichlet:
+    """α = exp(z) (eq. 7), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
+    return Dirichlet(logits.double().exp())
+
+
+def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
+    """−1/M Σ_m log Dir((1 − γ) softmax(z_m / T) + γ/C; exp(z / T)) (eq. 8, with temperature and smoothing of section 4)."""
+    options = context.options
+    t = options.temperature_at(context.progress)
+    probs = (targets["log_probs"].double() / t).softmax(-1)
+    probs = (1 - options.smoothing) * probs + options.smoothing / probs.shape[-1]
+    return Dirichlet(student.alpha ** (1 / t)).nll(probs.log().mean(1)).mean()
+
+
+METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", options=Options, singly=True)

@@ -1,0 +1,43 @@
+"""This project's other student: a Gaussian over the logits, with a full covariance. It has no closed form, but it can have the teacher's
+total variance and its mutual information at once, which no Dirichlet can."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.interface import Matched, StudentMethod
+from methods.students.moments import moments
+from uncertainty.gaussian import LogitGaussian
+
+
+@dataclass(frozen=True)
+class Options:
+    """matched: the measures that the loss compares, beside the mean. mean_weight: of the mean. rank: of the covariance, to which a
+    diagonal is added; by default it is a full matrix."""
+
+    matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
+    mean_weight: float = 4.0
+    rank: int | None = None
+
+
+def gaussian(logits: Tensor, numbers: Tensor, options: Options) -> LogitGaussian:
+    """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, the covariance is U Uᵀ + diag(softplus²)."""
+    classes = logits.shape[-1]
+    shift, scale, rest = numbers.tensor_split((classes, 2 * classes), 1)
+    loc, scale = logits + shift, F.softplus(scale)
+    if options.rank is not None:
+        return LogitGaussian(loc, rest.unflatten(1, (classes, options.rank)), scale)
+    rows, columns = torch.tril_indices(classes, classes, -1, device=logits.device)
+    factor = torch.diag_embed(scale)
+    factor[:, rows, columns] = rest
+    return LogitGaussian(loc, factor)
+
+
+def numbers(classes: int, options: Options) -> int:
+    """How many numbers `gaussian` takes."""
+    return classes * (classes + 3) // 2 if options.rank is None else classes * (2 + options.rank)
+
+
+METHOD = StudentMethod(gaussian, moments, lambda options: "logit_gaussian", numbers, options=Options)

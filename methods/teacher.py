@@ -1,0 +1,92 @@
+"""The teacher of a run: the network, or networks, that its samples come from."""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from configs.schema import Config
+from methods import teacher_method
+from methods.interface import Sampling
+from models import spectral_norm
+from models.architecture import Architecture
+from models.networks import build
+from training import artifact
+from training.errors import UserError
+from training.run import Run
+
+FILE = "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Trained networks, in eval mode; checksum: of all their weights; history: the first one's epochs; seconds: of training, all
+    together."""
+
+    networks: list[nn.Sequential]
+    classes: list[str]
+    checksum: str
+    history: list[dict[str, float]]
+    seconds: float
+
+    @property
+    def network(self) -> nn.Sequential:
+        """The first, from which a student starts."""
+        return self.networks[0]
+
+    def sampler(self, method: str) -> Sampling:
+        """What gives samples of the networks. Raises UserError if the method gives none."""
+        sampler = teacher_method(method).sampler
+        if sampler is None:
+            raise UserError(f"teacher.method: {method} gives no samples, which a student is made of")
+        return sampler(self.networks)
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """All settings that decide a network's weights."""
+    own = asdict(config.teacher)
+    for name in ("method", "members"):  # what is made of it
+        own.pop(name)
+    return {"seed": config.seed, "teacher": own, "augmentation": asdict(config.data.augmentation)}
+
+
+def members(config: Config) -> dict[str, Config]:
+    """The networks to train: where, below the run's folder, and by what config. More than one differ in their seed alone, on one split.
+
+    Raises UserError for a method that does not exist, or that has no use for as many networks.
+    """
+    several = teacher_method(config.teacher.method).one_way
+    if several != (config.teacher.members > 1):
+        needs = "two members or more" if several else "a single network"
+        raise UserError(f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} is of {needs}")
+    if not several:
+        return {"": config}
+    found = {}
+    for k in range(2 * config.teacher.members):
+        alone = {"teacher": replace(config.teacher, members=1), "data": replace(config.data, split_seed=config.split_seed)}
+        seed = 2 * config.teacher.members * config.seed + k  # two ensembles share no member
+        found[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=seed, **alone)
+    return found
+
+
+def load_teacher(run: Run) -> Teacher:
+    """The trained teacher of a run, on its device.
+
+    Raises UserError if there is none, or if it was trained with other settings than the config's.
+    """
+    networks, checksums, kept = [], [], []
+    for place, config in members(run.config).items():
+        path = run.source / place / FILE
+        if not path.exists():
+            raise UserError(f"{path}: no such file; run train_teacher.py with the same --config first")
+        tensors, metadata = artifact.load(path)
+        wanted = settings(config)
+        run.require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted)
+        network = build(Architecture(**metadata["architecture"]))
+        network.load_state_dict(tensors)
+        networks.append(spectral_norm.bake(network.to(run.device).eval()))
+        checksums.append(artifact.checksum(tensors))
+        kept.append(metadata)
+    checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
+    return Teacher(networks, kept[0]["classes"], checksum, kept[0]["history"], sum(metadata["seconds"] for metadata in kept))

@@ -1,0 +1,55 @@
+"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): a network that keeps distances, and a Gaussian a class on its features.
+
+`teacher.spectral_norm` bounds the convolutions (3.0 in the paper); without it this is the paper's ablation.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from data.dataset import Dataset
+from methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from models.inference import outputs_of
+from training.run import Run
+from uncertainty.point import Point
+
+JITTERS = [0.0] + [10.0**exponent for exponent in range(-20, 1)]
+
+
+def fit(features: Tensor, labels: Tensor) -> tuple[MultivariateNormal, Tensor]:
+    """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1); the smallest jitter makes every Σ_y positive definite."""
+    features = features.double()
+    classes = [features[labels == c] for c in range(int(labels.max()) + 1)]
+    mean, covariance = torch.stack([z.mean(0) for z in classes]), torch.stack([z.T.cov() for z in classes])
+    for jitter in JITTERS:
+        jittered = covariance + jitter * torch.eye(features.shape[1], dtype=torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(jittered)
+        if not failed.any():
+            break
+    share = torch.tensor([len(z) / len(features) for z in classes], dtype=torch.float64)
+    return MultivariateNormal(mean, scale_tril=factor), share.log()
+
+
+def log_density(features: Tensor, gaussians: MultivariateNormal, log_share: Tensor) -> Tensor:
+    """log q(z) = log Σ_y q(z | y) q(y) [N]."""
+    parts = [gaussians.log_prob(batch.double().unsqueeze(1)) for batch in features.split(1024)]
+    return (torch.cat(parts) + log_share).logsumexp(-1)
+
+
+def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+    """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the features z before the last layer."""
+    body, last = networks[0][:-1], networks[0][-1]
+    gaussians, log_share = fit(outputs_of(body, train.images, run).cpu(), train.labels.cpu())
+    classifier = nn.Sequential(deepcopy(last)).to("cpu")
+
+    @torch.inference_mode()
+    def predict(images: Tensor) -> Prediction:
+        features = outputs_of(body, images, run).cpu()
+        return Prediction(Point(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()})
+
+    return predict
+
+
+METHOD = TeacherMethod(predictor)

@@ -1,0 +1,27 @@
+"""One network, one pass: softmax entropy, the largest probability, and the energy score (Liu et al. 2020)."""
+
+from torch import Tensor
+
+from data.dataset import Dataset
+from methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from models.inference import outputs_of
+from training.run import Run
+from uncertainty.point import Point
+
+
+def energy(logits: Tensor) -> Tensor:
+    """E(x) = −log Σ_c exp z_c [N], lower where the network has seen more (eq. 4, temperature 1)."""
+    return -logits.logsumexp(-1)
+
+
+def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+    """Logits, and all that follows from them."""
+
+    def predict(images: Tensor) -> Prediction:
+        logits = outputs_of(networks[0], images, run).cpu()
+        return Prediction(Point(logits), {"energy": energy(logits)})
+
+    return predict
+
+
+METHOD = TeacherMethod(predictor)

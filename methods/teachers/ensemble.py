@@ -1,0 +1,49 @@
+"""Deep ensembles (Lakshminarayanan et al. 2017): M networks that differ in their seed alone; each is a sample.
+
+2M networks are trained. The first M are the ensemble, and what its students are made of; the others are the reference that they are
+compared with.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from data.dataset import Dataset
+from methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from models.inference import outputs_of
+from training.errors import UserError
+from training.run import Run
+from uncertainty.mc_dropout import Group, Plan
+from uncertainty.samples import Samples
+
+
+@torch.inference_mode()
+def sample(
+    networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
+
+    Raises UserError if the passes asked for are not M.
+    """
+    members = len(networks) // 2
+    if plan.passes != members:
+        raise UserError(f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes")
+    chosen = networks[members:] if plan.key[1] == "reference-b" else networks[:members]
+    for group, indices in groups:
+        batch = images(indices)
+        yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in chosen], 1)
+
+
+def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+    """The samples of the first M."""
+    members = networks[: len(networks) // 2]
+
+    def predict(images: Tensor) -> Prediction:
+        return Prediction(Samples(torch.stack([outputs_of(member, images, run).log_softmax(-1) for member in members], 1).cpu()))
+
+    return predict
+
+
+METHOD = TeacherMethod(predictor, lambda networks: partial(sample, networks), one_way=True)

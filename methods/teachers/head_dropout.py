@@ -1,0 +1,32 @@
+"""MC-dropout in the classifier alone: the features are computed once, so that many passes cost little more than one."""
+
+from torch import Tensor
+
+from data.dataset import Dataset
+from methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from models.inference import outputs_of
+from training.errors import UserError
+from training.run import Run
+from uncertainty.mc_dropout import Plan, Sampler, samples_of, split_head
+
+GROUP = 256  # images that share a mask
+
+
+def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+    """`evaluation.passes` samples of each image. Raises UserError if the classifier has no dropout."""
+    parts = split_head(networks[0])
+    if parts is None:
+        raise UserError("dropout in the head alone: the classifier has none (teacher.head_dropout)")
+    body, head = parts
+    settings, sampler = run.config.evaluation, Sampler(head)
+
+    def predict(images: Tensor) -> Prediction:
+        features = outputs_of(body, images, run)
+        plan = Plan(settings.passes, "grouped", GROUP, (run.config.seed, "head"))
+        with run.autocast():
+            return Prediction(samples_of(sampler, features, plan, settings.batch_size))
+
+    return predict
+
+
+METHOD = TeacherMethod(predictor)

@@ -1,0 +1,83 @@
+"""What the measurements share: works in turn, ratios of what was measured side by side, and a JSON file each."""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from training.run import choose_device, choose_dtype, commit, device_name
+
+RESULTS = Path(__file__).parent / "results"
+Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
+
+DEVICE = choose_device("auto")
+DTYPE = choose_dtype("auto", DEVICE)
+
+
+def autocast() -> torch.autocast:
+    """The arithmetic that every script uses here."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DTYPE == "bfloat16")
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """One call of `work`, to its end on a GPU too."""
+    started = time.perf_counter()
+    work()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str) -> Seconds:
+    """A B C A B C ..., so that whatever else the machine does meets all alike. A first round warms up and is not counted."""
+    seconds: Seconds = {name: [] for name in works}
+    with tqdm(desc=title, total=(rounds + 1) * len(works), unit="work") as bar:
+        for turn in range(rounds + 1):
+            for name, work in works.items():
+                taken = seconds_of(work)
+                if turn:
+                    seconds[name].append(taken)
+                bar.update()
+    return seconds
+
+
+def fastest(works: dict[int, Callable[[], Any]], title: str) -> int:
+    """Which of some batch sizes takes the least time: the best of two calls of each, after one to warm up."""
+    seconds = in_turn({str(size): work for size, work in works.items()}, 2, title)
+    return min(works, key=lambda size: min(seconds[str(size)]))
+
+
+def ratio(seconds: Seconds, above: str, below: str) -> list[float]:
+    """One work's time over another's, round by round."""
+    return [a / b for a, b in zip(seconds[above], seconds[below])]
+
+
+def middle(values: list[float]) -> dict[str, Any]:
+    """The median, the extremes, and all values."""
+    return {"median": median(values), "low": min(values), "high": max(values), "all": values}
+
+
+def write(name: str, ratios: dict[str, list[float]], **found: Any) -> None:
+    """speed/results/<name>.json: the medians of `ratios`, their spread, what else was found, and what it was measured on."""
+    record = {
+        "ratios": {key: median(values) for key, values in ratios.items()},
+        "spread": {key: middle(values) for key, values in ratios.items()},
+        "machine": {
+            "command": f"python -m speed.{name} {' '.join(sys.argv[1:])}".strip(),
+            "commit": commit(),
+            "device": f"{device_name(DEVICE)}, {torch.get_num_threads()} threads, {DTYPE}",
+            "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
+        },
+        **found,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print("\n".join(f"{key:40s} {median(values):8.2f}  ({min(values):.2f}-{max(values):.2f})" for key, values in ratios.items()))

@@ -1,0 +1,200 @@
+"""speed/README.md, from speed/results/*.json:
+
+    python -m speed.page
+"""
+
+import json
+import math
+from pathlib import Path
+
+from plots.benchmark import table
+from plots.style import counted_worth
+from speed.measuring import RESULTS
+
+PAGE = Path(__file__).parent / "README.md"
+SAME_TEACHER = Path("results/cifar10_cpu/same_teacher/metrics.json")  # this code's student of the earlier run's teacher
+
+# Of each ratio: what it says, the file it is in, and the goal that was set before it was measured, as a lower or an upper bound.
+GOALS = {
+    "plain_over_grouped": ("the loop that everybody writes / our sampler, masks by groups", "sampling", ">=", 4),
+    "torch_uncertainty_over_grouped": ("torch-uncertainty's wrapper, its faster mode / ours", "sampling", ">=", 4),
+    "plain_float32_over_grouped": ("that loop in float32, as written / ours", "sampling", ">=", 7),
+    "plain_over_independent": ("that loop / ours, a mask for each image", "sampling", None, None),
+    "grouped_over_deterministic": ("ours / as many passes without dropout", "sampling", "<=", 0.95),
+    "independent_over_deterministic": ("ours, a mask for each image / as many passes without dropout", "sampling", "<=", 1.5),
+    "online_over_cached_step": ("a training step that samples its teacher 25 times / one from the cache", "student", ">=", 20),
+    "plain_over_student_batch1": ("50 plain passes / the student, one image at a time", "student", ">=", 60),
+    "plain_over_student_batch1_compiled": ("the same, the student compiled by torch.compile, the rest as it is", "student", ">=", 60),
+    "ours_over_student_batch1": ("50 of our passes, several of an image at once / the student", "student", None, None),
+    "plain_over_student_batch256": ("50 plain passes / the student, batches of 256", "student", ">=", 150),
+    "ours_over_student_batch256": ("50 of our passes / the student, batches of 256", "student", None, None),
+    "student_over_deterministic_batch256": ("the student / one pass of its teacher's network", "student", "<=", 1.05),
+    "student_over_deterministic_batch256_gaussian": ("the same of a Gaussian student", "student", "<=", 1.15),
+    "two_over_one": ("samples/s of two processes / of one, a thread each", "scaling", ">=", 1.8),
+    "two_over_one_training": ("training images/s of two processes / of one", "scaling", None, None),
+    "two_over_two_threads": ("samples/s of two processes / of one with two threads", "scaling", None, None),
+}
+
+
+def load(name: str) -> dict:
+    """One measurement."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def beside(kind: str | None, bound: float | None, value: float, text: str) -> list[str]:
+    """A goal, a value as `text`, and whether it reaches the goal."""
+    if kind is None:
+        return ["", text, ""]
+    return [f"≥ {bound}", text, verdict(value >= bound)] if kind == ">=" else [f"≤ {bound}", text, verdict(value <= bound)]
+
+
+def verdict(reached: bool) -> str:
+    """As the tables say it."""
+    return "yes" if reached else "**no**"
+
+
+def goals(found: dict[str, dict]) -> str:
+    """Every ratio beside its goal."""
+    rows = []
+    for key, (says, file, kind, bound) in GOALS.items():
+        value = found[file]["spread"].get(key)
+        text = f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not measured"
+        rows.append([f"`{key}`", says, *beside(kind, bound, value["median"] if value else math.nan, text)])
+    return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
+
+
+def whole_run(run: dict, same_teacher: dict) -> str:
+    """What `configs/cifar10_cpu.yaml` takes and still gives, beside its goals; `same_teacher`: of a student of the earlier teacher."""
+    minutes = sum(seconds for stage, seconds in run["stages_s"].items() if stage != "reference") / 60
+    earlier = run["worth_and_earlier_interval"]
+    worths, intervals = zip(*earlier.values())
+    again = [counted_worth(same_teacher["agreement"][name][measure]) for name, measure in (panel.split(": ") for panel in earlier)]
+    rows = [
+        ["minutes of all stages but the reference", *beside("<=", 60, minutes, f"{minutes:.0f}")],
+        ["accuracy of the teacher", *beside(">=", 0.84, run["teacher_accuracy"], f"{run['teacher_accuracy']:.3f}")],
+    ]
+    for whose, found in {"": worths, ", of a student of the earlier run's teacher": again}.items():
+        below = sum(worth < low for worth, (low, _) in zip(found, intervals))
+        above = sum(worth > high for worth, (_, high) in zip(found, intervals))
+        text = f"{len(found) - below - above} of {len(found)}, {above} above, {below} below"
+        rows.append([f"worths inside the earlier run's intervals{whose}", "all", text, verdict(below + above == 0)])
+    rows.append(["minutes of VGG-16 on a GPU", "≤ 3", "not measured", ""])
+    return table(["", "goal", "measured", "reached"], rows)
+
+
+def sampling(found: dict) -> str:
+    """Passes a second of every contender, and how near its arithmetic is to a matrix product's."""
+    parts = []
+    for name, network in found["networks"].items():
+        product, copied = network["flops_per_s"]["matrix product"], network["bytes_per_s"]["copy"]
+        others = {way: rate for way, rate in network["flops_per_s"].items() if way not in ("grouped", "independent", "matrix product")}
+        rows = [
+            [
+                way,
+                str(network["best_batch_size"][way]),
+                f"{speed['median']:.0f} ({speed['low']:.0f}-{speed['high']:.0f})",
+                f"{network['flops_per_s'][way] / 1e9:.0f}",
+                f"{network['flops_per_s'][way] / product:.0%}",
+                f"{network['bytes_per_s'][way] / 1e9:.1f}",
+                f"{network['bytes_per_s'][way] / copied:.0%}",
+            ]
+            for way, speed in sorted(network["passes_per_s"].items(), key=lambda item: -item[1]["median"])
+        ]
+        head = ["", "best batch size", "image passes/s: median (extremes)", "GFLOP/s", "of a matrix product", "GB/s", "of a copy"]
+        parts.append(f"### {name}, half the width\n\n{table(head, rows)}")
+        parts.append(
+            f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP, and its convolutions and matrix products read and "
+            f"write {network['numbers_moved_by_a_pass'] / 1e3:.0f} thousand numbers. In the same rounds a plain matrix product "
+            f"(2048 x 2048) did {product / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s. "
+            f"At that product's rate, with nothing else to do, sampling would be "
+            + ", ".join(f"{product / rate:.1f} times as fast as *{way}*" for way, rate in others.items())
+            + "."
+        )
+    return "\n\n".join(parts)
+
+
+def student(found: dict, network: dict) -> str:
+    """Milliseconds of a prediction and of a training step, and the arithmetic of one image; `network`: what `sampling` found of it."""
+    rows = []
+    names = list(found["seconds_of_an_image"]["1"])
+    for size, seconds in found["seconds_of_an_image"].items():
+        rows.append([size, *(f"{seconds[name]['median'] * 1e3:.3f}" if name in seconds else "" for name in names)])
+    steps = ", ".join(f"{name} {value['median'] * 1e3:.0f} ms" for name, value in found["seconds_of_a_step"].items())
+    passes = found["passes"]
+    head = ["batch", *(f"{name}, {passes} passes" if name in ("plain", "ours") else f"{name}, one pass" for name in names)]
+    product = network["flops_per_s"]["matrix product"]
+    rates = {name: network["flops_of_a_pass"] / value["median"] for name, value in found["seconds_of_an_image"]["1"].items()}
+    alone = ", ".join(f"{name} {rates[name] / 1e9:.0f} GFLOP/s ({rates[name] / product:.0%})" for name in names[2:])
+    return (
+        f"{table(head, rows)}\n\nMilliseconds an image, all measures included. A training step of 128 images: {steps}. One image at a "
+        f"time, the network's own arithmetic and, of the matrix product above: {alone}."
+    )
+
+
+def pipeline(found: dict) -> str:
+    """Stages, and the parts of a training step."""
+    runs = {name: found[name] for name in ("digits", "cifar10_cpu")}
+    stages = list(runs["digits"]["stages_s"])
+    rows = [[name, *(f"{run['stages_s'][stage]:.0f}" for stage in stages)] for name, run in runs.items()]
+    parts = [whole_run(found["cifar10_cpu"], json.loads(SAME_TEACHER.read_text())), table(["seconds", *stages], rows)]
+    source = runs["cifar10_cpu"]["stages"]
+    parts.append(f"Those of cifar10_cpu are from {source['from']}: commit {source['commit']}, {source['device']}.")
+    kinds = list(runs["digits"]["shares_of_a_step"]["train_teacher"])
+    rows = [
+        [f"{name}: {script}", *(f"{shares[kind]:.0%}" for kind in kinds)]
+        for name, run in runs.items()
+        for script, shares in run["shares_of_a_step"].items()
+    ]
+    parts.append(table(["share of a step", *kinds], rows))
+    return "\n\n".join(parts)
+
+
+def scaling(found: dict) -> str:
+    """Processes, and the size of a cache."""
+    speeds = found["passes_or_images_per_s"]
+    rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
+    cache = found["cache"]
+    made = [
+        [
+            *(f"{one[key]:,}" for key in ("images", "passes", "classes")),
+            "yes" if one["samples"] else "",
+            *(f"{one[kind] / 1e6:,.1f}" for kind in ("disk", "memory")),
+        ]
+        for one in cache["made"]
+    ]
+    disk, memory = (cache[kind] for kind in ("disk", "memory"))
+    net = cache["imagenet"]
+    sizes = ["N", "T", "C", "samples kept", "disk, MB", "largest memory, MB"]
+    return (
+        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n{table(sizes, made)}\n\n"
+        f"So on disk a cache's statistics take {disk['bytes_an_image']:.0f} + {disk['bytes_an_image_and_class']:.0f} C bytes an image, "
+        f"whatever T is, and samples, where they are kept (as float16), {disk['bytes_an_image_pass_and_class']:.0f} T C more; in memory, "
+        f"beside torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, {memory['bytes_an_image_and_class']:.0f} C, "
+        f"{memory['bytes_an_image_pass_and_class']:.1f} T C, and {memory['bytes_a_pass_and_class'] / 1e3:.1f} kB for each pass and class "
+        f"of a group. By calculation, one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']:,}, "
+        f"T = {net['passes']}) would take {disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with "
+        f"all samples {disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
+    )
+
+
+def text() -> str:
+    """All of it, from `page.md` and the measurements."""
+    found = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
+    machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
+                         f"{r['machine']['commit']}" for r in found.values())  # fmt: skip
+    page = PAGE.with_name("page.md").read_text()
+    sections = {
+        "machines": machines,
+        "goals": goals(found),
+        "sampling": sampling(found["sampling"]),
+        "student": student(found["student"], found["sampling"]["networks"]["vgg11"]),
+        "pipeline": pipeline(found["pipeline"]),
+        "scaling": scaling(found["scaling"]),
+    }
+    for name, section in sections.items():
+        page = page.replace(f"<!-- {name} -->", section)
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text())

@@ -1,0 +1,136 @@
+"""Two processes against one, a thread each, and against one of two threads; and what a cache takes.
+
+    python -m speed.scaling
+
+Half-width VGG-11, random images, torchrun with gloo (or NCCL, a GPU each). Writes speed/results/scaling.json.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm, trange
+
+import train_teacher
+from configs.schema import McDropout
+from data.dataset import Dataset
+from data.views import make_views
+from methods.teacher import load_teacher
+from speed.contenders import CLASSES, made_up, random_images
+from speed.measuring import DEVICE, Seconds, middle, ratio, seconds_of, write
+from training import cli, process_group
+from training.run import Run
+from uncertainty.cache import SampleCache
+from uncertainty.mc_dropout import Sampler
+
+ROUNDS = 4
+IMAGES, PASSES = 2560, 16
+STARTS = {"one": (1, 1), "two": (2, 1), "two threads": (1, 2)}  # processes, threads of each
+IMAGENET = {"images": 1_281_167, "passes": 50, "classes": 1000}
+CACHES = [(20_000, 10, 200), (80_000, 10, 200), (20_000, 40, 200), (20_000, 10, 800), (40_000, 20, 400)]  # N, T, C
+UNITS = (
+    "bytes_an_image",
+    "bytes_an_image_and_class",
+    "bytes_an_image_pass_and_class",
+    "bytes_a_pass_and_class",  # of a group
+    "bytes_a_process",
+)
+
+
+def work(config, overwrite: bool) -> None:
+    """What every process does: an epoch of the teacher's training, and samples of its images."""
+    with made_up(IMAGES):
+        train_teacher.main(config, overwrite)
+    run = Run(config, "benchmark")
+    trained = load_teacher(run)
+    dataset = Dataset("random", random_images(IMAGES), torch.zeros(IMAGES, dtype=torch.long), [""] * IMAGES, [""] * CLASSES)
+    view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
+    cache = SampleCache(run, trained.sampler("mc_dropout"), trained.checksum)
+    process_group.barrier()
+    sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
+    if process_group.is_first():
+        (run / "seconds.json").write_text(json.dumps({"training": trained.seconds, "sampling": sampling}))
+
+
+def started(processes: int, threads: int) -> dict[str, float]:
+    """Seconds of training and of sampling by so many processes of so many threads each."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--name", "run", "--teacher.epochs", "1"]
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        command = [sys.executable, "-m", *launcher, "speed.scaling", *options]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return json.loads((Path(folder) / "run/seconds.json").read_text())
+
+
+def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[str, float]:
+    """Bytes on disk of a cache that is made in this process, and the process's largest memory. The teacher is a single layer."""
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
+    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
+    with tempfile.TemporaryDirectory() as folder:
+        config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
+        run = Run(config, "benchmark")
+        view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
+        SampleCache(run, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
+        disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
+    largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage's counts the parent's, too
+    return {"disk": disk, "memory": int(largest[1]) * 1024}
+
+
+def cache() -> dict:
+    """What caches take for several N, T and C, each made in its own process; from these, by least squares, what one more of each takes."""
+    made = []
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        for samples in (False, True):
+            for sizes in tqdm(CACHES, desc="caches"):
+                made.append(dict(zip(IMAGENET, sizes)) | {"samples": samples} | pool.submit(cache_takes, *sizes, samples).result())
+
+    def counts(images: int, passes: int, classes: int, samples: bool, **_) -> list[float]:
+        """How many there are of what `UNITS` names."""
+        return [images, images * classes, images * passes * classes * samples, passes * classes, 1]
+
+    found = {"made": made, "imagenet": IMAGENET}
+    for kind in ("disk", "memory"):
+        each = np.linalg.lstsq(np.array([counts(**one) for one in made], float), np.array([one[kind] for one in made], float))[0]
+        found[kind] = dict(zip(UNITS, each)) | {
+            "imagenet": each @ counts(**IMAGENET, samples=False),
+            "imagenet_with_samples": each @ counts(**IMAGENET, samples=True),
+        }
+    return found
+
+
+def main(rounds: int) -> None:
+    """One process, two, and one of two threads, in turn."""
+    seconds: Seconds = {f"{stage}, {name}": [] for stage in ("sampling", "training") for name in STARTS}
+    for _ in trange(rounds, desc="one and two processes"):
+        for name, (processes, threads) in STARTS.items():
+            for stage, value in started(processes, threads).items():
+                seconds[f"{stage}, {name}"].append(value)
+    ratios = {}
+    for stage, suffix in (("sampling", ""), ("training", "_training")):
+        ratios[f"two_over_one{suffix}"] = ratio(seconds, f"{stage}, one", f"{stage}, two")
+        ratios[f"two_over_two_threads{suffix}"] = ratio(seconds, f"{stage}, two threads", f"{stage}, two")
+    work_done = {"sampling": IMAGES * PASSES, "training": IMAGES}
+    speeds = {name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()}
+    backend = "gloo" if DEVICE.type == "cpu" else "nccl"
+    write("scaling", ratios, passes_or_images_per_s=speeds, processes_and_threads=STARTS, backend=backend, cache=cache())
+
+
+if __name__ == "__main__":
+    if torch.distributed.is_torchelastic_launched():
+        cli.main(work, __doc__)
+    else:
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--rounds", type=int, default=ROUNDS, help="of one process and two")
+        main(parser.parse_args().rounds)

@@ -1,0 +1,156 @@
+"""Several processes as one run: two of them, by torchrun and gloo, against one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from configs.schema import McDropout
+from data.dataset import Dataset
+from data.views import make_views
+from models.architecture import Architecture
+from models.vgg import vgg
+from training import artifact, process_group
+from training.run import Run
+from uncertainty.cache import SampleCache
+from uncertainty.distribution import MEASURES
+from uncertainty.mc_dropout import Sampler
+
+ROOT = Path(__file__).parent.parent
+DIES = """
+import os
+import sys
+sys.path.insert(0, ".")
+import train_teacher
+from training import cli, loop, process_group
+
+original = loop._train_epoch
+
+def train_epoch(*arguments):
+    if process_group.rank() == 1 and loop.seen:
+        os._exit(3)
+    loop.seen = True
+    return original(*arguments)
+
+loop.seen = False
+loop._train_epoch = train_epoch
+cli.main(train_teacher.main, "")
+"""
+
+
+def start(script: str | Path, *options: str | Path, processes: int = 2, timeout: float = 240) -> subprocess.CompletedProcess:
+    """Run a script with the tiny settings, as a user does."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *launcher, script, *TINY, "--dtype", "float32", "--device", "cpu", *options]
+    return subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A teacher by two processes, and of it students and an evaluation by two and by one; the samples of two are in `of_two`."""
+    runs = tmp_path_factory.mktemp("runs")
+    end = ["--student.method", "end", "--student.lr", "1e-3", "--teacher_of", "two", "--runs", runs, "--name"]
+    for script in ("train_teacher.py", "train_student.py", "evaluate.py"):
+        done = start(script, "--runs", runs, "--name", "two")
+        assert done.returncode == 0, done.stderr
+        if script == "train_teacher.py":
+            lines = (runs / "two/log.txt").read_text().splitlines()
+            assert done.stdout.splitlines() == [line.split(" ", 2)[2] for line in lines]  # one process prints
+    assert start("train_student.py", *end, "end_two").returncode == 0
+    (runs / "two/mc_samples").rename(runs / "of_two")
+    for script in ("train_student.py", "evaluate.py"):
+        done = start(script, "--runs", runs, "--name", "one", "--teacher_of", "two", "--overwrite", processes=1)
+        assert done.returncode == 0, done.stderr
+    assert start("train_student.py", *end, "end_one", processes=1).returncode == 0
+    return runs
+
+
+def test_samples_are_the_same_for_any_number_of_processes(runs):
+    files = sorted(path.name for path in (runs / "of_two").iterdir())
+    assert files == sorted(path.name for path in (runs / "two/mc_samples").iterdir())
+    assert len(files) == 9 and all(name.endswith(".safetensors") for name in files)  # no share is left over
+    for name in files:
+        two, one = (artifact.load(runs / folder / name) for folder in ("of_two", "two/mc_samples"))
+        assert two[1]["request"] == one[1]["request"] and two[1]["groups"] == one[1]["groups"]
+        assert two[0].keys() == one[0].keys()
+        assert all(torch.equal(two[0][key], one[0][key]) for key in one[0])
+
+
+def test_a_student_without_batch_norm_of_its_own_is_the_same_but_for_rounding(runs):
+    teacher = artifact.load(runs / "two/teacher.safetensors")[0]
+    two, one = (artifact.load(runs / name / "student.safetensors")[0] for name in ("end_two", "end_one"))
+    learnt = [name for name in teacher if name.endswith(("weight", "bias"))]
+    movement, difference = (
+        sum((a[f"network.{name}"] - b).square().sum() for name, b in other.items() if name in learnt).sqrt()
+        for a, other in ((one, teacher), (one, {name: two[f"network.{name}"] for name in learnt}))
+    )
+    assert difference < 0.02 * movement
+
+
+def test_the_metrics_of_a_student_are_nearly_the_same(runs):
+    two, one = (json.loads((runs / name / "metrics.json").read_text()) for name in ("two", "one"))
+    assert two["student"]["accuracy"] == pytest.approx(one["student"]["accuracy"], abs=0.01)
+    for name, found in one["agreement"].items():
+        for measure in MEASURES:
+            assert two["agreement"][name][measure]["pearson"] == pytest.approx(found[measure]["pearson"], abs=0.03), (name, measure)
+
+
+def test_a_teacher_of_two_processes_learns_as_one_does(runs):
+    done = start("train_teacher.py", "--runs", runs, "--name", "alone", processes=1)
+    lines = [(runs / name / "log.txt").read_text().count("[teacher]") for name in ("two", "alone")]
+    assert done.returncode == 0 and lines[0] == lines[1] > 5
+    two, alone = (artifact.read_metadata(runs / name / "teacher.safetensors")["best"] for name in ("two", "alone"))
+    assert two == pytest.approx(alone, abs=0.1)  # accuracy: other images are flipped and other units dropped
+
+
+def test_when_a_process_dies_the_others_end_and_the_same_command_goes_on(tmp_path):
+    script = tmp_path / "dies.py"
+    script.write_text(DIES)
+    done = start(script, "--runs", tmp_path, "--name", "dies", timeout=120)
+    assert done.returncode != 0 and "exitcode  : 3" in done.stderr and "rank      : 1" in done.stderr
+    assert not (tmp_path / "dies/teacher.safetensors").exists()
+    done = start("train_teacher.py", "--runs", tmp_path, "--name", "dies")
+    assert done.returncode == 0 and "continues after epoch 1" in done.stdout
+    assert len(artifact.read_metadata(tmp_path / "dies/teacher.safetensors")["history"]) == 5
+
+
+def test_shares_that_do_not_all_have_samples_are_merged_without_them(tiny, monkeypatch):
+    """As when one process had begun with samples that are no longer asked for, and another has no group at all."""
+    images = torch.randint(0, 256, (10, 8, 8, 1), dtype=torch.uint8)
+    dataset = Dataset("toy", images, torch.zeros(10, dtype=torch.long), [""] * 10, ["a"])
+    view = make_views(["plain"], images, tiny.data.augmentation, 0)[0]
+    torch.manual_seed(0)
+    network = vgg(Architecture("vgg5", 0.125, 8, 1, 4, 0.2, 0.5)).eval()
+    run = Run(tiny, "test")
+    settings = McDropout(passes=4, group_size=5)
+    whole = SampleCache(run, Sampler(network), "t").get(dataset, "train", view, settings, False)
+    path = run / "mc_samples/toy-train-plain-0x4.safetensors"
+    path.unlink()
+    monkeypatch.setattr(process_group, "world_size", lambda: 3)
+    monkeypatch.setattr(process_group, "barrier", lambda: None)
+
+    def share(self, path, *request):
+        return self._sample(self._partial(path, process_group.rank()), *request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleCache, "_make", share)
+        for rank, keep in ((1, True), (2, False)):
+            patch.setattr(process_group, "rank", lambda: rank)
+            SampleCache(run, Sampler(network), "t").get(dataset, "train", view, settings, keep)
+    merged = SampleCache(run, Sampler(network), "t").get(dataset, "train", view, settings, False)
+    assert merged.keys() == whole.keys() and all(torch.equal(merged[name], whole[name]) for name in whole)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_share_of_rows_and_all_of_them(monkeypatch):
+    rows = torch.arange(7)
+    monkeypatch.setattr(process_group, "world_size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(process_group, "rank", lambda: rank)
+        shares.append(process_group.shard(rows).tolist())
+    assert shares == [[0, 1, 2], [3, 4, 5], [6]]

@@ -1,0 +1,108 @@
+"""From a YAML file and a command line to a `Config`, with errors that a person can read."""
+
+import difflib
+import re
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable
+from pathlib import Path
+
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+from configs.schema import Config
+from training import process_group
+from training.errors import UserError
+
+DEFAULT = str(Path(__file__).parents[1] / "configs/digits.yaml")
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help with the lines of a script's docstring as they are."""
+
+
+def make_parser(description: str) -> ArgumentParser:
+    """The parser of all scripts: every field of `Config` is an option, and `--config` reads a YAML file."""
+    parser = ArgumentParser(description=description, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action=ActionConfigFile, help=f"YAML file of settings, by default {DEFAULT}; later options override it")
+    parser.add_argument("--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it")
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def parse(arguments: list[str], description: str = "") -> tuple[Config, bool]:
+    """Read settings from `arguments`, such as `["--config", "configs/digits.yaml", "--student.lr", "1e-3"]`.
+
+    Returns the config and whether `--overwrite` was given.
+    Raises UserError, in one line, for an unknown key, a wrong type or an impossible value, naming where it stands.
+    """
+    parser = make_parser(description)
+    if not any(argument.split("=")[0] == "--config" for argument in arguments):
+        arguments = ["--config", DEFAULT, *arguments]
+    for flag, path in zip(arguments, arguments[1:]):
+        if flag == "--config":  # alone first, so that an error names the file it is in
+            _parse(parser, ["--config", path], where=path)
+    settings = _parse(parser, arguments, where="command line")
+    overwrite = settings.pop("overwrite")
+    settings.pop("config")
+    return Config(**vars(settings)), overwrite
+
+
+def _parse(parser: ArgumentParser, arguments: list[str], where: str):
+    if where != "command line" and not Path(where).is_file():
+        raise UserError(f"{where}: no such config file")
+    try:
+        return parser.instantiate(parser.parse_args(arguments))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(f"{where}: {_one_line(str(error), parser)}") from None
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """jsonargparse explains over several lines, in terms of types; an unknown key gets the nearest known one."""
+    message = re.sub(r"\s+", " ", message).strip()
+    for pattern in UNKNOWN_KEY:
+        if found := re.search(pattern, message):
+            key = ".".join(found.groups())
+            near = difflib.get_close_matches(key, parser.get_defaults().keys(), n=1)
+            return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "; see --help for all keys")
+    for pattern, shorter in SHORTER:
+        message = re.sub(pattern, shorter, message)
+    return message
+
+
+UNKNOWN_KEY = (
+    r"Group '(\S+)' does not accept option '(\S+)'",
+    r"[Uu]nrecognized arguments: --([\w.]+)",
+    r"[Oo]ption '(\S+)' is not accepted",
+)
+RESTRICTION = r"does not conform to restriction (v\S+(?: and v\S+)*)"
+SHORTER = (
+    (r"Parser key |Problem with given class_path '\S+': ", ""),
+    (rf"Does not validate against any of the Union .*?{RESTRICTION}.*Given value: (\S+)", r"\2 is not allowed, only \1"),
+    (rf"Not of type \w+: (\S+) {RESTRICTION}", r"\1 is not allowed, only \2"),
+    (r"Expected a typing.Literal\[(.*?)\]\. Got value: (\S+)", r"\2 is not allowed, only \1"),
+)
+
+
+def main(stage: Callable[[Config, bool], None], description: str) -> None:
+    """Run one script: parse the command line, then call `stage(config, overwrite)`."""
+
+    def work() -> None:
+        settings = parse(sys.argv[1:], description)
+        with process_group.started():
+            stage(*settings)
+
+    guard(work)
+
+
+def guard(work: Callable[[], None]) -> None:
+    """Call `work`, and turn what the user can mend into one line and exit code 2."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command continues from what is finished", file=sys.stderr)
+        sys.exit(130)

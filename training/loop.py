@@ -1,0 +1,205 @@
+"""The training loop: one for every network and every loss, resumable to the bit on a CPU."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from configs.schema import Training
+from training import artifact, process_group
+from training.errors import UserError
+from training.run import Run
+from training.seeds import seed_of
+
+Batch = Any
+Losses = dict[str, Tensor]  # "loss" is minimized, the others are shown beside it
+
+
+@dataclass
+class Progress:
+    """How far the training is, and how it went: one row of `history` for each finished epoch."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    best: float | None = None
+
+
+@dataclass
+class State:
+    """All that a step changes, which goes to the checkpoint."""
+
+    model: nn.Module
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model whose weights are kept in the end."""
+        return self.model if self.average is None else self.average.module
+
+    def step(self, loss: Tensor) -> None:
+        """Down the loss's gradient."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def save(self, path: Path, best: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        """This and the best epoch's weights, in one file."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for i, buffers in optimizer["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in buffers.items()}
+        scalars = {"param_groups": optimizer["param_groups"], "schedule": self.schedule.state_dict()}
+        artifact.save(path, tensors, metadata | scalars)
+
+    def restore(self, run: Run) -> tuple[Progress, dict[str, Tensor]]:
+        """What `save` wrote; returns how far it was, and the best weights."""
+        tensors, metadata = artifact.load(run.checkpoint)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.model.load_state_dict(part("model."))
+        if self.average is not None:
+            self.average.load_state_dict(part("average."))
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            i, name = key.split(".")
+            if value.ndim:  # fused optimizers go through memory, where a state has to lie as its parameter does
+                value = torch.empty_like(parameters[int(i)]).copy_(value)
+            state.setdefault(int(i), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
+        self.schedule.load_state_dict(metadata["schedule"])
+        progress = Progress(metadata["history"], metadata["seconds"], metadata["best"])
+        run.log(f"continues after epoch {len(progress.history)}")
+        return progress, {name: value.to(run.device) for name, value in part("best.").items()}
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    count: int,
+    batch: Callable[[Tensor, float], Batch],
+    losses: Callable[[nn.Module, Batch], Losses],
+    validate: Callable[[nn.Module], dict[str, float]] | None,
+    run: Run,
+    settings: dict[str, Any],
+    averaging: float = 0.0,
+) -> Progress:
+    """Train `model` in place by `optimizer` and a one-cycle schedule, on `count` inputs.
+
+    batch(indices, epochs done) is made of some of them. losses(model, batch) gives "loss" and what else to show. All randomness is
+    torch's, seeded anew for each epoch from the seed that the caller has set. validate(model) gives a "score", higher is better: the
+    best epoch's weights are kept; without it, the last's. averaging: the weights kept are an exponential moving average over this share
+    of all steps. After each epoch all state goes to `run.checkpoint`, from which an interrupted call goes on. Of several processes each
+    has its share of every batch.
+    Raises UserError if a loss is not finite; the last finished epoch stays on disk.
+    """
+    training: Training = getattr(run.config, run.stage)
+    seed, steps = torch.initial_seed(), len(shuffled(count, training.batch_size, 0))
+    state = _start(model, optimizer, training.epochs * steps, training.warmup, averaging)
+    progress, best = state.restore(run) if run.checkpoint.exists() else (Progress(), {})
+    if training.compile:
+        model.compile()
+    parallel = process_group.parallel(model)
+
+    started = time.monotonic() - progress.seconds
+    first = len(progress.history)
+    bar = tqdm(
+        total=training.epochs * steps, initial=first * steps, desc=run.stage, unit="step", smoothing=0.05, disable=not process_group.is_first()
+    )
+    for epoch in range(first, training.epochs):
+        torch.manual_seed(seed_of(seed, epoch, process_group.rank()))
+        parts = [process_group.shard(indices) for indices in shuffled(count, training.batch_size, seed_of(seed, epoch))]
+        batches = (batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
+        model.train()
+        row = _train_epoch(parallel, state, batches, losses, run, bar)
+        row |= {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
+        process_group.broadcast_buffers(state.kept)
+        if validate is not None:
+            row |= {f"validation_{name}": value for name, value in validate(state.kept.eval()).items()}
+        progress.history.append(row)
+        progress.seconds = time.monotonic() - started
+        score = row.get("validation_score")
+        if progress.best is None or score > progress.best:
+            progress.best = score
+            best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
+        if process_group.is_first():
+            state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
+        run.scalars(epoch + 1, row)
+        run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
+    bar.close()
+    model.load_state_dict(best)
+    model.eval()
+    return progress
+
+
+def _start(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, warmup: float, averaging: float) -> State:
+    """The state before the first of all steps; the learning rates that the optimizer was made with are the schedule's peaks."""
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False)
+    average = None
+    if averaging:
+        decay = 1 - 1 / max(1.0, averaging * steps)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return State(model, average, optimizer, schedule)
+
+
+def _train_epoch(model: nn.Module, state: State, batches, losses, run: Run, bar: tqdm) -> dict[str, float]:
+    """One epoch; returns the mean of each loss."""
+    sums: dict[str, Tensor] = {}
+    for step, batch in enumerate(batches, 1):
+        with run.autocast():
+            values = losses(model, batch)
+        state.step(values["loss"])
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+        bar.update()
+        if step % 10 == 0:
+            bar.set_postfix({name: f"{value.item() / step:.3f}" for name, value in sums.items()})
+            _require_finite(sums["loss"], run)
+    _require_finite(sums["loss"], run)
+    means = process_group.mean(torch.stack(list(sums.values()))) / step
+    return dict(zip(sums, means.tolist()))
+
+
+def _require_finite(loss: Tensor, run: Run) -> None:
+    if not math.isfinite(loss.item()):
+        raise UserError(
+            f"{run.stage}: the loss is not finite; the last finished epoch is kept. "
+            f"Try a lower learning rate (--{run.stage}.lr) with --overwrite"
+        )
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: weight decay on matrices and kernels, none on batch norm and biases."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def shuffled(count: int, batch_size: int, seed: int) -> tuple[Tensor, ...]:
+    """Random batches of indices below `count`; the rest that does not fill a batch is left out this time.
+
+    Raises UserError for a batch that the processes cannot share evenly.
+    """
+    size = min(batch_size, count - count % process_group.world_size())
+    if size % process_group.world_size() or size == 0:
+        raise UserError(f"batch_size: {size} images cannot be shared by {process_group.world_size()} processes evenly")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[: count // size * size].split(size)
