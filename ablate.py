@@ -28,7 +28,8 @@ from models.inference import outputs_of
 from plots.ablation import SHOWN, table, worth_in
 from plots.style import PANELS, save
 from training import artifact, cli, process_group
-from training.run import Run
+from training.compute import Compute
+from training.run import begin, provenance
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import measures_of
 from uncertainty.reference import Reference
@@ -71,15 +72,15 @@ def main(config: Config, overwrite: bool) -> None:
     folder = Path("results") / config.name
     file = folder / "experiments.json"
     train_teacher.main(config, overwrite=False)
-    run = Run(config, "ablate")
+    run, compute = begin(config, "ablate")
     _, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    trained = teacher.load_teacher(run)
-    cache = SampleCache(run, trained.sampler(config.teacher.method), trained.checksum)
+    trained = teacher.load_teacher(config, compute)
+    cache = SampleCache(config, run, compute, trained.sampler(config.teacher.method), trained.checksum)
     references = [Reference(cache, dataset) for dataset in evaluation_sets(validation, config.seed)]
 
     written = json.loads(file.read_text()) if file.exists() and not overwrite else {"experiments": []}
     done = {row["experiment"] for row in written["experiments"]}
-    written["provenance"] = run.provenance({r.dataset.name: r.dataset.fingerprint() for r in references})
+    written["provenance"] = provenance(config, compute, {r.dataset.name: r.dataset.fingerprint() for r in references})
     folder.mkdir(parents=True, exist_ok=True)
     for title, changes in EXPERIMENTS.items():
         if title in done:
@@ -88,7 +89,7 @@ def main(config: Config, overwrite: bool) -> None:
         own = ["--name", f"{config.name}/{slug}", "--teacher_of", config.name]
         changed, _ = cli.parse([*sys.argv[1:], *shlex.split(changes), *own])
         train_student.main(changed, overwrite)
-        written["experiments"].append(row_of(title, changes, changed, references))
+        written["experiments"].append(row_of(title, changes, changed, references, compute))
         artifact.write_json(file, written)
         run.log(summary(written["experiments"][-1]))
     rows = [row for title in EXPERIMENTS for row in written["experiments"] if row["experiment"] == title]
@@ -103,13 +104,12 @@ def evaluation_sets(validation: Dataset, seed: int) -> list[Dataset]:
     return [validation, *(shifted(validation.subset(part), kind, seed) for part, kind in zip(parts, SHIFTS))]
 
 
-def row_of(title: str, changes: str, config: Config, references: list[Reference]) -> dict[str, Any]:
+def row_of(title: str, changes: str, config: Config, references: list[Reference], compute: Compute) -> dict[str, Any]:
     """One experiment's entry in experiments.json."""
-    run = Run(config, "ablate")
-    model, distilled = student.load_distilled(run, teacher.load_teacher(run).checksum)
+    model, distilled = student.load_distilled(config, compute, teacher.load_teacher(config, compute).checksum)
     sets = {}
     for reference in references:
-        outputs = outputs_of(model.outputs, reference.dataset.images, run).cpu()
+        outputs = outputs_of(model.outputs, reference.dataset.images, compute).cpu()
         sets[reference.dataset.name] = reference.judge(measures_of(model.distribution(outputs)), PANELS)
     return {
         "experiment": title,

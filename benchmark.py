@@ -42,8 +42,9 @@ from models.networks import build
 from plots import benchmark as report
 from plots.style import PANELS, save
 from training import artifact, cli, process_group
+from training.compute import Compute, choose
 from training.errors import UserError
-from training.run import Run
+from training.run import begin, provenance
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import measures_of
@@ -56,7 +57,7 @@ from uncertainty.temperature import fit_temperature, tempered
 def main(config: Config, overwrite: bool) -> None:
     """One row after another, with one seed after another; then the table."""
     process_group.require_alone("benchmark.py")
-    run = Run(config, "benchmark")
+    run, _ = begin(config, "benchmark")
     folder = Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)
     todo = [(place, row, seed) for place, row in enumerate(config.benchmark, 1) for seed in row.seeds]
@@ -134,33 +135,33 @@ class Subject:
     seconds: dict[str, float]
 
 
-def subject_of(run: Run, kind: str, trained: Teacher, train: Dataset) -> Subject:
+def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, compute: Compute) -> Subject:
     """The method of a run's config."""
-    members = run.config.teacher.members  # an ensemble's others are the reference
+    members = config.teacher.members  # an ensemble's others are the reference
     training = trained.seconds * members / len(trained.networks)
     if kind == "student":
-        model, distilled = student.load_distilled(run, trained.checksum)
+        model, distilled = student.load_distilled(config, compute, trained.checksum)
 
         def predict(images: torch.Tensor) -> Prediction:
-            return Prediction(model.distribution(outputs_of(model.outputs, images, run).cpu()))
+            return Prediction(model.distribution(outputs_of(model.outputs, images, compute).cpu()))
 
         seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
     networks = [folded(network) for network in trained.networks]  # as students' are
     started = time.monotonic()
-    predict = teacher_method(run.config.teacher.method).predictor(networks, train, run)
+    predict = teacher_method(config.teacher.method).predictor(networks, train, config, compute)
     return Subject(predict, networks[:members], {"teacher": training, "fit": time.monotonic() - started})
 
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     """Everything of the protocol but the training; times are compared with the deterministic network of the `base` config."""
-    run = Run(config, "benchmark")
-    trained = teacher.load_teacher(run)
+    run, compute = begin(config, "benchmark")
+    trained = teacher.load_teacher(config, compute)
     compared_with = row.compared_with or (config.teacher.method if row.kind == "student" else None)
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     if validation is None:
         raise UserError("a benchmark needs validation images, which fit the temperature: teacher.train_on_all has to be false")
-    subject = subject_of(run, row.kind, trained, train)
+    subject = subject_of(config, row.kind, trained, train, compute)
     inside, *outside = sets = data.load_evaluation(config.data, train.classes, config.split_seed)
     temperature = fit_temperature(subject.predict(validation.images).distribution.mean, validation.labels)
 
@@ -168,8 +169,12 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
     values = {name: scores_of(prediction) for name, prediction in said.items()}
     names = list(values[inside.name])
+    agreement = None
+    if compared_with:
+        cache = SampleCache(config, run, compute, trained.sampler(compared_with), trained.checksum)
+        agreement = compare(cache, sets, values, compared_with)
     return {
-        "provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets}),
+        "provenance": provenance(config, compute, {dataset.name: dataset.fingerprint() for dataset in sets}),
         "teacher": config.teacher.method,
         "student": config.student.method if row.kind == "student" else None,
         "temperature": temperature,
@@ -179,8 +184,8 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
             dataset.name: {name: ood_detection(values[inside.name][name], values[dataset.name][name]) for name in names}
             for dataset in outside
         },
-        "agreement": compare(run, trained, sets, values, compared_with) if compared_with else None,
-        "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), run)), subject.modules, inside.images[:256]),
+        "agreement": agreement,
+        "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]),
         "seconds": subject.seconds,
     }
 
@@ -209,12 +214,11 @@ def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
 REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its students in this process
 
 
-def compare(run: Run, trained: Teacher, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
+def compare(cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
     """Agreement of each uncertainty that there is with that of the teacher's samples, on every data set."""
-    cache = SampleCache(run, trained.sampler(method), trained.checksum)
     found = {}
     for dataset in sets:
-        key = (trained.checksum, method, dataset.name, run.config.seed)
+        key = (cache.checksum, method, dataset.name, cache.config.seed)
         if key not in REFERENCES:
             REFERENCES[key] = Reference(cache, dataset, teacher_method(method).one_way)
         mine = values[dataset.name]
@@ -222,11 +226,11 @@ def compare(run: Run, trained: Teacher, sets: list[Dataset], values: dict[str, d
     return found
 
 
-def baseline(base: Config, classes: int, run: Run) -> Predictor:
+def baseline(base: Config, classes: int, compute: Compute) -> Predictor:
     """The deterministic network that times are compared with."""
     architecture = Architecture(base.teacher.network, base.teacher.width, base.data.size, base.data.channels, classes)
-    network = folded(build(architecture).to(run.device).eval())
-    return teacher_method("deterministic").predictor([network], None, run)
+    network = folded(build(architecture).to(compute.device).eval())
+    return teacher_method("deterministic").predictor([network], None, base, compute)
 
 
 def draw_maps(config: Config, folder: Path) -> Figure:
@@ -237,8 +241,10 @@ def draw_maps(config: Config, folder: Path) -> Figure:
     for row in config.benchmark:
         file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
         if "failed" not in json.loads(file.read_text()):
-            run = Run(config_of(row, row.seeds[0], config), "benchmark")
-            scores[row.title] = scores_of(subject_of(run, row.kind, teacher.load_teacher(run), train).predict(grid.images))
+            own = config_of(row, row.seeds[0], config)
+            compute = choose(own.device, own.dtype)
+            subject = subject_of(own, row.kind, teacher.load_teacher(own, compute), train, compute)
+            scores[row.title] = scores_of(subject.predict(grid.images))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 
 

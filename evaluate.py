@@ -18,7 +18,7 @@ from torch import Tensor
 
 import data
 import plots
-from configs.schema import Config
+from configs.schema import Config, Evaluation
 from data import humans
 from data.dataset import UNLABELLED, Dataset
 from methods import student, student_method, teacher, teacher_method
@@ -28,7 +28,8 @@ from models.inference import outputs_of
 from plots.style import INFORMATION, TRUONG, save
 from plots.table import table
 from training import artifact, cli, process_group
-from training.run import Run
+from training.compute import Compute
+from training.run import Run, begin, provenance
 from uncertainty.agreement import agreement, with_humans
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
@@ -56,16 +57,16 @@ class Evaluated:
 
 def main(config: Config, overwrite: bool) -> None:
     """Networks, outputs on every data set, measures, plots, table."""
-    run = Run(config, "evaluate")
-    trained = teacher.load_teacher(run)
-    model, distilled = student.load_distilled(run, trained.checksum)
-    run.save_config()
+    run, compute = begin(config, "evaluate")
+    trained = teacher.load_teacher(config, compute)
+    model, distilled = student.load_distilled(config, compute, trained.checksum)
+    run.save_config(config)
 
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
     sampler = trained.sampler(config.teacher.method)
-    cache = SampleCache(run, sampler, trained.checksum, overwrite)
+    cache = SampleCache(config, run, compute, sampler, trained.checksum)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
-    references = [cache.reference(dataset) for dataset in sets]
+    references = [cache.reference(dataset, overwrite) for dataset in sets]
     started = time.monotonic()
 
     # All other outputs take one pass.
@@ -74,9 +75,9 @@ def main(config: Config, overwrite: bool) -> None:
             dataset,
             halves,
             group,
-            outputs_of(trained.network, dataset.images, run).softmax(1).cpu(),
-            head_samples(run, trained, dataset),
-            model.distribution(outputs_of(model.outputs, dataset.images, run).cpu()),
+            outputs_of(trained.network, dataset.images, compute).softmax(1).cpu(),
+            head_samples(config, trained, dataset, compute),
+            model.distribution(outputs_of(model.outputs, dataset.images, compute).cpu()),
         )
         for dataset, (halves, group) in zip(sets, references)
     ]
@@ -84,17 +85,17 @@ def main(config: Config, overwrite: bool) -> None:
     if not process_group.is_first():  # the rest is made of what all have gathered
         return
 
-    metrics = {"provenance": run.provenance({dataset.name: dataset.fingerprint() for dataset in sets})}
+    metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint() for dataset in sets})}
     metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed}
     values = uncertainties(evaluated)
     metrics |= measure(evaluated, values, config)
     figures = draw(evaluated, values, metrics, model.classes, config)
-    people = human_entropy(run, sets[0])
+    people = human_entropy(run, config.evaluation, sets[0])
     if people is not None:
         resamples = Resamples(evaluated[0].group, config.evaluation.bootstrap, config.seed)
         metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
-    metrics["speed"] = compare_speed(run, sampler, model, sets[0].images.to(run.device), config.evaluation)
+    metrics["speed"] = compare_speed(sampler, model, sets[0].images.to(compute.device), config, compute)
     losses = {"teacher": "cross-entropy, nats", "student": loss_name(model)}
     figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
     metrics["stages_s"] = {
@@ -130,18 +131,18 @@ def loss_name(model: Student) -> str:
     return f"{model.settings.method}: " + {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}.get(kind, kind)
 
 
-def head_samples(run: Run, trained: Teacher, dataset: Dataset) -> Samples | None:
+def head_samples(config: Config, trained: Teacher, dataset: Dataset, compute: Compute) -> Samples | None:
     """The teacher with dropout in its head alone, as many passes as a half of the reference; None if its head has none."""
     if split_head(trained.network) is None:
         return None
-    return teacher_method("head_dropout").predictor(trained.networks, dataset, run)(dataset.images).distribution
+    return teacher_method("head_dropout").predictor(trained.networks, dataset, config, compute)(dataset.images).distribution
 
 
-def human_entropy(run: Run, dataset: Dataset) -> ndarray | None:
+def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray | None:
     """The entropy of people's labels of each image, in nats; None if the config names no file, or one that is not there."""
-    if run.config.evaluation.human_labels is None:
+    if settings.human_labels is None:
         return None
-    path = Path(run.config.evaluation.human_labels)
+    path = Path(settings.human_labels)
     if not path.exists():
         run.log(f"{path}: no such file; nothing is compared with people (the README says where to get it)")
         return None

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from data.folder import SUFFIXES, decode, images_below
 from methods.student import load_student
 from training import cli
+from training.compute import choose_device
 from training.errors import UserError
-from training.run import choose_device
 from uncertainty.distribution import MEASURES
 
 

@@ -21,36 +21,38 @@ from models.architecture import Architecture
 from models.inference import outputs_of
 from models.networks import build
 from training import artifact, cli, process_group
-from training.loop import decay_groups, fit
-from training.run import Run
+from training.loop import Task, decay_groups, fit
+from training.run import begin
 
 
 def main(config: Config, overwrite: bool) -> None:
     """The one network, or the members of an ensemble one after the other."""
     members = teacher.members(config)
-    run = Run(config, "teacher", overwrite)
+    run, _ = begin(config, "teacher", overwrite)
     if config.teacher_of is not None:
-        run.save_config()
-        run.log(f"the teacher is that of {run.source}: nothing to train")
+        run.save_config(config)
+        run.log(f"the teacher is that of {config.source}: nothing to train")
         return
     for number, member in enumerate(members.values(), 1):
         if len(members) > 1:
-            run.save_config()
+            run.save_config(config)
             run.log(f"network {number} of {len(members)}")
         train_network(member, overwrite)
 
 
 def train_network(config: Config, overwrite: bool) -> None:
     """Data, network, training, and the file that the other scripts read."""
-    run = Run(config, "teacher", overwrite)
+    run, compute = begin(config, "teacher", overwrite)
 
     # Data: on the device as one tensor.
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    settings = teacher.settings(config) | {"data": train.fingerprint(), "dtype": run.dtype}
-    if run.finished(teacher.FILE, settings):
+    settings = teacher.settings(config) | {"data": train.fingerprint(), "dtype": compute.dtype}
+    finished = run.finished(teacher.FILE, settings)
+    run.save_config(config)
+    if finished:
         return
     data.load_evaluation(config.data, train.classes, config.split_seed)  # a set that cannot be had stops the run here, not after training
-    train = train.to(run.device)
+    train = train.to(compute.device)
 
     # Model.
     torch.manual_seed(config.seed)
@@ -66,7 +68,7 @@ def train_network(config: Config, overwrite: bool) -> None:
     )
     model = build(architecture)
     model.normalize.fit(train.images)
-    model.to(run.device)
+    model.to(compute.device)
 
     # Loss and validation.
     def batch(indices: torch.Tensor, epochs: float):
@@ -79,14 +81,15 @@ def train_network(config: Config, overwrite: bool) -> None:
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def validate(model: nn.Module):
-        logits, labels = outputs_of(model, validation.images, run), validation.labels.to(run.device)
+        logits, labels = outputs_of(model, validation.images, compute), validation.labels.to(compute.device)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     # Loop and save.
     groups = decay_groups(model, config.teacher.weight_decay)
     optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0, fused=True)
-    progress = fit(model, optimizer, len(train), batch, losses, validate if validation else None, run, settings)
+    task = Task(model, optimizer, len(train), batch, losses, config.teacher, settings, validate if validation else None)
+    progress = fit(task, run, compute)
     if process_group.is_first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
         artifact.save(run / teacher.FILE, model.state_dict(), metadata, config.weights)

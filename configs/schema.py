@@ -5,6 +5,7 @@ folder gives the fields that differ from the defaults here; the command line ove
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
@@ -245,6 +246,16 @@ class Config:
     evaluation: Evaluation = field(default_factory=Evaluation)
     benchmark: list[Row] = field(default_factory=list)
     """What benchmark.py puts beside each other, in the order in which it is run."""
+
+    @property
+    def folder(self) -> Path:
+        """Of this run."""
+        return Path(self.runs) / self.name
+
+    @property
+    def source(self) -> Path:
+        """The folder of the run whose teacher and samples are used: this one's own, or that of `teacher_of`."""
+        return Path(self.runs) / (self.teacher_of or self.name)
 
     @property
     def split_seed(self) -> int:

@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
-from configs.schema import Student
+from configs.schema import Config, Student
 from data.dataset import Dataset
+from training.compute import Compute
 from training.errors import UserError
-from training.run import Run
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
@@ -56,12 +56,12 @@ Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, run) → predictor; what has to be fitted is fitted there. sampler: networks → what gives
+    predictor: (networks, training images, config, compute) → predictor; what has to be fitted is fitted there. sampler: networks → what gives
     their samples, as `uncertainty.mc_dropout.Sampler` does; None, and no student can be made of it.
     one_way: the reference's first half is what students are made of, so they are compared with the second alone.
     """
 
-    predictor: Callable[[Networks, Dataset, Run], Predictor]
+    predictor: Callable[[Networks, Dataset, Config, Compute], Predictor]
     sampler: Callable[[Networks], Sampling] | None = None
     one_way: bool = False
 

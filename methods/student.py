@@ -14,20 +14,21 @@ from models.architecture import Architecture, HeadsLinear
 from models.folding import folded
 from models.networks import BLOCK_ENDS, build
 from training import artifact
+from training.compute import Compute
 from training.errors import UserError
 from training.loop import decay_groups
-from training.run import Run
+from training.run import require_same
 from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
 
 FILE = "student.safetensors"
 
 
-def settings(run: Run) -> dict[str, Any]:
+def settings(config: schema.Config) -> dict[str, Any]:
     """All settings that decide the student's weights, beside the teacher and the data."""
-    sampling = asdict(run.config.sampling)
+    sampling = asdict(config.sampling)
     sampling.pop("batch_size")
-    return {"seed": run.config.seed, "student": asdict(run.config.student), "sampling": sampling}
+    return {"seed": config.seed, "student": asdict(config.student), "sampling": sampling}
 
 
 class Student(nn.Module):
@@ -119,12 +120,11 @@ class Student(nn.Module):
         artifact.save(path, self.state_dict(), built | metadata, dtype)
 
 
-def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:
-    """The student of the run's config, untrained but, with `init: teacher`, for what fits of the teacher, on the run's device.
+def new_student(config: schema.Config, teacher: nn.Module, train: Dataset) -> tuple[Student, int]:
+    """The student of the config, untrained but, with `init: teacher`, for what fits of the teacher; and how many tensors fit.
 
     Raises UserError for options that the method does not have, and for `propagation` without what it needs.
     """
-    config = run.config
     settings = config.student
     method = student_method(settings.method)
     architecture = Architecture(
@@ -138,14 +138,12 @@ def new_student(run: Run, teacher: nn.Module, train: Dataset) -> Student:
     )
     model = Student(architecture, replace(settings), train.classes)
     model.network.normalize.fit(train.images)
-    if settings.init == "teacher":
-        copied = model.init_from(teacher)
-        run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
+    copied = model.init_from(teacher) if settings.init == "teacher" else 0
     if settings.init == "teacher" and config.teacher.spectral_norm is not None:
         raise UserError("student.init: a teacher with a spectral norm is another network than its student; set student.init: random")
     if settings.propagation and not model.fixed_norm:
         raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
-    return model.to(run.device)
+    return model, copied
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
@@ -184,14 +182,14 @@ def load_student(run: str | Path, device: str | torch.device = "cpu", dtype: tor
     return _load(Path(run), device, dtype)[0]
 
 
-def load_distilled(run: Run, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:
-    """The student of a run, to be called in its autocast, and its metadata.
+def load_distilled(config: schema.Config, compute: Compute, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:
+    """The student of a config, to be called in autocast, and its metadata.
 
     Raises UserError if another teacher or other settings made it.
     """
-    student, metadata = _load(run.folder, run.device, getattr(torch, run.dtype))
-    wanted = settings(run) | {"teacher": teacher_checksum}
-    run.require_same(run / FILE, {key: metadata["settings"][key] for key in wanted}, wanted)
+    student, metadata = _load(config.folder, compute.device, getattr(torch, compute.dtype))
+    wanted = settings(config) | {"teacher": teacher_checksum}
+    require_same(config.folder / FILE, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
     return student, metadata
 
 

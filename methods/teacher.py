@@ -13,8 +13,9 @@ from models import spectral_norm
 from models.architecture import Architecture
 from models.networks import build
 from training import artifact
+from training.compute import Compute
 from training.errors import UserError
-from training.run import Run
+from training.run import require_same
 
 FILE = "teacher.safetensors"
 
@@ -70,22 +71,22 @@ def members(config: Config) -> dict[str, Config]:
     return found
 
 
-def load_teacher(run: Run) -> Teacher:
-    """The trained teacher of a run, on its device.
+def load_teacher(config: Config, compute: Compute) -> Teacher:
+    """The trained teacher of a config, on the device.
 
     Raises UserError if there is none, or if it was trained with other settings than the config's.
     """
     networks, checksums, kept = [], [], []
-    for place, config in members(run.config).items():
-        path = run.source / place / FILE
+    for place, member in members(config).items():
+        path = config.source / place / FILE
         if not path.exists():
             raise UserError(f"{path}: no such file; run train_teacher.py with the same --config first")
         tensors, metadata = artifact.load(path)
-        wanted = settings(config)
-        run.require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted)
+        wanted = settings(member)
+        require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
         network = build(Architecture(**metadata["architecture"]))
         network.load_state_dict(tensors)
-        networks.append(spectral_norm.bake(network.to(run.device).eval()))
+        networks.append(spectral_norm.bake(network.to(compute.device).eval()))
         checksums.append(artifact.checksum(tensors))
         kept.append(metadata)
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]

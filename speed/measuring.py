@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from training.run import choose_device, choose_dtype, commit, device_name
+from training.compute import choose_device, choose_dtype, device_name
+from training.run import commit
 
 RESULTS = Path(__file__).parent / "results"
 Seconds = dict[str, list[float]]  # of each work, in the order of the rounds

@@ -29,7 +29,7 @@ from methods.teacher import load_teacher
 from speed.contenders import CLASSES, made_up, random_images
 from speed.measuring import DEVICE, Seconds, middle, ratio, seconds_of, write
 from training import cli, process_group
-from training.run import Run
+from training.run import begin
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 
@@ -51,11 +51,11 @@ def work(config, overwrite: bool) -> None:
     """What every process does: an epoch of the teacher's training, and samples of its images."""
     with made_up(IMAGES):
         train_teacher.main(config, overwrite)
-    run = Run(config, "benchmark")
-    trained = load_teacher(run)
+    run, compute = begin(config, "benchmark")
+    trained = load_teacher(config, compute)
     dataset = Dataset("random", random_images(IMAGES), torch.zeros(IMAGES, dtype=torch.long), [""] * IMAGES, [""] * CLASSES)
     view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
-    cache = SampleCache(run, trained.sampler("mc_dropout"), trained.checksum)
+    cache = SampleCache(config, run, compute, trained.sampler("mc_dropout"), trained.checksum)
     process_group.barrier()
     sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
     if process_group.is_first():
@@ -80,9 +80,9 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
     dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
     with tempfile.TemporaryDirectory() as folder:
         config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
-        run = Run(config, "benchmark")
+        run, compute = begin(config, "benchmark")
         view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
-        SampleCache(run, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
+        SampleCache(config, run, compute, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
         disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
     largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage's counts the parent's, too
     return {"disk": disk, "memory": int(largest[1]) * 1024}

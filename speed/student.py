@@ -22,7 +22,7 @@ from methods.teacher import load_teacher
 from speed.contenders import PASSES, deterministic, made_up, ours, plain, random_images
 from speed.measuring import Seconds, autocast, in_turn, middle, ratio, write
 from training.cli import parse
-from training.run import Run
+from training.compute import choose
 from uncertainty.distribution import measures_of
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import Samples, statistics
@@ -53,11 +53,11 @@ def trained(folder: str) -> dict[str, Callable]:
             config, _ = parse([*base, "--name", family, "--student.method", family])
             train_teacher.main(config, overwrite=False)
             train_student.main(config, overwrite=False)
-            run = Run(config, "benchmark")
-            teacher = load_teacher(run)
-            found |= {"teacher": teacher.network, family: load_distilled(run, teacher.checksum)[0]}
+            compute = choose(config.device, config.dtype)
+            teacher = load_teacher(config, compute)
+            found |= {"teacher": teacher.network, family: load_distilled(config, compute, teacher.checksum)[0]}
             if shutil.which("c++"):
-                found[family + COMPILED] = load_distilled(run, teacher.checksum)[0]
+                found[family + COMPILED] = load_distilled(config, compute, teacher.checksum)[0]
                 found[family + COMPILED].compile()
 
         def catch(*arguments, **_):
@@ -69,17 +69,17 @@ def trained(folder: str) -> dict[str, Callable]:
             try:
                 train_student.main(config, overwrite=True)
             except Caught as caught:
-                model, optimizer, _, batch, losses, *_ = caught.args[0]
+                (task, *_) = caught.args[0]
 
     def step(made: tuple) -> None:
         with autocast():
-            loss = losses(model, made)["loss"]
-        optimizer.zero_grad(set_to_none=True)
+            loss = task.losses(task.model, made)["loss"]
+        task.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        task.optimizer.step()
 
-    model.train()
-    return found | {"step": step, "batch": lambda indices: batch(indices, 0.0)}
+    task.model.train()
+    return found | {"step": step, "batch": lambda indices: task.batch(indices, 0.0)}
 
 
 def steps(found: dict[str, Callable], rounds: int) -> Seconds:

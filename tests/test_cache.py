@@ -11,7 +11,7 @@ from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from training import artifact
-from training.run import Run
+from training.run import begin
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import statistics
@@ -32,12 +32,13 @@ def get(tiny, toy):
     network = nn.Sequential(nn.Flatten(), _Scale(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
     def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network, wrap=None):
-        run = Run(tiny, "test")
+        run, compute = begin(tiny, "test")
         log = run / "log.txt"
         before = len(log.read_text())
         view = make_views(["plain"], dataset.images, tiny.data.augmentation, 0)[0]
         sampler = Sampler(network)
-        tensors = SampleCache(run, partial(wrap, sampler) if wrap else sampler, checksum).get(dataset, "train", view, settings, keep)
+        sampler = partial(wrap, sampler) if wrap else sampler
+        tensors = SampleCache(tiny, run, compute, sampler, checksum).get(dataset, "train", view, settings, keep)
         return tensors, log.read_text()[before:]
 
     return get
@@ -49,7 +50,7 @@ class _Scale(nn.Module):
 
 
 def path_of(tiny):
-    return Run(tiny, "test") / "mc_samples/toy-train-plain-0x6.safetensors"
+    return tiny.folder / "mc_samples/toy-train-plain-0x6.safetensors"
 
 
 def test_samples_and_statistics_agree_and_are_read_back(get):

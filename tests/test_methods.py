@@ -20,8 +20,8 @@ from models.architecture import Architecture, HeadsLinear
 from models.networks import build
 from models.spectral_norm import normalize
 from models.vgg import vgg
+from training.compute import choose
 from training.errors import UserError
-from training.run import Run
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 from uncertainty.temperature import fit_temperature, tempered
@@ -305,7 +305,7 @@ def test_laplace_of_the_last_layer(tiny):
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
     train = Dataset("toy", images, labels, [""] * 200, ["a", "b"])
-    distribution = teacher_method("laplace").predictor([network.eval()], train, Run(tiny, "test"))(images).distribution
+    distribution = teacher_method("laplace").predictor([network.eval()], train, tiny, choose("cpu", "float32"))(images).distribution
     assert (distribution.predicted == labels).float().mean() > 0.95
     border = (images[:, 0, 0, 0].float() - 127.5).abs() < 15
     assert distribution.total_variance[border].mean() > 2 * distribution.total_variance[~border].mean()

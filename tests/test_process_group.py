@@ -15,7 +15,7 @@ from data.views import make_views
 from models.architecture import Architecture
 from models.vgg import vgg
 from training import artifact, process_group
-from training.run import Run
+from training.run import begin
 from uncertainty.cache import SampleCache
 from uncertainty.distribution import MEASURES
 from uncertainty.mc_dropout import Sampler
@@ -125,9 +125,9 @@ def test_shares_that_do_not_all_have_samples_are_merged_without_them(tiny, monke
     view = make_views(["plain"], images, tiny.data.augmentation, 0)[0]
     torch.manual_seed(0)
     network = vgg(Architecture("vgg5", 0.125, 8, 1, 4, 0.2, 0.5)).eval()
-    run = Run(tiny, "test")
+    run, compute = begin(tiny, "test")
     settings = McDropout(passes=4, group_size=5)
-    whole = SampleCache(run, Sampler(network), "t").get(dataset, "train", view, settings, False)
+    whole = SampleCache(tiny, run, compute, Sampler(network), "t").get(dataset, "train", view, settings, False)
     path = run / "mc_samples/toy-train-plain-0x4.safetensors"
     path.unlink()
     monkeypatch.setattr(process_group, "world_size", lambda: 3)
@@ -140,8 +140,8 @@ def test_shares_that_do_not_all_have_samples_are_merged_without_them(tiny, monke
         patch.setattr(SampleCache, "_make", share)
         for rank, keep in ((1, True), (2, False)):
             patch.setattr(process_group, "rank", lambda: rank)
-            SampleCache(run, Sampler(network), "t").get(dataset, "train", view, settings, keep)
-    merged = SampleCache(run, Sampler(network), "t").get(dataset, "train", view, settings, False)
+            SampleCache(tiny, run, compute, Sampler(network), "t").get(dataset, "train", view, settings, keep)
+    merged = SampleCache(tiny, run, compute, Sampler(network), "t").get(dataset, "train", view, settings, False)
     assert merged.keys() == whole.keys() and all(torch.equal(merged[name], whole[name]) for name in whole)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

@@ -17,13 +17,14 @@ from methods.student import load_student
 from methods.teacher import load_teacher
 from training import artifact, loop
 from training.cli import parse
+from training.compute import choose
 from training.errors import UserError
-from training.run import Run
+from training.run import begin
 from uncertainty.dirichlet import Dirichlet
 
 
 def weights(config, stage: str = "teacher") -> dict[str, torch.Tensor]:
-    return artifact.load(Run(config, stage) / f"{stage}.safetensors")[0]
+    return artifact.load(config.folder / f"{stage}.safetensors")[0]
 
 
 class Stop(Exception):
@@ -51,7 +52,7 @@ def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stag
             script.main(tiny, overwrite=True)
     torch.manual_seed(1234)
     script.main(tiny, overwrite=False)
-    assert "continues after epoch 2" in (Run(tiny, stage) / "log.txt").read_text()
+    assert "continues after epoch 2" in (tiny.folder / "log.txt").read_text()
     resumed = weights(tiny, stage)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -59,7 +60,7 @@ def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stag
 
 def test_a_finished_stage_is_skipped_other_settings_are_refused_and_overwrite_starts_anew(tiny):
     train_teacher.main(tiny, overwrite=False)
-    path = Run(tiny, "teacher") / "teacher.safetensors"
+    path = tiny.folder / "teacher.safetensors"
     written = path.stat().st_mtime_ns
     train_teacher.main(tiny, overwrite=False)
     assert path.stat().st_mtime_ns == written
@@ -88,19 +89,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, mon
     monkeypatch.setattr(loop, "_train_epoch", spoiled)
     with pytest.raises(UserError, match="not finite"):
         train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(Run(tiny, "teacher") / "checkpoints/teacher.safetensors")
+    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors")
     assert len(metadata["history"]) == 1
     assert all(value.isfinite().all() for name, value in tensors.items() if name.startswith("model."))
 
 
 def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(tiny):
     train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(Run(tiny, "teacher") / "checkpoints/teacher.safetensors")
+    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors")
     scores = [row["validation_score"] for row in metadata["history"]]
     assert metadata["best"] == max(scores)
     tiny.name, tiny.teacher.train_on_all = "all", True
     train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(Run(tiny, "teacher") / "checkpoints/teacher.safetensors")
+    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors")
     assert metadata["best"] is None
     assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in weights(tiny).items())
 
@@ -127,10 +128,9 @@ def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(tiny
     tiny.name, tiny.teacher_of, tiny.student.seed = "another seed", tiny.name, 1
     train_teacher.main(tiny, overwrite=False)  # has nothing to do
     train_student.main(tiny, overwrite=False)
-    run = Run(tiny, "student")
-    assert not (run / "teacher.safetensors").exists() and not (run / "mc_samples").exists()
+    assert not (tiny.folder / "teacher.safetensors").exists() and not (tiny.folder / "mc_samples").exists()
     assert not torch.equal(weights(tiny, "student")["network.conv1_1.weight"], first["network.conv1_1.weight"])
-    assert type(load_student(run.folder)(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
+    assert type(load_student(tiny.folder)(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
 
 
 @pytest.mark.parametrize("method", ["end", "hydra", "logit_gaussian"])
@@ -141,12 +141,11 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, method):
     tiny.student = replace(tiny.student, method=method, options={"heads": 2} if method == "hydra" else None, epochs=1)
     for script in (train_teacher, train_student, evaluate):
         script.main(tiny, overwrite=False)
-    run = Run(tiny, "test")
-    assert sorted(path.parent.name for path in run.folder.glob("*/teacher.safetensors")) == [f"member{k}" for k in range(4)]
-    first, other = (artifact.load(run / f"member{k}/teacher.safetensors") for k in (0, 1))
+    assert sorted(path.parent.name for path in tiny.folder.glob("*/teacher.safetensors")) == [f"member{k}" for k in range(4)]
+    first, other = (artifact.load(tiny.folder / f"member{k}/teacher.safetensors") for k in (0, 1))
     assert first[1]["settings"]["data"] == other[1]["settings"]["data"]  # one split
     assert not torch.equal(first[0]["conv1_1.weight"], other[0]["conv1_1.weight"])
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((tiny.folder / "metrics.json").read_text())
     assert (metrics["agreement"]["digits"]["total_variance"]["pearson"] is None) == (method == "end")
     assert metrics["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
 
@@ -169,7 +168,7 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     model = torch.nn.Linear(3, 1)
-    run = Run(tiny, "teacher")
+    run, compute = begin(tiny, "teacher")
     tiny.teacher.epochs = 2
     data = torch.randn(40, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -178,7 +177,8 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
         return {"loss": model(batch).square().mean()}
 
     tiny.teacher.batch_size = 8
-    loop.fit(model, optimizer, 40, lambda indices, epochs: data[indices], losses, None, run, {}, averaging=0.4)
+    task = loop.Task(model, optimizer, 40, lambda indices, epochs: data[indices], losses, tiny.teacher, {}, averaging=0.4)
+    loop.fit(task, run, compute)
     average = seen[0]
     for weight in seen[1:]:
         average = 0.75 * average + 0.25 * weight  # 1 / (0.4 · 10 steps)
@@ -211,8 +211,7 @@ def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):
     evaluate.main(tiny, overwrite=False)
     for stage in ("teacher", "student"):
         assert {value.dtype for value in weights(tiny, stage).values()} == {torch.float16, torch.int64}
-    run = Run(tiny, "test")
-    network = load_teacher(run).network
+    network = load_teacher(tiny, choose(tiny.device, tiny.dtype)).network
     assert all(torch.equal(value, weights(tiny)[name].to(value.dtype)) for name, value in network.state_dict().items())
     with pytest.raises(UserError, match="large is too large for float16"):
-        artifact.save(run / "x.safetensors", {"large": torch.tensor([7e4])}, {}, "float16")
+        artifact.save(tiny.folder / "x.safetensors", {"large": torch.tensor([7e4])}, {}, "float16")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from configs.schema import Training
 from training import artifact, process_group
+from training.compute import Compute
 from training.errors import UserError
 from training.run import Run
 from training.seeds import seed_of
@@ -87,52 +88,60 @@ class State:
         self.schedule.load_state_dict(metadata["schedule"])
         progress = Progress(metadata["history"], metadata["seconds"], metadata["best"])
         run.log(f"continues after epoch {len(progress.history)}")
-        return progress, {name: value.to(run.device) for name, value in part("best.").items()}
+        return progress, part("best.")
 
 
-def fit(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    count: int,
-    batch: Callable[[Tensor, float], Batch],
-    losses: Callable[[nn.Module, Batch], Losses],
-    validate: Callable[[nn.Module], dict[str, float]] | None,
-    run: Run,
-    settings: dict[str, Any],
-    averaging: float = 0.0,
-) -> Progress:
-    """Train `model` in place by `optimizer` and a one-cycle schedule, on `count` inputs.
+@dataclass
+class Task:
+    """What is trained, on `count` inputs.
 
-    batch(indices, epochs done) is made of some of them. losses(model, batch) gives "loss" and what else to show. All randomness is
-    torch's, seeded anew for each epoch from the seed that the caller has set. validate(model) gives a "score", higher is better: the
-    best epoch's weights are kept; without it, the last's. averaging: the weights kept are an exponential moving average over this share
-    of all steps. After each epoch all state goes to `run.checkpoint`, from which an interrupted call goes on. Of several processes each
-    has its share of every batch.
+    optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs.
+    losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up. settings: all that
+    decides the weights. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's.
+    averaging: the weights kept are an exponential moving average over this share of all steps.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    count: int
+    batch: Callable[[Tensor, float], Batch]
+    losses: Callable[[nn.Module, Batch], Losses]
+    schedule: Training
+    settings: dict[str, Any]
+    validate: Callable[[nn.Module], dict[str, float]] | None = None
+    averaging: float = 0.0
+
+
+def fit(task: Task, run: Run, compute: Compute) -> Progress:
+    """Train the task's model in place, by its optimizer and a one-cycle schedule.
+
+    All randomness is torch's, seeded anew for each epoch from the seed that the caller has set. After each epoch all state goes to
+    `run.checkpoint`, from which an interrupted call goes on. Of several processes each has its share of every batch.
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
-    training: Training = getattr(run.config, run.stage)
-    seed, steps = torch.initial_seed(), len(shuffled(count, training.batch_size, 0))
-    state = _start(model, optimizer, training.epochs * steps, training.warmup, averaging)
+    epochs, batch_size = task.schedule.epochs, task.schedule.batch_size
+    seed, steps = torch.initial_seed(), len(shuffled(task.count, batch_size, 0))
+    state = _start(task, epochs * steps)
     progress, best = state.restore(run) if run.checkpoint.exists() else (Progress(), {})
-    if training.compile:
-        model.compile()
-    parallel = process_group.parallel(model)
+    best = {name: value.to(compute.device) for name, value in best.items()}
+    if task.schedule.compile:
+        task.model.compile()
+    parallel = process_group.parallel(task.model)
 
     started = time.monotonic() - progress.seconds
     first = len(progress.history)
-    bar = tqdm(
-        total=training.epochs * steps, initial=first * steps, desc=run.stage, unit="step", smoothing=0.05, disable=not process_group.is_first()
-    )
-    for epoch in range(first, training.epochs):
+    shown = {"desc": run.stage, "unit": "step", "smoothing": 0.05, "disable": not process_group.is_first()}
+    bar = tqdm(total=epochs * steps, initial=first * steps, **shown)
+    for epoch in range(first, epochs):
         torch.manual_seed(seed_of(seed, epoch, process_group.rank()))
-        parts = [process_group.shard(indices) for indices in shuffled(count, training.batch_size, seed_of(seed, epoch))]
-        batches = (batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
-        model.train()
-        row = _train_epoch(parallel, state, batches, losses, run, bar)
+        parts = [process_group.shard(indices) for indices in shuffled(task.count, batch_size, seed_of(seed, epoch))]
+        batches = (task.batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
+        task.model.train()
+        row = _train_epoch(parallel, state, batches, task.losses, compute, bar)
         row |= {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
         process_group.broadcast_buffers(state.kept)
-        if validate is not None:
-            row |= {f"validation_{name}": value for name, value in validate(state.kept.eval()).items()}
+        if task.validate is not None:
+            row |= {f"validation_{name}": value for name, value in task.validate(state.kept.eval()).items()}
         progress.history.append(row)
         progress.seconds = time.monotonic() - started
         score = row.get("validation_score")
@@ -140,31 +149,31 @@ def fit(
             progress.best = score
             best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
         if process_group.is_first():
-            state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
+            state.save(run.checkpoint, best, {"settings": task.settings, **vars(progress)})
         run.scalars(epoch + 1, row)
         run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     bar.close()
-    model.load_state_dict(best)
-    model.eval()
+    task.model.load_state_dict(best)
+    task.model.eval()
     return progress
 
 
-def _start(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, warmup: float, averaging: float) -> State:
-    """The state before the first of all steps; the learning rates that the optimizer was made with are the schedule's peaks."""
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False)
+def _start(task: Task, steps: int) -> State:
+    """The state before the first of all steps."""
+    peaks = [group["lr"] for group in task.optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(task.optimizer, peaks, steps, pct_start=task.schedule.warmup, cycle_momentum=False)
     average = None
-    if averaging:
-        decay = 1 - 1 / max(1.0, averaging * steps)
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return State(model, average, optimizer, schedule)
+    if task.averaging:
+        decay = 1 - 1 / max(1.0, task.averaging * steps)
+        average = AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return State(task.model, average, task.optimizer, schedule)
 
 
-def _train_epoch(model: nn.Module, state: State, batches, losses, run: Run, bar: tqdm) -> dict[str, float]:
+def _train_epoch(model: nn.Module, state: State, batches: Iterator[Batch], losses, compute: Compute, bar: tqdm) -> dict[str, float]:
     """One epoch; returns the mean of each loss."""
     sums: dict[str, Tensor] = {}
     for step, batch in enumerate(batches, 1):
-        with run.autocast():
+        with compute.autocast():
             values = losses(model, batch)
         state.step(values["loss"])
         for name, value in values.items():
@@ -172,17 +181,16 @@ def _train_epoch(model: nn.Module, state: State, batches, losses, run: Run, bar:
         bar.update()
         if step % 10 == 0:
             bar.set_postfix({name: f"{value.item() / step:.3f}" for name, value in sums.items()})
-            _require_finite(sums["loss"], run)
-    _require_finite(sums["loss"], run)
+            _require_finite(sums["loss"], bar.desc)
+    _require_finite(sums["loss"], bar.desc)
     means = process_group.mean(torch.stack(list(sums.values()))) / step
     return dict(zip(sums, means.tolist()))
 
 
-def _require_finite(loss: Tensor, run: Run) -> None:
+def _require_finite(loss: Tensor, stage: str) -> None:
     if not math.isfinite(loss.item()):
         raise UserError(
-            f"{run.stage}: the loss is not finite; the last finished epoch is kept. "
-            f"Try a lower learning rate (--{run.stage}.lr) with --overwrite"
+            f"{stage}: the loss is not finite; the last finished epoch is kept. Try a lower learning rate (--{stage}.lr) with --overwrite"
         )
 
 

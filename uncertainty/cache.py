@@ -16,10 +16,11 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
 
-from configs.schema import McDropout
+from configs.schema import Config, McDropout
 from data.dataset import Dataset
 from data.views import View, make_views
 from training import artifact, process_group
+from training.compute import Compute
 from training.errors import UserError
 from training.run import Run, difference
 from uncertainty.mc_dropout import Plan
@@ -36,45 +37,49 @@ class SampleCache:
     weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
-    def __init__(self, run: Run, sampler: Callable[..., Iterator], checksum: str, overwrite: bool = False):
+    def __init__(self, config: Config, run: Run, compute: Compute, sampler: Callable[..., Iterator], checksum: str):
+        self.config = config
+        self.folder = config.source / "mc_samples"
         self.run = run
+        self.compute = compute
         self.sampler = sampler
         self.checksum = checksum
-        self.overwrite = overwrite
         self.seconds = 0.0
 
-    def get(self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool) -> dict[str, Tensor]:
+    def get(
+        self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool, anew: bool = False
+    ) -> dict[str, Tensor]:
         """Statistics, mask groups (and samples, if kept) of the teacher on a view of `dataset`, in its order.
 
         role says what they are for: roles never share a mask. A file made for another request, or damaged, is made again with a
-        line that says why; a partial one is continued.
+        line that says why; a partial one is continued. anew: what is there is deleted first.
         """
-        key = (self.run.config.seed, role, dataset.name, view.name)
+        key = (self.config.seed, role, dataset.name, view.name)
         plan = Plan(settings.passes, settings.masks, settings.group_size, key)
         request = {
             "version": VERSION,
             "teacher": self.checksum,
             "data": dataset.fingerprint(),
             "view": view.spec,
-            "compute": [self.run.device.type, self.run.dtype],
+            "compute": [self.compute.device.type, self.compute.dtype],
             "keep_samples": keep_samples,
             "dtype": settings.dtype,
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
         kind = "-function" if plan.masks == "function" else ""
-        path = self.run.source / f"mc_samples/{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
-        if self.overwrite:
+        path = self.folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
+        if anew:
             path.unlink(missing_ok=True)
             self._partial(path, process_group.rank()).unlink(missing_ok=True)
         tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
         self.seconds += metadata["seconds"]
         return tensors
 
-    def reference(self, dataset: Dataset) -> tuple[list[Samples], ndarray]:
+    def reference(self, dataset: Dataset, anew: bool = False) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
-        config = self.run.config
-        view = make_views(["plain"], dataset.images.to(self.run.device), config.data.augmentation, config.seed)[0]
-        halves = [self.get(dataset, f"reference-{half}", view, config.evaluation, True) for half in "ab"]
+        config = self.config
+        view = make_views(["plain"], dataset.images.to(self.compute.device), config.data.augmentation, config.seed)[0]
+        halves = [self.get(dataset, f"reference-{half}", view, config.evaluation, True, anew) for half in "ab"]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
@@ -117,11 +122,11 @@ class SampleCache:
         clock = saved - metadata["seconds"]
 
         def images(chosen: Tensor) -> Tensor:
-            with torch.autocast(self.run.device.type, enabled=False):  # the student's training makes the view without it
+            with torch.autocast(self.compute.device.type, enabled=False):  # the student's training makes the view without it
                 return view.images(chosen)
 
         bar = tqdm(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05, disable=not process_group.is_first())
-        with bar, self.run.autocast():
+        with bar, self.compute.autocast():
             for group, indices, log_probs in self.sampler(images, groups[first:], plan, batch_size):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
                 if metadata["request"]["keep_samples"]:

@@ -21,7 +21,7 @@ class Reference:
 
     def __init__(self, cache: SampleCache, dataset: Dataset, one_way: bool = False):
         halves, group = cache.reference(dataset)
-        config = cache.run.config
+        config = cache.config
         self.dataset = dataset
         self.resamples = Resamples(np.arange(len(group)) if one_way else group, config.evaluation.bootstrap, config.seed)
         self.curves = passes_curves(halves, self.resamples, one_way)

@@ -12,19 +12,20 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from configs.schema import Evaluation
-from training.run import Run
+from configs.schema import Config
+from training.compute import Compute
 from uncertainty.mc_dropout import Plan
 
 BATCHES = (("", 256), ("_batch1", 1))  # the suffix of each batch size's entries
 
 
-def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tensor, settings: Evaluation) -> dict:
+def compare_speed(sampler: Callable, student: nn.Module, images: Tensor, config: Config, compute: Compute) -> dict:
     """Images a second at batch 256 and batch 1, of the teacher (T samples) and the student in turn."""
+    settings = config.evaluation
 
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
-        plan = Plan(settings.speed_passes, settings.masks, len(batch), (run.config.seed, "speed"))
+        plan = Plan(settings.speed_passes, settings.masks, len(batch), (config.seed, "speed"))
         samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan, settings.batch_size)
         return torch.cat([log_probs for _, _, log_probs in samples]).exp().mean(1).cpu()
 
@@ -33,7 +34,7 @@ def compare_speed(run: Run, sampler: Callable, student: nn.Module, images: Tenso
         return student(batch).mean.cpu()
 
     result = {"teacher_passes": settings.speed_passes}
-    with run.autocast():
+    with compute.autocast():
         for suffix, size in BATCHES:
             count = settings.speed_images if size > 1 else 16
             seconds = seconds_per_image({"teacher": teacher_pass, "student": student_pass}, images[:count], size, rounds=3)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
-from training.run import Run
+from training.compute import Compute
 from uncertainty.point import Point
 
 JITTERS = [0.0] + [10.0**exponent for exponent in range(-20, 1)]
@@ -38,15 +39,15 @@ def log_density(features: Tensor, gaussians: MultivariateNormal, log_share: Tens
     return (torch.cat(parts) + log_share).logsumexp(-1)
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the features z before the last layer."""
     body, last = networks[0][:-1], networks[0][-1]
-    gaussians, log_share = fit(outputs_of(body, train.images, run).cpu(), train.labels.cpu())
+    gaussians, log_share = fit(outputs_of(body, train.images, compute).cpu(), train.labels.cpu())
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
 
     @torch.inference_mode()
     def predict(images: Tensor) -> Prediction:
-        features = outputs_of(body, images, run).cpu()
+        features = outputs_of(body, images, compute).cpu()
         return Prediction(Point(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()})
 
     return predict

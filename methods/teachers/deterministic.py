@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
-from training.run import Run
+from training.compute import Compute
 from uncertainty.point import Point
 
 
@@ -14,11 +15,11 @@ def energy(logits: Tensor) -> Tensor:
     return -logits.logsumexp(-1)
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """Logits, and all that follows from them."""
 
     def predict(images: Tensor) -> Prediction:
-        logits = outputs_of(networks[0], images, run).cpu()
+        logits = outputs_of(networks[0], images, compute).cpu()
         return Prediction(Point(logits), {"energy": energy(logits)})
 
     return predict

@@ -10,11 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
+from training.compute import Compute
 from training.errors import UserError
-from training.run import Run
 from uncertainty.mc_dropout import Group, Plan
 from uncertainty.samples import Samples
 
@@ -36,12 +37,12 @@ def sample(
         yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in chosen], 1)
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """The samples of the first M."""
     members = networks[: len(networks) // 2]
 
     def predict(images: Tensor) -> Prediction:
-        return Prediction(Samples(torch.stack([outputs_of(member, images, run).log_softmax(-1) for member in members], 1).cpu()))
+        return Prediction(Samples(torch.stack([outputs_of(member, images, compute).log_softmax(-1) for member in members], 1).cpu()))
 
     return predict
 

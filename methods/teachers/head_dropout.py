@@ -2,28 +2,29 @@
 
 from torch import Tensor
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
+from training.compute import Compute
 from training.errors import UserError
-from training.run import Run
 from uncertainty.mc_dropout import Plan, Sampler, samples_of, split_head
 
 GROUP = 256  # images that share a mask
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """`evaluation.passes` samples of each image. Raises UserError if the classifier has no dropout."""
     parts = split_head(networks[0])
     if parts is None:
         raise UserError("dropout in the head alone: the classifier has none (teacher.head_dropout)")
     body, head = parts
-    settings, sampler = run.config.evaluation, Sampler(head)
+    settings, sampler = config.evaluation, Sampler(head)
 
     def predict(images: Tensor) -> Prediction:
-        features = outputs_of(body, images, run)
-        plan = Plan(settings.passes, "grouped", GROUP, (run.config.seed, "head"))
-        with run.autocast():
+        features = outputs_of(body, images, compute)
+        plan = Plan(settings.passes, "grouped", GROUP, (config.seed, "head"))
+        with compute.autocast():
             return Prediction(samples_of(sampler, features, plan, settings.batch_size))
 
     return predict

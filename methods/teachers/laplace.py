@@ -6,17 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
+from training.compute import Compute
 from training.errors import UserError
-from training.run import Run
 from uncertainty.samples import Samples
 
 DRAWS = 100
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """DRAWS samples of the probabilities, from the Gaussian of the logits; the prior's precision is that of the largest marginal
     likelihood.
 
@@ -27,15 +28,15 @@ def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
     except ImportError:
         raise UserError("teacher.method: laplace needs laplace-torch (pip install laplace-torch)") from None
     body, last = networks[0][:-1], networks[0][-1]
-    features = outputs_of(body, train.images, run).cpu().clone()  # no longer of inference mode: the fit takes gradients
+    features = outputs_of(body, train.images, compute).cpu().clone()  # no longer of inference mode: the fit takes gradients
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
     posterior = Laplace(classifier, "classification", subset_of_weights="all", hessian_structure="kron")
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))
     posterior.optimize_prior_precision(method="marglik")
 
     def predict(images: Tensor) -> Prediction:
-        torch.manual_seed(run.config.seed)
-        parts = outputs_of(body, images, run).cpu().clone().split(1024)
+        torch.manual_seed(config.seed)
+        parts = outputs_of(body, images, compute).cpu().clone().split(1024)
         probs = torch.cat([posterior.predictive_samples(part, n_samples=DRAWS).transpose(0, 1) for part in parts])
         return Prediction(Samples(probs.clamp_min(1e-30).log().detach()))
 

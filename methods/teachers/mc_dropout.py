@@ -2,20 +2,21 @@
 
 from torch import Tensor
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
-from training.run import Run
+from training.compute import Compute
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """T = `evaluation.speed_passes` samples of each image."""
-    settings, sampler = run.config.evaluation, Sampler(networks[0])
+    settings, sampler = config.evaluation, Sampler(networks[0])
 
     def predict(images: Tensor) -> Prediction:
-        plan = Plan(settings.speed_passes, settings.masks, settings.group_size, (run.config.seed, "predict"))
-        with run.autocast():
-            return Prediction(samples_of(sampler, images.to(run.device), plan, settings.batch_size))
+        plan = Plan(settings.speed_passes, settings.masks, settings.group_size, (config.seed, "predict"))
+        with compute.autocast():
+            return Prediction(samples_of(sampler, images.to(compute.device), plan, settings.batch_size))
 
     return predict
 

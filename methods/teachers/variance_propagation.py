@@ -3,22 +3,23 @@
 import torch
 from torch import Tensor
 
+from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
-from training.run import Run
+from training.compute import Compute
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.variance_propagation import propagate
 
 BATCH = 256
 
 
-def predictor(networks: Networks, train: Dataset, run: Run) -> Predictor:
+def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """The Gaussian of the logits."""
 
     @torch.inference_mode()
     def predict(images: Tensor) -> Prediction:
-        with run.autocast():
-            parts = [propagate(networks[0], batch.to(run.device)) for batch in images.split(BATCH)]
+        with compute.autocast():
+            parts = [propagate(networks[0], batch.to(compute.device)) for batch in images.split(BATCH)]
         loc, factor = (torch.cat([getattr(part, name) for part in parts]).cpu() for name in ("loc", "factor"))
         return Prediction(LogitGaussian(loc, factor))
 

@@ -1,0 +1,63 @@
+"""What computes: a device, and the arithmetic of the networks on it."""
+
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from training import process_group
+from training.errors import UserError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, and float32 or bfloat16 arithmetic of the networks on it."""
+
+    device: torch.device
+    dtype: str
+
+    def autocast(self) -> AbstractContextManager:
+        """Networks called in this context use the arithmetic `dtype`."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+    def __str__(self) -> str:
+        return f"{device_name(self.device)}, {torch.get_num_threads()} threads, {self.dtype}"
+
+
+def choose(device: str, dtype: str) -> Compute:
+    """The device and the arithmetic of these names, `auto` included. Raises UserError if there is no such device."""
+    chosen = choose_device(device)
+    return Compute(chosen, choose_dtype(dtype, chosen))
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU if there is one, each process its own. Raises UserError if there is no such device."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.is_available():
+        return process_group.own_gpu()
+    if device.startswith("cuda:") and process_group.world_size() > 1:
+        raise UserError(f"device: {device} is one GPU for {process_group.world_size()} processes: set cuda, and each takes its own")
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]})") from None
+
+
+def choose_dtype(dtype: str, device: torch.device) -> str:
+    """The arithmetic of that name; `auto` is bfloat16 where the hardware has it."""
+    if dtype != "auto":
+        return dtype
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    has = torch.cpu.get_capabilities()
+    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's own name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "CPU"
