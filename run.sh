@@ -2,7 +2,7 @@
 # The whole experiment: teacher, samples, student, evaluation.
 #     ./run.sh                               scikit-learn's digits: no download, under five minutes on two CPU cores
 #     ./run.sh configs/cifar10.yaml          any config
-#     ./run.sh configs/two_moons.yaml        one with a `benchmark`: every method beside each other, by benchmark.py
+#     ./run.sh configs/two_moons.yaml        one with `rows`: methods beside each other, by compare.py
 #     ./run.sh configs/digits.yaml --seed 1 --name digits-1     with any field overridden
 # The same command again continues or skips what is done; --overwrite starts anew.
 set -euo pipefail
@@ -17,8 +17,8 @@ if [[ ! -f $config ]]; then
     exit 2
 fi
 source venv.sh
-if grep -q '^benchmark:' "$config"; then
-    exec python benchmark.py --config "$config" "$@"
+if grep -q '^rows:' "$config"; then
+    exec python compare.py --config "$config" "$@"
 fi
 python train_teacher.py --config "$config" "$@"
 python train_student.py --config "$config" "$@"

@@ -6,7 +6,7 @@ folder gives the fields that differ from the defaults here; the command line ove
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
 
@@ -205,7 +205,7 @@ class Evaluation(McDropout):
 
 @dataclass
 class Row:
-    """One row of a benchmark's table."""
+    """One row of a comparison's table."""
 
     title: str = ""
     """What the table calls it."""
@@ -213,8 +213,10 @@ class Row:
     """Whether a student is trained, or `teacher.method` needs none."""
     of: str | None = None
     """The row, before this one, whose networks and changes it takes over."""
-    changes: str = ""
-    """What it changes of the config, as on the command line; {seed} and {name} stand for the row's seed and the config's name."""
+    overlay: str | None = None
+    """A YAML file of settings that it takes over, before its own changes."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What it changes of the config; in texts {seed} and {name} stand for the row's seed and the config's name."""
     seeds: list[NonNegativeInt] = field(default_factory=lambda: [0])
     """It is run once with each."""
     compared_with: str | None = None
@@ -244,8 +246,11 @@ class Config:
     sampling: Sampling = field(default_factory=Sampling)
     student: Student = field(default_factory=Student)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    benchmark: list[Row] = field(default_factory=list)
-    """What benchmark.py puts beside each other, in the order in which it is run."""
+    rows: list[Row] = field(default_factory=list)
+    """What compare.py puts beside each other, in the order in which it is run."""
+    compared_on: Literal["test", "validation"] = "test"
+    """Where compare.py measures: on the test images and the out-of-distribution sets; or, to choose a recipe without having seen those, on
+    the validation images and synthetic shifts of them."""
 
     @property
     def folder(self) -> Path:

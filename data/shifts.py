@@ -59,6 +59,12 @@ def shifted(dataset: Dataset, kind: str, seed: int) -> Dataset:
     return Dataset(f"{dataset.name}-{kind}", images, dataset.labels, dataset.names, dataset.classes)
 
 
+def shifted_parts(dataset: Dataset, seed: int) -> list[Dataset]:
+    """Each of `SHIFTS` of its own part of the data set."""
+    parts = torch.arange(len(dataset)).tensor_split(len(SHIFTS))
+    return [shifted(dataset.subset(part), kind, seed) for part, kind in zip(parts, SHIFTS)]
+
+
 def _planes(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float()
 

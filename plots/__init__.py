@@ -1,6 +1,5 @@
 """The figures of an evaluation: functions of arrays that return a matplotlib Figure."""
 
-from plots.ablation import worth_by_cost, worth_by_recipe
 from plots.agreement import correlation_by_passes, histograms, scale, teacher_against_student
 from plots.decisions import reliability, risk_coverage, roc
 from plots.humans import humans
@@ -20,6 +19,4 @@ __all__ = [
     "scale",
     "teacher_against_student",
     "training_curves",
-    "worth_by_cost",
-    "worth_by_recipe",
 ]

@@ -7,7 +7,7 @@ import json
 import math
 from pathlib import Path
 
-from plots.benchmark import table
+from plots.comparison import table
 from plots.style import counted_worth
 from speed.measuring import RESULTS
 

@@ -51,7 +51,7 @@ def work(config, overwrite: bool) -> None:
     """What every process does: an epoch of the teacher's training, and samples of its images."""
     with made_up(IMAGES):
         train_teacher.main(config, overwrite)
-    run, compute = begin(config, "benchmark")
+    run, compute = begin(config, "speed")
     trained = load_teacher(config, compute)
     dataset = Dataset("random", random_images(IMAGES), torch.zeros(IMAGES, dtype=torch.long), [""] * IMAGES, [""] * CLASSES)
     view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
@@ -80,7 +80,7 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
     dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
     with tempfile.TemporaryDirectory() as folder:
         config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
-        run, compute = begin(config, "benchmark")
+        run, compute = begin(config, "speed")
         view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
         SampleCache(config, run, compute, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
         disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())

@@ -2,21 +2,16 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
 
-import ablate
 import evaluate
 import train_student
 import train_teacher
-from data.shifts import SHIFTS
 from methods.student import load_student
 from methods.teacher import load_teacher
 from training import artifact, loop
-from training.cli import parse
 from training.compute import choose
 from training.errors import UserError
 from training.run import begin
@@ -183,25 +178,6 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
     for weight in seen[1:]:
         average = 0.75 * average + 0.25 * weight  # 1 / (0.4 · 10 steps)
     torch.testing.assert_close(model.weight.detach(), average)
-
-
-def test_an_ablation_writes_a_row_for_each_experiment_and_goes_on(tiny, tmp_path, monkeypatch):
-    arguments = [*TINY, "--runs", str(tmp_path / "runs"), "--name", "ablation"]
-    arguments[1] = str(Path(arguments[1]).absolute())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["ablate.py", *arguments])
-    monkeypatch.setattr(ablate, "EXPERIMENTS", {"the recipe": "", "a Gaussian": "--student.method logit_gaussian"})
-    config, _ = parse(arguments)
-    ablate.main(config, overwrite=False)
-    file = tmp_path / "results/ablation/experiments.json"
-    rows = json.loads(file.read_text())["experiments"]
-    assert [row["experiment"] for row in rows] == ["the recipe", "a Gaussian"]
-    assert list(rows[0]["sets"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
-    assert {"worth_passes", "worth_ci", "scale"} <= rows[0]["sets"]["digits-validation"]["total_variance"].keys()
-    assert {path.name for path in file.parent.iterdir()} == {"experiments.json", "table.md", "worth_by_recipe.png", "worth_by_cost.png"}
-    ablate.EXPERIMENTS["two epochs"] = "--student.epochs 2"
-    ablate.main(config, overwrite=False)
-    assert json.loads(file.read_text())["experiments"][:2] == rows
 
 
 def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):

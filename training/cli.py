@@ -5,9 +5,11 @@ import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from configs.schema import Config
 from training import process_group
@@ -49,11 +51,32 @@ def parse(arguments: list[str], description: str = "") -> tuple[Config, bool]:
     return Config(**vars(settings)), overwrite
 
 
+def override(config: Config, changes: dict[str, Any], where: str) -> Config:
+    """A config with some settings changed, as nested mappings: `{"student": {"lr": 1e-3}}`.
+
+    Raises UserError, as `parse` does; `where` says whose changes they are.
+    """
+    parser = make_parser("")
+    settings = _checked(parser, lambda: parser.parse_object(merged(asdict(config), changes)), where)
+    return Config(**{field.name: settings[field.name] for field in fields(Config)})
+
+
+def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested mappings, the second over the first."""
+    both = settings | changes
+    return both | {key: merged(settings[key], v) for key, v in changes.items() if isinstance(v, dict) and isinstance(settings.get(key), dict)}
+
+
 def _parse(parser: ArgumentParser, arguments: list[str], where: str):
     if where != "command line" and not Path(where).is_file():
         raise UserError(f"{where}: no such config file")
+    return _checked(parser, lambda: parser.parse_args(arguments), where)
+
+
+def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str) -> Namespace:
+    """What `parse` has read, as dataclasses. Raises UserError for what cannot be read."""
     try:
-        return parser.instantiate(parser.parse_args(arguments))
+        return parser.instantiate(parse())
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {_one_line(str(error), parser)}") from None
 

@@ -1,6 +1,6 @@
-"""The table and the figures of a benchmark, from the files that benchmark.py wrote:
+"""The tables and the figures of a comparison, from the files that compare.py wrote:
 
-    python -m plots.benchmark results/benchmark
+    python -m plots.comparison results/comparison
 
 Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and three figures into that folder.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs.schema import Student
+from plots.recipes import worth_by_cost, worth_by_recipe, worth_table
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, counted_worth, save
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
@@ -29,7 +30,7 @@ OWN = {"energy": "energy", "negative_log_density": "feature density", "max_proba
 
 
 def load(folder: Path) -> Records:
-    """Every file of a benchmark, by title, in the order of the config."""
+    """Every file of a comparison, by title, in the order of the config."""
     records = [json.loads(path.read_text()) for path in folder.glob("*-[0-9]*.json")]
     found: Records = {}
     for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
@@ -102,7 +103,7 @@ def worths(records: list[dict], measure: str, dataset: str | None = None) -> lis
     """The worth in passes of a measure on a data set (the first: in distribution), 100 and 0 for above and below the curve."""
     found = []
     for record in records:
-        agreement = record["agreement"] or {}
+        agreement = record.get("agreement") or {}
         entry = agreement.get(dataset or next(iter(agreement), None), {}).get(measure)
         if entry:
             found.append(counted_worth(entry))
@@ -114,7 +115,7 @@ def about(found: Records) -> str:
     ran = [r["provenance"] for records in found.values() for r in good(records)]
     commits, devices = (sorted({p[key] for p in ran}) for key in ("commit", "device"))
     return (
-        f"Made by `{ran[0]['command']}` and `python -m plots.benchmark` from the files beside this one, one a method and seed, with every "
+        f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files beside this one, one a method and seed, with every "
         f"value and setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
         "AUROC of a data set: telling it from the test images by predictive entropy, and by the score that the method means for that: its "
         "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Worth: how many of "
@@ -147,7 +148,7 @@ def long(found: Records) -> str:
          *(spread(values(r, "after", s)) for s in CALIBRATED)]
         for title, r in done.items()
     ]))  # fmt: skip
-    for name in first["ood"]:
+    for name in first.get("ood", ()):
         parts.append(f"## Telling {name} apart")
         rows = []
         for title, records in done.items():
@@ -158,18 +159,13 @@ def long(found: Records) -> str:
     parts.append("## Agreement with the teacher")
     rows = []
     for title, records in done.items():
-        for name, entry in (records[0]["agreement"] or {}).items():
+        for name, entry in (records[0].get("agreement") or {}).items():
             for measure in entry:
                 numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
                 rows.append([title, name, label(measure), numbers[0], spread(worths(records, measure, name), 0), numbers[1]])
     parts.append(table(["method", "data", "measure", "Pearson", "worth in samples", "scale"], rows))
-    parts.append("## Cost")
-    header = ["method", "million parameters", "million FLOPs", "MB on disk", "MB in use at batch 256", "time / one pass", "at batch 1"]
-    parts.append(table(header, [
-        [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
-         *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1"))]
-        for title, r in done.items()
-    ]))  # fmt: skip
+    if "cost" in first:
+        parts += ["## Cost", costs(done)]
     stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
     parts.append("## Seconds of each stage")
     parts.append(table(["method", *stages], [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()]))
@@ -178,6 +174,16 @@ def long(found: Records) -> str:
         parts.append("## Failed")
         parts.append("\n".join(f"- {title}, seed {record['seed']}: {record['failed']}" for title, record in failed))
     return "\n\n".join(parts)
+
+
+def costs(done: Records) -> str:
+    """What a prediction of each method costs."""
+    header = ["method", "million parameters", "million FLOPs", "MB on disk", "MB in use at batch 256", "time / one pass", "at batch 1"]
+    return table(header, [
+        [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
+         *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1"))]
+        for title, r in done.items()
+    ])  # fmt: skip
 
 
 def label(score: str) -> str:
@@ -254,7 +260,7 @@ def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel:
 
 def correlation_by_method(found: Records) -> Figure:
     """Correlation of each uncertainty with the teacher's, in distribution."""
-    inside = next(r["agreement"] for records in found.values() for r in good(records) if r["agreement"])
+    inside = next(r["agreement"] for records in found.values() for r in good(records) if r.get("agreement"))
     dataset = next(iter(inside))
     series = {
         MEASURE_NAMES[measure].split(" (")[0]: (
@@ -294,26 +300,34 @@ def summary(found: Records) -> dict[str, Any]:
         return None
 
     keep = ("temperature", "before", "after", "ood", "agreement", "cost", "seconds")
-    return {title: {key: merge([r[key] for r in good(records)]) for key in keep} for title, records in found.items() if good(records)}
+    return {title: {key: merge([r.get(key) for r in good(records)]) for key in keep} for title, records in found.items() if good(records)}
 
 
 def main(folder: Path, titles: list[str] | None = None) -> None:
-    """All files of a benchmark's report, of the rows `titles` or of all that are there."""
+    """All files of a comparison's report, of the rows `titles` or of all that are there."""
     found = load(folder)
     if titles is not None:
         found = {title: found[title] for title in titles if title in found}
     if not any(good(records) for records in found.values()):
         print(f"{folder}: no finished row, so there is no table")
         return
-    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}{older(found)}\n\n{short(found)}\n\n{long(found)}\n")
+    first = next(record for records in found.values() for record in good(records))
+    chosen = [record for records in found.values() for record in good(records) if record.get("agreement")]
+    on_validation = first.get("compared_on") == "validation"
+    front = worth_table(chosen) if on_validation else short(found)
+    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}{older(found)}\n\n{front}\n\n{long(found)}\n")
     (folder / "summary.json").write_text(json.dumps(summary(found), indent=1) + "\n")
+    if on_validation:
+        save(worth_by_recipe(chosen), folder / "worth_by_recipe.png")
+        save(worth_by_cost(chosen), folder / "worth_by_cost.png")
+        return
     save(quality_by_latency(found), folder / "quality_by_latency.png")
     save(ood_by_method(found), folder / "ood_by_method.png")
-    if any(r["agreement"] for records in found.values() for r in good(records)):
+    if any(r.get("agreement") for records in found.values() for r in good(records)):
         save(correlation_by_method(found), folder / "correlation_by_method.png")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where benchmark.py wrote its files, such as results/benchmark")
+    parser.add_argument("folder", type=Path, help="where compare.py wrote its files, such as results/comparison")
     main(parser.parse_args().folder)

@@ -1,18 +1,16 @@
-"""Put methods beside each other: one split, one budget, one protocol, several seeds.
+"""Put methods, or recipes, beside each other: one split, one budget, one protocol, several seeds.
 
-    python benchmark.py --config configs/benchmark/cifar10_cpu.yaml
-    python -m plots.benchmark results/benchmark
+    python compare.py --config configs/comparison/cifar10_cpu.yaml      # methods, on test images
+    python compare.py --config configs/fidelity.yaml                    # recipes, on validation images and shifts of them
+    python -m plots.comparison results/comparison
 
-Trains each row of the config's `benchmark` (teachers before their students), measures it, and writes
-results/<name>/<row>-<seed>.json. The same command again goes on with what is not there, or was made by other settings; --overwrite
-starts anew. A row that fails is written as failed, and tried again next time. The second command makes the table and the figures from
-those files; the first ends with it.
+Trains each of the config's `rows` (teachers before their students), measures it, and writes results/<name>/<row>-<seed>.json. The same
+command again goes on with what is not there, or was made by other settings; --overwrite starts anew. A row that fails is written as failed,
+and tried again next time. The last command makes the tables and the figures from those files; the others end with it.
 """
 
 import json
 import re
-import shlex
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import nn
@@ -32,6 +31,7 @@ import train_student
 import train_teacher
 from configs.schema import Config, Row
 from data.dataset import Dataset
+from data.shifts import shifted_parts
 from methods import student, teacher, teacher_method
 from methods.interface import Prediction, Predictor
 from methods.teacher import Teacher
@@ -39,7 +39,7 @@ from models.architecture import Architecture
 from models.folding import folded
 from models.inference import outputs_of
 from models.networks import build
-from plots import benchmark as report
+from plots import comparison as report
 from plots.style import PANELS, save
 from training import artifact, cli, process_group
 from training.compute import Compute, choose
@@ -56,23 +56,23 @@ from uncertainty.temperature import fit_temperature, tempered
 
 def main(config: Config, overwrite: bool) -> None:
     """One row after another, with one seed after another; then the table."""
-    process_group.require_alone("benchmark.py")
-    run, _ = begin(config, "benchmark")
+    process_group.require_alone("compare.py")
+    run, _ = begin(config, "compare")
     folder = Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [(place, row, seed) for place, row in enumerate(config.benchmark, 1) for seed in row.seeds]
+    todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
     todo.sort(key=lambda entry: entry[2])  # a whole table of one seed first
     if not todo:
-        raise UserError("benchmark: this config has no rows")
+        raise UserError("rows: this config has none")
     for place, row, seed in todo:
         file = folder / f"{slug_of(row.title)}-{seed}.json"
-        record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed}
+        record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed, "compared_on": config.compared_on}
         try:
             own = config_of(row, seed, config)
             record["settings"] = plain(own)
             if not overwrite and finished(file, record["settings"], own):
                 continue
-            run.log(f"row {place} of {len(config.benchmark)}: {row.title}, seed {seed}")
+            run.log(f"row {place} of {len(config.rows)}: {row.title}, seed {seed}")
             train_teacher.main(own, overwrite)
             if row.kind == "student":
                 train_student.main(own, overwrite)
@@ -83,14 +83,14 @@ def main(config: Config, overwrite: bool) -> None:
                 traceback.print_exc()
             record["failed"] = f"{type(error).__name__}: {error}"
         artifact.write_json(file, record)
-    report.main(folder, [row.title for row in config.benchmark])
+    report.main(folder, [row.title for row in config.rows])
     if any(source.source == "plane" for source in config.data.ood):
         save(draw_maps(config, folder), folder / "maps.png")
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
     """Whether a row is there, of the same settings, and so is what it trained: a clone's results are no reason to train nothing."""
-    if not file.exists() or not (Path(config.runs) / config.name).exists():
+    if not file.exists() or not config.folder.exists():
         return False
     record = json.loads(file.read_text())
     return "failed" not in record and record["settings"] == settings
@@ -99,7 +99,7 @@ def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
 def plain(config: Config) -> dict[str, Any]:
     """The settings of one row, as JSON has them."""
     settings = json.loads(json.dumps(asdict(config)))
-    settings.pop("benchmark")
+    settings.pop("rows")
     return settings
 
 
@@ -109,21 +109,36 @@ def slug_of(title: str) -> str:
 
 
 def config_of(row: Row, seed: int, base: Config) -> Config:
-    """The benchmark's config, as the command line gives it, and as a row changes it."""
-    own = ["--seed", str(seed), "--name", f"{base.name}/{slug_of(row.title)}-{seed}"]
-    arguments = [argument for argument in sys.argv[1:] if argument != "--overwrite"]
-    changes = changes_of(row, base).replace("{seed}", str(seed)).replace("{name}", base.name)
-    return cli.parse([*arguments, *own, *shlex.split(changes)])[0]
+    """The comparison's config, as a row changes it."""
+    own = {"seed": seed, "name": f"{base.name}/{slug_of(row.title)}-{seed}"}
+    return cli.override(base, own | changes_of(row, seed, base), f"row {row.title}")
 
 
-def changes_of(row: Row, base: Config) -> str:
-    """A row's changes after those of the row that it is of, whose networks it uses. Raises UserError if there is no such row."""
-    if row.of is None:
-        return row.changes
-    parents = [other for other in base.benchmark if other.title == row.of]
-    if not parents:
-        raise UserError(f"benchmark: {row.title} is of {row.of}, and there is no row of that title")
-    return f"{changes_of(parents[0], base)} --teacher_of {base.name}/{slug_of(row.of)}-{{seed}} {row.changes}"
+def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
+    """A row's changes over those of the row that it is of, whose networks it uses.
+
+    Raises UserError if there is no such row, or not the file that its `overlay` names.
+    """
+    changes: dict[str, Any] = {}
+    if row.of is not None:
+        parent = next((other for other in base.rows if other.title == row.of), None)
+        if parent is None:
+            raise UserError(f"rows: {row.title} is of {row.of}, and there is no row of that title")
+        changes = changes_of(parent, seed, base) | {"teacher_of": f"{base.name}/{slug_of(row.of)}-{seed}"}
+    if row.overlay is not None:
+        if not Path(row.overlay).is_file():
+            raise UserError(f"rows: {row.title}: no file {row.overlay}")
+        overlay = yaml.safe_load(Path(row.overlay).read_text())
+        overlay.pop("name", None)
+        changes = cli.merged(changes, overlay)
+    return cli.merged(changes, filled(row.changes, seed=seed, name=base.name))
+
+
+def filled(value: Any, **names: Any) -> Any:
+    """Nested mappings whose texts have numbers and names in the places of {seed} and {name}."""
+    if isinstance(value, dict):
+        return {key: filled(v, **names) for key, v in value.items()}
+    return value.format(**names) if isinstance(value, str) else value
 
 
 @dataclass
@@ -155,39 +170,45 @@ def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, comp
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     """Everything of the protocol but the training; times are compared with the deterministic network of the `base` config."""
-    run, compute = begin(config, "benchmark")
+    run, compute = begin(config, "compare")
     trained = teacher.load_teacher(config, compute)
-    compared_with = row.compared_with or (config.teacher.method if row.kind == "student" else None)
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     if validation is None:
-        raise UserError("a benchmark needs validation images, which fit the temperature: teacher.train_on_all has to be false")
+        raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
     subject = subject_of(config, row.kind, trained, train, compute)
-    inside, *outside = sets = data.load_evaluation(config.data, train.classes, config.split_seed)
-    temperature = fit_temperature(subject.predict(validation.images).distribution.mean, validation.labels)
-
+    on_test = config.compared_on == "test"
+    if on_test:
+        sets = data.load_evaluation(config.data, train.classes, config.split_seed)
+    else:
+        sets = [validation, *shifted_parts(validation, config.seed)]
     said = {dataset.name: subject.predict(dataset.images) for dataset in sets}
-    mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
     values = {name: scores_of(prediction) for name, prediction in said.items()}
-    names = list(values[inside.name])
-    agreement = None
-    if compared_with:
-        cache = SampleCache(config, run, compute, trained.sampler(compared_with), trained.checksum)
-        agreement = compare(cache, sets, values, compared_with)
-    return {
+    inside, *outside = sets
+    mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
+    record = {
         "provenance": provenance(config, compute, {dataset.name: dataset.fingerprint() for dataset in sets}),
         "teacher": config.teacher.method,
         "student": config.student.method if row.kind == "student" else None,
-        "temperature": temperature,
         "before": classification(mean.numpy(), labels),
-        "after": classification(tempered(mean, temperature).numpy(), labels),
-        "ood": {
-            dataset.name: {name: ood_detection(values[inside.name][name], values[dataset.name][name]) for name in names}
-            for dataset in outside
-        },
-        "agreement": agreement,
-        "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]),
         "seconds": subject.seconds,
     }
+    if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
+        cache = SampleCache(config, run, compute, trained.sampler(compared_with), trained.checksum)
+        record["agreement"] = compare(cache, sets, values, compared_with)
+    if on_test:
+        temperature = fit_temperature(subject.predict(validation.images).distribution.mean, validation.labels)
+        record |= {
+            "temperature": temperature,
+            "after": classification(tempered(mean, temperature).numpy(), labels),
+            "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
+            "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]),
+        }
+    return record
+
+
+def detection(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, dict[str, float]]:
+    """How well each score tells a data set from the one in distribution."""
+    return {name: ood_detection(inside[name], outside[name]) for name in inside}
 
 
 def scores_of(prediction: Prediction) -> dict[str, ndarray]:
@@ -238,7 +259,7 @@ def draw_maps(config: Config, folder: Path) -> Figure:
     train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     grid = next(dataset for dataset in data.load_evaluation(config.data, train.classes, config.split_seed) if len(dataset.classes) == 0)
     scores = {}
-    for row in config.benchmark:
+    for row in config.rows:
         file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
         if "failed" not in json.loads(file.read_text()):
             own = config_of(row, row.seeds[0], config)

@@ -1,19 +1,21 @@
-"""The benchmark: every method on two half moons, each within bounds that a broken loss would not keep; files, tables, costs."""
+"""Comparisons: every method on two half moons, each within bounds that a broken loss would not keep; files, tables, costs."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 from torch import nn
 
-import benchmark
+import compare
+from data.shifts import SHIFTS
 from methods import STUDENTS, TEACHERS
 from models.architecture import Architecture
 from models.networks import build
 from models.spectral_norm import bake
-from plots import benchmark as report
+from plots import comparison as report
+from plots.recipes import worth_table
 from training.cli import parse
 from uncertainty.speed import cost, peak_bytes
 
@@ -28,8 +30,7 @@ def folder(tmp_path_factory) -> Path:
     """The results of every row of configs/two_moons.yaml, shortened."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("moons"))
-        patch.setattr(sys, "argv", ["benchmark.py", *MOONS])
-        benchmark.main(*parse(MOONS))
+        compare.main(*parse(MOONS))
         return Path("results/moons").absolute()
 
 
@@ -82,7 +83,7 @@ def test_direct_methods_know_what_is_far_away(folder):
     assert several["agreement"]["two_moons"]["predictive_entropy"]["pearson"] > 0.9
 
 
-def test_every_method_is_in_the_benchmark(folder):
+def test_every_method_is_in_the_comparison(folder):
     records = [json.loads(path.read_text()) for path in folder.glob("*-0.json")]
     done = [r for r in records if "failed" not in r]
     missing = {"laplace", "head_dropout"}  # may be not installed; a perceptron for the plane has no dropout in its head
@@ -93,13 +94,12 @@ def test_every_method_is_in_the_benchmark(folder):
 
 def test_the_same_command_again_goes_on(folder, monkeypatch):
     monkeypatch.chdir(folder.parents[1])
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *MOONS])
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*-0.json") if "failed" not in json.loads(path.read_text())}
     removed = folder / "end-0.json"
     removed.write_text(json.dumps({"title": "EnD", "place": 4, "seed": 0, "settings": {}, "failed": "power cut"}))
     weights = Path("runs/moons/end-0/student.safetensors")
     trained = weights.stat().st_mtime_ns
-    benchmark.main(*parse(MOONS))
+    compare.main(*parse(MOONS))
     assert record(folder, "end")["before"]["accuracy"] > 0.97 and weights.stat().st_mtime_ns == trained
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != removed)
     assert {"README.md", "summary.json", "maps.png", "quality_by_latency.png", "ood_by_method.png", "correlation_by_method.png"} <= {
@@ -110,26 +110,43 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
 def test_a_row_of_other_settings_is_made_again(folder, monkeypatch):
     monkeypatch.chdir(folder.parents[1])
     arguments = [*MOONS, "--evaluation.bootstrap", "10"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
     config, _ = parse(arguments)
-    row = next(row for row in config.benchmark if row.title == "EnD")
-    own = benchmark.config_of(row, 0, config)
-    assert not benchmark.finished(folder / "end-0.json", benchmark.plain(own), own)
+    row = next(row for row in config.rows if row.title == "EnD")
+    own = compare.config_of(row, 0, config)
+    assert not compare.finished(folder / "end-0.json", compare.plain(own), own)
     own.evaluation.bootstrap = 20
-    assert benchmark.finished(folder / "end-0.json", benchmark.plain(own), own)
+    assert compare.finished(folder / "end-0.json", compare.plain(own), own)
     own.runs = "elsewhere"
-    assert not benchmark.finished(folder / "end-0.json", benchmark.plain(own) | {"runs": "runs"}, own)
+    assert not compare.finished(folder / "end-0.json", compare.plain(own) | {"runs": "runs"}, own)
 
 
 def test_a_row_that_fails_is_shown_as_failed(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    rows = "[{title: softmax, kind: teacher, changes: --teacher.method deterministic --teacher.epochs 2}, {title: lost, of: nobody}]"
-    arguments = [*MOONS, "--benchmark", rows]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
-    benchmark.main(*parse(arguments))
+    rows = "[{title: softmax, kind: teacher, changes: {teacher: {method: deterministic, epochs: 2}}}, {title: lost, of: nobody}]"
+    arguments = [*MOONS, "--rows", rows]
+    compare.main(*parse(arguments))
     text = Path("results/moons/README.md").read_text()
     assert "| lost | failed |" in text and "lost is of nobody, and there is no row of that title" in text
     assert "| softmax | 1 |" in text
+
+
+def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
+    """A row's student differs by what it changes alone."""
+    overlay = tmp_path / "gaussian.yaml"
+    overlay.write_text("name: another\nstudent: {method: logit_gaussian}\n")
+    rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
+    rows += f"{{title: a Gaussian, of: passes, overlay: {overlay}}}]"
+    config, _ = parse([*TINY, "--runs", str(tmp_path / "runs"), "--name", "recipes", "--compared_on", "validation", "--rows", rows])
+    monkeypatch.chdir(tmp_path)
+    compare.main(config, overwrite=False)
+    found = report.load(tmp_path / "results/recipes")
+    assert list(found) == ["passes", "the recipe", "a Gaussian"] and not any("failed" in r for records in found.values() for r in records)
+    (recipe,), (gaussian,) = found["the recipe"], found["a Gaussian"]
+    assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
+    assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
+    assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
+    assert {path.name for path in Path("results/recipes").glob("*.png")} == {"worth_by_recipe.png", "worth_by_cost.png"}
+    assert worth_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
 
 
 def test_tables_give_mean_and_standard_deviation():
@@ -141,10 +158,9 @@ def test_tables_give_mean_and_standard_deviation():
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("**/*.yaml")), ids=str)
 def test_every_row_of_every_config_can_be_read(path, monkeypatch):
     arguments = ["--config", str(path)]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
     config, _ = parse(arguments)
-    for row in config.benchmark:
-        changed = benchmark.config_of(row, row.seeds[-1], config)
+    for row in config.rows:
+        changed = compare.config_of(row, row.seeds[-1], config)
         assert changed.seed == row.seeds[-1] and changed.teacher.method in TEACHERS and changed.student.method in STUDENTS
         STUDENTS[changed.student.method].read_options(changed.student)
 
@@ -204,4 +220,4 @@ def test_peak_memory_is_what_is_held_at_once():
 
 
 def test_the_readme_has_the_table_that_the_files_give():
-    assert report.short(report.load(Path("results/benchmark"))) in Path("README.md").read_text()
+    assert report.short(report.load(Path("results/comparison"))) in Path("README.md").read_text()
