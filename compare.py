@@ -40,14 +40,14 @@ from models.folding import folded
 from models.inference import outputs_of
 from models.networks import build
 from plots import comparison as report
-from plots.style import PANELS, save
+from plots.style import save
 from training import artifact, cli, process_group
 from training.compute import Compute, choose
 from training.errors import UserError
 from training.run import begin, provenance
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
-from uncertainty.distribution import measures_of
+from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.point import Point
 from uncertainty.reference import Reference
 from uncertainty.speed import cost
@@ -186,7 +186,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     inside, *outside = sets
     mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
     record = {
-        "provenance": provenance(config, compute, {dataset.name: dataset.fingerprint() for dataset in sets}),
+        "provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets}),
         "teacher": config.teacher.method,
         "student": config.student.method if row.kind == "student" else None,
         "before": classification(mean.numpy(), labels),
@@ -217,7 +217,7 @@ def scores_of(prediction: Prediction) -> dict[str, ndarray]:
     Raises ValueError for a score that is not finite.
     """
     measures = measures_of(prediction.distribution)
-    given = PANELS if not isinstance(prediction.distribution, Point) else ["predictive_entropy"]
+    given = MEASURES if not isinstance(prediction.distribution, Point) else ["predictive_entropy"]
     scores = {name: measures[name] for name in given}
     scores["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
     scores |= {name: score.double().numpy() for name, score in prediction.scores.items()}
@@ -243,7 +243,7 @@ def compare(cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str,
         if key not in REFERENCES:
             REFERENCES[key] = Reference(cache, dataset, teacher_method(method).one_way)
         mine = values[dataset.name]
-        found[dataset.name] = REFERENCES[key].judge(mine, [measure for measure in PANELS if measure in mine])
+        found[dataset.name] = REFERENCES[key].judge(mine, [measure for measure in MEASURES if measure in mine])
     return found
 
 

@@ -85,7 +85,7 @@ def main(config: Config, overwrite: bool) -> None:
     if not process_group.is_first():  # the rest is made of what all have gathered
         return
 
-    metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint() for dataset in sets})}
+    metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets})}
     metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed}
     values = uncertainties(evaluated)
     metrics |= measure(evaluated, values, config)

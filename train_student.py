@@ -7,23 +7,23 @@ Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (what the 
 made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student anew.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import data
-from configs.schema import Config
+from configs.schema import Config, Sampling
 from data.dataset import Dataset
-from data.views import batch_of, make_views
+from data.views import View, batch_of, make_views
 from methods import student, student_method, teacher
-from methods.interface import Context, Matched
+from methods.interface import Context, Matched, StudentMethod
 from methods.student import Student, parameter_groups
 from models.inference import outputs_of
 from training import cli, process_group
-from training.errors import UserError
+from training.compute import Compute
 from training.loop import Task, fit
 from training.run import begin
 from training.seeds import seed_of
@@ -35,67 +35,33 @@ def main(config: Config, overwrite: bool) -> None:
     """Teacher, samples, student, training."""
     run, compute = begin(config, "student", overwrite)
 
-    # Data and teacher.
+    # Teacher and data.
     trained = teacher.load_teacher(config, compute)
     method = student_method(config.student.method)
-    method.read_options(config.student)  # before anything is sampled for nothing
-    if method.functions and config.sampling.masks != "function":
-        raise UserError(f"student.method: {config.student.method} imitates fixed functions of the teacher: set sampling.masks: function")
+    method.check(config)  # before anything is sampled for nothing
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint(), "dtype": compute.dtype}
+    settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
     finished = run.finished(student.FILE, settings)
     run.save_config(config)
     if finished:
         return
 
-    # Samples: what the teacher does on each view of the training images, made once.
+    # Samples: what the teacher does on each view of the training images, made once; and on the validation images as they are.
     cache = SampleCache(config, run, compute, trained.sampler(config.teacher.method), trained.checksum)
-    train = train.to(compute.device)
-    views = make_views(config.sampling.views, train.images, config.data.augmentation, config.seed)
-    keep = config.sampling.keep_samples or method.singly
-    samples = [cache.get(train, "train", view, config.sampling, keep) for view in views]
-    kept = [*STATISTICS, "log_probs"] if method.singly else STATISTICS
-    targets = {name: torch.stack([view[name] for view in samples]).to(compute.device) for name in kept}
+    views = make_views(config.sampling.views, train.images.to(compute.device), config.data.augmentation, config.seed)
+    learnt = sampled(cache, train, views, config.sampling, method)
+    checked = None
     if validation:
-        validation = validation.to(compute.device)
-        plain = make_views(["plain"], validation.images, config.data.augmentation, config.seed)[0]
+        plain = make_views(["plain"], validation.images.to(compute.device), config.data.augmentation, config.seed)
         many = config.sampling if method.functions else replace(config.sampling, passes=config.evaluation.passes)
-        validation_samples = cache.get(validation, "train", plain, many, keep)
-        validation_targets = {name: validation_samples[name].to(compute.device) for name in kept}
-        validation_targets["labels"] = one_hot(validation)
+        checked = sampled(cache, validation, plain, many, method)
 
-    # Model.
+    # Student, training, file.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     model, copied = student.new_student(config, trained.network, train)
     if config.student.init == "teacher":
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
-    model.to(compute.device)
-
-    # Loss and validation. In each epoch an image is seen in one of its views, in the next epoch in its next one.
-    offset = torch.randint(len(views), (len(train),))
-    spread = {name: targets[name].std().item() for name in get_args(Matched)}
-    all_labels = one_hot(train)
-
-    def batch(indices: torch.Tensor, epochs: float):
-        number, order = ((offset[indices] + int(epochs)) % len(views)).sort()
-        images, labels = batch_of(views, number, indices[order], all_labels)
-        wanted = {name: value[number, indices[order]] for name, value in targets.items()}
-        return images, wanted | {"labels": labels}, epochs / config.student.epochs
-
-    def losses(parallel: nn.Module, batch):
-        images, wanted, progress = batch
-        return {"loss": method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))}
-
-    def validate(model: Student):
-        distribution = model.distribution(outputs_of(model.outputs, validation.images, compute))
-        loss = method.loss(distribution, validation_targets, Context(spread, 1.0, model.options, model.network)).item()
-        return {"loss": loss, "score": -loss}
-
-    # Loop and save.
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
-    check = validate if validation else None
-    task = Task(model, optimizer, len(train), batch, losses, config.student, settings, check, config.student.averaging)
-    progress = fit(task, run, compute)
+    progress = fit(distillation_task(model.to(compute.device), learnt, checked, config, compute), run, compute, settings)
     if process_group.is_first():
         metadata = {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)}
         model.save(run / student.FILE, metadata, config.weights)
@@ -103,9 +69,53 @@ def main(config: Config, overwrite: bool) -> None:
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 
 
-def one_hot(dataset: Dataset) -> torch.Tensor:
-    """Labels as probabilities [N, C]."""
-    return F.one_hot(dataset.labels, len(dataset.classes)).float()
+@dataclass
+class Sampled:
+    """Views of images, and what the teacher does on them.
+
+    labels: as probabilities [N, C]. targets: of each view V, `mean` [V, N, C] and so on: what `methods.interface.Targets` names.
+    """
+
+    views: list[View]
+    labels: Tensor
+    targets: dict[str, Tensor]
+
+
+def sampled(cache: SampleCache, dataset: Dataset, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
+    """The teacher's samples on views of a data set, as far as the method needs them, on its device."""
+    keep = settings.keep_samples or method.singly
+    samples = [cache.get(dataset, "train", view, settings, keep) for view in views]
+    needed = [*STATISTICS, "log_probs"] if method.singly else STATISTICS
+    device = cache.compute.device
+    labels = F.one_hot(dataset.labels.to(device), len(dataset.classes)).float()
+    return Sampled(views, labels, {name: torch.stack([view[name] for view in samples]).to(device) for name in needed})
+
+
+def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, config: Config, compute: Compute) -> Task:
+    """The method's loss, by AdamW. In each epoch an image is seen in one of its views, in the next epoch in its next one."""
+    own, views, targets = config.student, learnt.views, learnt.targets
+    offset = torch.randint(len(views), (len(learnt.labels),))
+    spread = {name: targets[name].std().item() for name in get_args(Matched)}
+
+    def batch(indices: Tensor, epochs: float):
+        number, order = ((offset[indices] + int(epochs)) % len(views)).sort()
+        images, labels = batch_of(views, number, indices[order], learnt.labels)
+        wanted = {name: value[number, indices[order]] for name, value in targets.items()}
+        return images, wanted | {"labels": labels}, epochs / own.epochs
+
+    def losses(parallel: nn.Module, batch):
+        images, wanted, progress = batch
+        return {"loss": model.method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))}
+
+    def validate(kept: Student):
+        (plain,) = checked.views
+        distribution = kept.distribution(outputs_of(kept.outputs, plain.images(torch.arange(len(checked.labels))), compute))
+        wanted = {name: value[0] for name, value in checked.targets.items()} | {"labels": checked.labels}
+        loss = kept.method.loss(distribution, wanted, Context(spread, 1.0, kept.options, kept.network)).item()
+        return {"loss": loss, "score": -loss}
+
+    optimizer = torch.optim.AdamW(parameter_groups(model, own), own.lr, fused=True)
+    return Task(model, optimizer, len(learnt.labels), batch, losses, own, validate if checked else None, own.averaging)
 
 
 if __name__ == "__main__":

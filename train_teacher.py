@@ -11,16 +11,17 @@ from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import data
 from configs.schema import Config
 from data.augment import augment, draw
+from data.dataset import Dataset
 from methods import teacher
-from models.architecture import Architecture
 from models.inference import outputs_of
 from models.networks import build
 from training import artifact, cli, process_group
+from training.compute import Compute
 from training.loop import Task, decay_groups, fit
 from training.run import begin
 
@@ -46,32 +47,31 @@ def train_network(config: Config, overwrite: bool) -> None:
 
     # Data: on the device as one tensor.
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    settings = teacher.settings(config) | {"data": train.fingerprint(), "dtype": compute.dtype}
+    settings = teacher.settings(config) | {"data": train.fingerprint, "dtype": compute.dtype}
     finished = run.finished(teacher.FILE, settings)
     run.save_config(config)
     if finished:
         return
     data.load_evaluation(config.data, train.classes, config.split_seed)  # a set that cannot be had stops the run here, not after training
-    train = train.to(compute.device)
 
-    # Model.
+    # Network, training, file.
     torch.manual_seed(config.seed)
-    architecture = Architecture(
-        config.teacher.network,
-        config.teacher.width,
-        config.data.size,
-        config.data.channels,
-        len(train.classes),
-        config.teacher.conv_dropout,
-        config.teacher.head_dropout,
-        spectral_norm=config.teacher.spectral_norm,
-    )
+    architecture = teacher.architecture(config, len(train.classes))
     model = build(architecture)
     model.normalize.fit(train.images)
-    model.to(compute.device)
+    progress = fit(classification_task(model.to(compute.device), train, validation, config, compute), run, compute, settings)
+    if process_group.is_first():
+        metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
+        artifact.save(run / teacher.FILE, model.state_dict(), metadata, config.weights)
+    process_group.barrier()
+    run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
-    # Loss and validation.
-    def batch(indices: torch.Tensor, epochs: float):
+
+def classification_task(model: nn.Module, train: Dataset, validation: Dataset | None, config: Config, compute: Compute) -> Task:
+    """Cross-entropy with the labels of augmented images, by SGD; the score is the accuracy on the validation images."""
+    train = train.to(compute.device)
+
+    def batch(indices: Tensor, epochs: float):
         return augment(train.images[indices], draw(len(indices), config.data.augmentation)), train.labels[indices]
 
     def losses(model: nn.Module, batch):
@@ -85,16 +85,10 @@ def train_network(config: Config, overwrite: bool) -> None:
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
-    # Loop and save.
-    groups = decay_groups(model, config.teacher.weight_decay)
-    optimizer = torch.optim.SGD(groups, config.teacher.lr, config.teacher.momentum, nesterov=config.teacher.momentum > 0, fused=True)
-    task = Task(model, optimizer, len(train), batch, losses, config.teacher, settings, validate if validation else None)
-    progress = fit(task, run, compute)
-    if process_group.is_first():
-        metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
-        artifact.save(run / teacher.FILE, model.state_dict(), metadata, config.weights)
-    process_group.barrier()
-    run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
+    own = config.teacher
+    groups = decay_groups(model, own.weight_decay)
+    optimizer = torch.optim.SGD(groups, own.lr, own.momentum, nesterov=own.momentum > 0, fused=True)
+    return Task(model, optimizer, len(train), batch, losses, own, validate if validation else None)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,7 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     """The images of one split, in the size and channels that `data` asks for. Raises UserError where something is missing."""
     with process_group.first_process_first():
         dataset = SOURCES[source.source](source, split, data)
-    dataset.images = fit_to(dataset.images, data.size, data.channels)
-    return dataset
+    return replace(dataset, images=fit_to(dataset.images, data.size, data.channels))
 
 
 def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Dataset, Dataset | None]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 UNLABELLED = -1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Dataset:
     """Images and what is known of them.
 
@@ -34,6 +35,7 @@ class Dataset:
         """The same with images and labels on `device`."""
         return Dataset(self.name, self.images.to(device), self.labels.to(device), self.names, self.classes)
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())

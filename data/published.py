@@ -6,7 +6,7 @@ same data set, with one fingerprint, and the same results.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -85,8 +85,7 @@ def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
         raise UserError(
             f"{source.title}: {len(dataset)} of {expected} {split} images are below {source.root}; add the others, or set `partial: true`"
         )
-    dataset.name = f"{dataset.name}-{len(dataset)}-of-{expected}"
-    return dataset
+    return replace(dataset, name=f"{dataset.name}-{len(dataset)}-of-{expected}")
 
 
 def by_digest(dataset: Dataset) -> Dataset:

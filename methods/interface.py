@@ -92,6 +92,12 @@ class StudentMethod:
     singly: bool = False
     functions: bool = False
 
+    def check(self, config: Config) -> None:
+        """Raise UserError for options that the method does not have, or samples that it cannot use."""
+        self.read_options(config.student)
+        if self.functions and config.sampling.masks != "function":
+            raise UserError(f"student.method: {config.student.method} imitates fixed functions of the teacher: set sampling.masks: function")
+
     def read_options(self, settings: Student) -> Any:
         """`student.options` as the method's dataclass. Raises UserError for a name or a choice that it does not have, with those that it
         has."""

@@ -201,8 +201,13 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.f
         raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
     student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
     student.load_state_dict(tensors)
-    student.to(device).eval().requires_grad_(False)
+    return for_use(student.to(device), dtype), metadata
+
+
+def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:
+    """The student with nothing left to train and its network folded, for autocast of `dtype`; its last layer stays float32, as in training."""
+    student.eval().requires_grad_(False)
     last = student.network[-1]
     student.network = folded(student.network, dtype)
-    student.network[-1] = last  # as in training, which keeps it in float32
-    return student, metadata
+    student.network[-1] = last
+    return student

@@ -52,6 +52,13 @@ def settings(config: Config) -> dict[str, Any]:
     return {"seed": config.seed, "teacher": own, "augmentation": asdict(config.data.augmentation)}
 
 
+def architecture(config: Config, classes: int) -> Architecture:
+    """Of the network that `config.teacher` describes."""
+    own, images = config.teacher, config.data
+    dropout = own.conv_dropout, own.head_dropout
+    return Architecture(own.network, own.width, images.size, images.channels, classes, *dropout, spectral_norm=own.spectral_norm)
+
+
 def members(config: Config) -> dict[str, Config]:
     """The networks to train: where, below the run's folder, and by what config. More than one differ in their seed alone, on one split.
 

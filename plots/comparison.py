@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from configs.schema import Student
 from plots.recipes import worth_by_cost, worth_by_recipe, worth_table
-from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, counted_worth, save
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, save
+from uncertainty.worth import counted_worth
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
 QUALITY = {

@@ -19,8 +19,8 @@ def reliability(confidence: dict[str, ndarray], correct: dict[str, ndarray], dat
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.8)
         axis.vlines(mean, mean, accuracy, color=COLOURS[who], alpha=0.5)
         axis.scatter(mean, accuracy, s=10 + 300 * share, color=COLOURS[who], alpha=0.8, linewidths=0, clip_on=False)
-        axis.set(title=NAMES[who], xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
-        axis.text(0.05, 0.93, f"ECE {classification.ece(value, correct[who]):.3f}", transform=axis.transAxes)
+        title = f"{NAMES[who]}\nECE {classification.ece(value, correct[who]):.3f}"
+        axis.set(title=title, xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
     axes[0][0].set_ylabel("accuracy")
     return figure
 

@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, PANELS, counted_worth, grid
+from plots.style import BLUE, GREY, MEASURE_NAMES, ORANGE, PANELS, grid
+from uncertainty.worth import counted_worth
 
 SHOWN = ("total_variance", "mutual_information")
 

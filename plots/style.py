@@ -62,11 +62,6 @@ def worth(entry: dict) -> str:
     return f"< {entry['worth_below']}" if entry["worth_below"] else f"{entry['worth_passes']:.0f}"
 
 
-def counted_worth(entry: dict) -> float:
-    """The worth as a number for means: what is above the curve counts as its end, what is below it as 0."""
-    return entry["worth_passes"] or entry["worth_above"] or 0.0
-
-
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
     """A figure with `rows` x `columns` square panels and a title, in as many lines as its width needs."""
     figure = Figure(figsize=(size * columns + 0.4, size * rows + 0.6), layout="constrained")

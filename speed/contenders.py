@@ -1,18 +1,21 @@
 """Ways to sample a dropout network, each as people write it: images [N, H, W, C] → log-probabilities [N, T, C] on the device."""
 
-from contextlib import AbstractContextManager
-from unittest import mock
-
 import torch
 from torch import Tensor, nn
 
-import data
-from configs.schema import MaskMode
+from configs.schema import Config, MaskMode
 from data.dataset import Dataset
+from data.views import make_views
+from methods.student import Student, new_student
 from models.architecture import Architecture
 from models.networks import build
-from speed.measuring import DEVICE, DTYPE, autocast
+from speed.measuring import COMPUTE
+from train_student import Sampled, distillation_task
+from train_teacher import classification_task
+from training import cli
+from training.loop import Task
 from uncertainty.mc_dropout import Plan, Sampler
+from uncertainty.samples import statistics
 
 PASSES = 50
 CLASSES = 10
@@ -21,22 +24,48 @@ CLASSES = 10
 def teacher(network: str = "vgg11", width: float = 0.5) -> nn.Sequential:
     """A network of `configs/cifar10_cpu.yaml`'s kind, with random weights, which cost what trained ones do."""
     torch.manual_seed(0)
-    return build(Architecture(network, width, 32, 3, CLASSES, 0.1, 0.5)).to(DEVICE).eval()
+    return build(Architecture(network, width, 32, 3, CLASSES, 0.1, 0.5)).to(COMPUTE.device).eval()
 
 
 def random_images(count: int) -> Tensor:
     """uint8 [N, 32, 32, 3]."""
-    return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).to(COMPUTE.device)
 
 
-def made_up(count: int) -> AbstractContextManager:
-    """Within this context the scripts train on `count` random images: what an image shows costs nothing."""
-    names = [str(i) for i in range(CLASSES)]
-    dataset = Dataset("random", random_images(count), torch.arange(count) % CLASSES, [""] * count, names)
-    return mock.patch.object(data, "load_train", lambda *_: (dataset, None))
+def random_set(count: int) -> Dataset:
+    """A data set of random images: what an image shows costs nothing."""
+    classes = [str(c) for c in range(CLASSES)]
+    return Dataset("random", random_images(count), torch.arange(count, device=COMPUTE.device) % CLASSES, [""] * count, classes)
 
 
-def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = DTYPE) -> Tensor:
+def settings(method: str = "dirichlet") -> Config:
+    """Those of `configs/cifar10_cpu.yaml`, with a student of that method."""
+    config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml"])
+    return cli.override(config, {"student": {"method": method}}, "speed")
+
+
+def teacher_task(count: int = 1024) -> Task:
+    """The teacher's training, on random images."""
+    return classification_task(teacher(), random_set(count), None, settings(), COMPUTE)
+
+
+def student(method: str = "dirichlet") -> Student:
+    """A student of `teacher`, untrained: its weights cost what trained ones do."""
+    model, _ = new_student(settings(method), teacher(), random_set(1024))
+    return model.to(COMPUTE.device)
+
+
+def student_task(count: int = 1024) -> Task:
+    """The student's training, on random images and samples."""
+    config, images = settings(), random_set(count)
+    views = make_views(config.sampling.views, images.images, config.data.augmentation, 0)
+    samples = statistics(torch.randn(count, config.sampling.passes, CLASSES, device=COMPUTE.device).log_softmax(-1))
+    targets = {name: value.expand(len(views), *value.shape).clone() for name, value in samples.items()}
+    labels = torch.eye(CLASSES, device=COMPUTE.device)[images.labels]
+    return distillation_task(student(), Sampled(views, labels, targets), None, config, COMPUTE)
+
+
+def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = COMPUTE.dtype) -> Tensor:
     """The loop that everybody writes."""
     model.eval()
     for module in model.modules():
@@ -53,9 +82,9 @@ def deterministic(model: nn.Module, images: Tensor, batch_size: int, passes: int
 
 
 @torch.inference_mode()
-def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int, dtype: str = DTYPE) -> Tensor:
+def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int, dtype: str = COMPUTE.dtype) -> Tensor:
     """One pass after the other of each batch, in whatever mode the model is."""
-    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+    with torch.autocast(COMPUTE.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         return torch.cat(
             [torch.stack([model(batch).float().log_softmax(-1) for _ in range(passes)], 1) for batch in images.split(batch_size)]
         )
@@ -68,7 +97,7 @@ def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batc
 
     wrapped = mc_dropout(model, passes, on_batch=on_batch).eval()
     found = []
-    with autocast():
+    with COMPUTE.autocast():
         for batch in images.split(max(1, batch_size // passes) if on_batch else batch_size):
             found.append(wrapped(batch).float().log_softmax(-1).unflatten(0, (passes, len(batch))).transpose(0, 1))
     model.eval()
@@ -78,7 +107,7 @@ def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batc
 def ours(sampler: Sampler, images: Tensor, batch_size: int, masks: MaskMode, passes: int = PASSES) -> Tensor:
     """This project's sampler, in groups of 256 images or, if that is fewer, a batch."""
     plan = Plan(passes, masks, min(256, batch_size), (0, "benchmark"))
-    with autocast():
+    with COMPUTE.autocast():
         groups = list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()
-    return torch.cat([log_probs for _, _, log_probs in groups])[order.to(DEVICE)]
+    return torch.cat([log_probs for _, _, log_probs in groups])[order.to(COMPUTE.device)]

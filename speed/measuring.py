@@ -13,26 +13,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from training.compute import choose_device, choose_dtype, device_name
+from training.compute import choose
 from training.run import commit
 
 RESULTS = Path(__file__).parent / "results"
 Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
 
-DEVICE = choose_device("auto")
-DTYPE = choose_dtype("auto", DEVICE)
-
-
-def autocast() -> torch.autocast:
-    """The arithmetic that every script uses here."""
-    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DTYPE == "bfloat16")
+COMPUTE = choose("auto", "auto")
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
     """One call of `work`, to its end on a GPU too."""
     started = time.perf_counter()
     work()
-    if DEVICE.type == "cuda":
+    if COMPUTE.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started
 
@@ -74,7 +68,7 @@ def write(name: str, ratios: dict[str, list[float]], **found: Any) -> None:
         "machine": {
             "command": f"python -m speed.{name} {' '.join(sys.argv[1:])}".strip(),
             "commit": commit(),
-            "device": f"{device_name(DEVICE)}, {torch.get_num_threads()} threads, {DTYPE}",
+            "device": str(COMPUTE),
             "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
         },
         **found,

@@ -8,11 +8,9 @@ import math
 from pathlib import Path
 
 from plots.comparison import table
-from plots.style import counted_worth
 from speed.measuring import RESULTS
 
 PAGE = Path(__file__).parent / "README.md"
-SAME_TEACHER = Path("results/cifar10_cpu/same_teacher/metrics.json")  # this code's student of the earlier run's teacher
 
 # Of each ratio: what it says, the file it is in, and the goal that was set before it was measured, as a lower or an upper bound.
 GOALS = {
@@ -61,25 +59,6 @@ def goals(found: dict[str, dict]) -> str:
         text = f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not measured"
         rows.append([f"`{key}`", says, *beside(kind, bound, value["median"] if value else math.nan, text)])
     return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
-
-
-def whole_run(run: dict, same_teacher: dict) -> str:
-    """What `configs/cifar10_cpu.yaml` takes and still gives, beside its goals; `same_teacher`: of a student of the earlier teacher."""
-    minutes = sum(seconds for stage, seconds in run["stages_s"].items() if stage != "reference") / 60
-    earlier = run["worth_and_earlier_interval"]
-    worths, intervals = zip(*earlier.values())
-    again = [counted_worth(same_teacher["agreement"][name][measure]) for name, measure in (panel.split(": ") for panel in earlier)]
-    rows = [
-        ["minutes of all stages but the reference", *beside("<=", 60, minutes, f"{minutes:.0f}")],
-        ["accuracy of the teacher", *beside(">=", 0.84, run["teacher_accuracy"], f"{run['teacher_accuracy']:.3f}")],
-    ]
-    for whose, found in {"": worths, ", of a student of the earlier run's teacher": again}.items():
-        below = sum(worth < low for worth, (low, _) in zip(found, intervals))
-        above = sum(worth > high for worth, (_, high) in zip(found, intervals))
-        text = f"{len(found) - below - above} of {len(found)}, {above} above, {below} below"
-        rows.append([f"worths inside the earlier run's intervals{whose}", "all", text, verdict(below + above == 0)])
-    rows.append(["minutes of VGG-16 on a GPU", "≤ 3", "not measured", ""])
-    return table(["", "goal", "measured", "reached"], rows)
 
 
 def sampling(found: dict) -> str:
@@ -131,22 +110,19 @@ def student(found: dict, network: dict) -> str:
     )
 
 
+def stages() -> str:
+    """Seconds of each stage of two whole runs, from their metrics."""
+    runs = {name: json.loads(Path(f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu")}
+    names = list(runs["digits"]["stages_s"])
+    rows = [[name, run["provenance"]["device"], *(f"{run['stages_s'][stage]:.0f}" for stage in names)] for name, run in runs.items()]
+    return table(["seconds", "on", *names], rows)
+
+
 def pipeline(found: dict) -> str:
-    """Stages, and the parts of a training step."""
-    runs = {name: found[name] for name in ("digits", "cifar10_cpu")}
-    stages = list(runs["digits"]["stages_s"])
-    rows = [[name, *(f"{run['stages_s'][stage]:.0f}" for stage in stages)] for name, run in runs.items()]
-    parts = [whole_run(found["cifar10_cpu"], json.loads(SAME_TEACHER.read_text())), table(["seconds", *stages], rows)]
-    source = runs["cifar10_cpu"]["stages"]
-    parts.append(f"Those of cifar10_cpu are from {source['from']}: commit {source['commit']}, {source['device']}.")
-    kinds = list(runs["digits"]["shares_of_a_step"]["train_teacher"])
-    rows = [
-        [f"{name}: {script}", *(f"{shares[kind]:.0%}" for kind in kinds)]
-        for name, run in runs.items()
-        for script, shares in run["shares_of_a_step"].items()
-    ]
-    parts.append(table(["share of a step", *kinds], rows))
-    return "\n\n".join(parts)
+    """The parts of a training step."""
+    shares = found["shares_of_a_step"]
+    kinds = list(shares["teacher"])
+    return table(["share of a step", *kinds], [[name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in shares.items()])
 
 
 def scaling(found: dict) -> str:
@@ -188,6 +164,7 @@ def text() -> str:
         "goals": goals(found),
         "sampling": sampling(found["sampling"]),
         "student": student(found["student"], found["sampling"]["networks"]["vgg11"]),
+        "stages": stages(),
         "pipeline": pipeline(found["pipeline"]),
         "scaling": scaling(found["scaling"]),
     }

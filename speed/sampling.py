@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from speed.contenders import PASSES, deterministic, ours, plain, random_images, teacher, torch_uncertainty
-from speed.measuring import DEVICE, DTYPE, Seconds, fastest, in_turn, middle, ratio, write
+from speed.measuring import COMPUTE, Seconds, fastest, in_turn, middle, ratio, write
 from uncertainty.mc_dropout import Sampler
 
 IMAGES, ROUNDS = 500, 4
@@ -60,8 +60,8 @@ def measure(name: str, rounds: int) -> tuple[dict[str, int], Seconds]:
     return best, in_turn(works | {"matrix product": product, "copy": copy}, rounds, name)
 
 
-MATRIX = torch.randn(2048, 2048, device=DEVICE).to(getattr(torch, DTYPE))
-BLOCK, TARGET = torch.ones(2, 64 * 2**20, device=DEVICE)
+MATRIX = torch.randn(2048, 2048, device=COMPUTE.device).to(getattr(torch, COMPUTE.dtype))
+BLOCK, TARGET = torch.ones(2, 64 * 2**20, device=COMPUTE.device)
 
 
 def product() -> Tensor:
@@ -93,7 +93,7 @@ def cost_of_a_pass(name: str) -> tuple[int, int]:
 
 def bytes_of_a_number(way: str) -> int:
     """In the arithmetic that a contender uses."""
-    return getattr(torch, "float32" if "float32" in way else DTYPE).itemsize
+    return getattr(torch, "float32" if "float32" in way else COMPUTE.dtype).itemsize
 
 
 def main(rounds: int) -> None:

@@ -21,14 +21,13 @@ import torch
 from torch import nn
 from tqdm import tqdm, trange
 
-import train_teacher
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
-from methods.teacher import load_teacher
-from speed.contenders import CLASSES, made_up, random_images
-from speed.measuring import DEVICE, Seconds, middle, ratio, seconds_of, write
+from speed.contenders import random_set, teacher, teacher_task
+from speed.measuring import COMPUTE, Seconds, middle, ratio, seconds_of, write
 from training import cli, process_group
+from training.loop import fit
 from training.run import begin
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
@@ -49,13 +48,12 @@ UNITS = (
 
 def work(config, overwrite: bool) -> None:
     """What every process does: an epoch of the teacher's training, and samples of its images."""
-    with made_up(IMAGES):
-        train_teacher.main(config, overwrite)
     run, compute = begin(config, "speed")
-    trained = load_teacher(config, compute)
-    dataset = Dataset("random", random_images(IMAGES), torch.zeros(IMAGES, dtype=torch.long), [""] * IMAGES, [""] * CLASSES)
+    torch.manual_seed(0)
+    trained = fit(teacher_task(IMAGES), run, compute, {})
+    dataset = random_set(IMAGES)
     view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
-    cache = SampleCache(config, run, compute, trained.sampler("mc_dropout"), trained.checksum)
+    cache = SampleCache(config, run, compute, Sampler(teacher()), "")
     process_group.barrier()
     sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
     if process_group.is_first():
@@ -123,7 +121,7 @@ def main(rounds: int) -> None:
         ratios[f"two_over_two_threads{suffix}"] = ratio(seconds, f"{stage}, two threads", f"{stage}, two")
     work_done = {"sampling": IMAGES * PASSES, "training": IMAGES}
     speeds = {name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()}
-    backend = "gloo" if DEVICE.type == "cpu" else "nccl"
+    backend = "gloo" if COMPUTE.device.type == "cpu" else "nccl"
     write("scaling", ratios, passes_or_images_per_s=speeds, processes_and_threads=STARTS, backend=backend, cache=cache())
 
 

@@ -10,6 +10,7 @@ from models.architecture import Architecture
 from models.networks import build
 from speed import measuring, page, pipeline, sampling, scaling
 from speed.contenders import deterministic, ours, plain, torch_uncertainty
+from training.loop import Task
 from uncertainty.mc_dropout import Sampler
 
 
@@ -71,20 +72,11 @@ def test_works_are_measured_in_turn_and_compared_round_by_round(clock):
 
 
 def test_a_steps_time_goes_to_its_parts(clock, monkeypatch):
+    layer = torch.nn.Linear(1, 1)
     monkeypatch.setattr(torch.Tensor, "backward", clock.takes(3))
-
-    def fit(model, optimizer, count, batch, losses, validate):
-        batch(None)
-        losses(None)
-        torch.zeros(1).backward()
-        clock.takes(4)()
-        validate(None)
-        return SimpleNamespace(seconds=110.0)
-
-    parts = pipeline.Parts(SimpleNamespace(fit=fit))
-    parts.watched(None, None, None, clock.takes(1), clock.takes(2), clock.takes(100))
-    assert parts.seconds == {"data": 1, "forward": 2, "backward": 3, "other": 4}
-    assert parts.shares() == {"data": 0.1, "forward": 0.2, "backward": 0.3, "other": 0.4}
+    optimizer = SimpleNamespace(zero_grad=lambda set_to_none: None, step=clock.takes(4))
+    task = Task(layer, optimizer, 8, clock.takes(1), clock.takes(2, {"loss": torch.zeros(1)}), SimpleNamespace(batch_size=4))
+    assert pipeline.shares_of_a_step(task, 3) == {"data": 0.1, "forward": 0.2, "backward": 0.3, "optimizer": 0.4}
 
 
 @pytest.mark.parametrize("samples", [False, True])
@@ -103,15 +95,6 @@ def test_the_page_puts_each_ratio_beside_its_goal():
     assert "| ≥ 4 | 4.10 (3.10-5.10) | yes |" in rows["plain_over_grouped"]
     assert "| ≤ 0.95 | 0.96 (" in rows["grouped_over_deterministic"] and "**no**" in rows["grouped_over_deterministic"]
     assert "yes" not in rows["plain_over_independent"] and "| ≥ 1.8 | not measured | **no** |" in rows["two_over_one"]
-
-
-def test_a_whole_run_is_judged_by_the_earlier_intervals():
-    worth = {"a: mutual_information": [50.0, [49, 51]], "a: total_variance": [20.0, [21, 30]]}
-    same = {"agreement": {"a": {"mutual_information": {"worth_passes": 51.0}, "total_variance": {"worth_passes": 22.0}}}}
-    run = {"stages_s": {"teacher": 3000, "reference": 9000, "student": 300}, "teacher_accuracy": 0.85, "worth_and_earlier_interval": worth}
-    text = page.whole_run(run, same)
-    assert "| ≤ 60 | 55 | yes |" in text and "| ≥ 0.84 | 0.850 | yes |" in text and "| all | 1 of 2, 0 above, 1 below | **no** |" in text
-    assert "earlier run's teacher | all | 2 of 2, 0 above, 0 below | yes |" in text
 
 
 def test_a_pass_costs_what_its_layers_do():

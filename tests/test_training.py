@@ -172,8 +172,8 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
         return {"loss": model(batch).square().mean()}
 
     tiny.teacher.batch_size = 8
-    task = loop.Task(model, optimizer, 40, lambda indices, epochs: data[indices], losses, tiny.teacher, {}, averaging=0.4)
-    loop.fit(task, run, compute)
+    task = loop.Task(model, optimizer, 40, lambda indices, epochs: data[indices], losses, tiny.teacher, averaging=0.4)
+    loop.fit(task, run, compute, {})
     average = seen[0]
     for weight in seen[1:]:
         average = 0.75 * average + 0.25 * weight  # 1 / (0.4 · 10 steps)

@@ -96,9 +96,9 @@ class Task:
     """What is trained, on `count` inputs.
 
     optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs.
-    losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up. settings: all that
-    decides the weights. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's.
-    averaging: the weights kept are an exponential moving average over this share of all steps.
+    losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up.
+    validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the weights kept
+    are an exponential moving average over this share of all steps.
     """
 
     model: nn.Module
@@ -107,16 +107,16 @@ class Task:
     batch: Callable[[Tensor, float], Batch]
     losses: Callable[[nn.Module, Batch], Losses]
     schedule: Training
-    settings: dict[str, Any]
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     averaging: float = 0.0
 
 
-def fit(task: Task, run: Run, compute: Compute) -> Progress:
+def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Progress:
     """Train the task's model in place, by its optimizer and a one-cycle schedule.
 
     All randomness is torch's, seeded anew for each epoch from the seed that the caller has set. After each epoch all state goes to
-    `run.checkpoint`, from which an interrupted call goes on. Of several processes each has its share of every batch.
+    `run.checkpoint`, from which an interrupted call goes on, beside `settings`, all that decides the weights. Of several processes each
+    has its share of every batch.
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
     epochs, batch_size = task.schedule.epochs, task.schedule.batch_size
@@ -149,7 +149,7 @@ def fit(task: Task, run: Run, compute: Compute) -> Progress:
             progress.best = score
             best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
         if process_group.is_first():
-            state.save(run.checkpoint, best, {"settings": task.settings, **vars(progress)})
+            state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
         run.scalars(epoch + 1, row)
         run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     bar.close()

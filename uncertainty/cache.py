@@ -59,7 +59,7 @@ class SampleCache:
         request = {
             "version": VERSION,
             "teacher": self.checksum,
-            "data": dataset.fingerprint(),
+            "data": dataset.fingerprint,
             "view": view.spec,
             "compute": [self.compute.device.type, self.compute.dtype],
             "keep_samples": keep_samples,

@@ -77,6 +77,11 @@ class Curve:
         }
 
 
+def counted_worth(entry: dict) -> float:
+    """The worth as a number for means: what is above the curve counts as its end, what is below it as 0."""
+    return entry["worth_passes"] or entry["worth_above"] or 0.0
+
+
 def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = False) -> dict[str, Curve]:
     """c(N) of each measure: estimates from N passes of one half, drawn DRAWS times, with the whole other half, both ways averaged.
 
