@@ -1,6 +1,7 @@
 """Strong changes and synthetic shifts of images, image by image against NumPy and SciPy; people's labels in both forms."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,12 +107,12 @@ def test_labels_by_image(labelled, tmp_path):
     rows = [f"{i},{name},{b},{a}" for i, (name, (a, b)) in enumerate(COUNTS.items())]
     (tmp_path / "h.csv").write_text("\n".join(["test_index,image,b,a", *rows]))
     assert humans.load(tmp_path / "h.csv", labelled).tolist() == [[0, 50], [40, 8], [25, 25]]
-    labelled.names = [f"cifar10-test-{i:05d}" for i in range(3)]
+    labelled = replace(labelled, names=[f"cifar10-test-{i:05d}" for i in range(3)])
     assert humans.load(tmp_path / "h.csv", labelled).tolist() == [[40, 8], [0, 50], [25, 25]]
     labelled.names[1] = "test/c/w.png"
     with pytest.raises(UserError, match="no labels for 1 images, such as test/c/w.png"):
         humans.load(tmp_path / "h.csv", labelled)
-    labelled.classes = ["a", "c"]
+    labelled = replace(labelled, classes=["a", "c"])
     with pytest.raises(UserError, match="no column 'c'"):
         humans.load(tmp_path / "h.csv", labelled)
 
@@ -120,7 +121,7 @@ def test_labels_in_the_authors_form(labelled, tmp_path):
     np.save(tmp_path / "counts.npy", np.array([[40, 8], [0, 50], [25, 25]]))
     with pytest.raises(UserError, match="need CIFAR-10's own files"):
         humans.load(tmp_path / "counts.npy", labelled)
-    labelled.names = [f"cifar10-test-{i:05d}" for i in (2, 0, 1)]
+    labelled = replace(labelled, names=[f"cifar10-test-{i:05d}" for i in (2, 0, 1)])
     assert humans.load(tmp_path / "counts.npy", labelled).tolist() == [[25, 25], [40, 8], [0, 50]]
     np.save(tmp_path / "counts.npy", np.zeros((4, 2)))
     with pytest.raises(UserError, match="labels of shape"):
