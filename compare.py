@@ -157,7 +157,7 @@ def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, comp
     if kind == "student":
         model, distilled = student.load_distilled(config, compute, trained.checksum)
 
-        def predict(images: torch.Tensor) -> Prediction:
+        def predict(images: torch.Tensor, name: str) -> Prediction:
             return Prediction(model.distribution(outputs_of(model.outputs, images, compute).cpu()))
 
         seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
@@ -181,7 +181,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         sets = data.load_evaluation(config.data, train.classes, config.split_seed)
     else:
         sets = [validation, *shifted_parts(validation, config.seed)]
-    said = {dataset.name: subject.predict(dataset.images) for dataset in sets}
+    said = {dataset.name: subject.predict(dataset.images, dataset.name) for dataset in sets}
     values = {name: scores_of(prediction) for name, prediction in said.items()}
     inside, *outside = sets
     mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
@@ -193,10 +193,10 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         "seconds": subject.seconds,
     }
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
-        cache = SampleCache(config, run, compute, trained.sampler(compared_with), trained.checksum)
+        cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
         record["agreement"] = compare(cache, sets, values, compared_with)
     if on_test:
-        temperature = fit_temperature(subject.predict(validation.images).distribution.mean, validation.labels)
+        temperature = fit_temperature(subject.predict(validation.images, validation.name).distribution.mean, validation.labels)
         record |= {
             "temperature": temperature,
             "after": classification(tempered(mean, temperature).numpy(), labels),
@@ -229,7 +229,7 @@ def scores_of(prediction: Prediction) -> dict[str, ndarray]:
 
 def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
     """A prediction with all of its uncertainties, which some methods compute when they are asked for."""
-    return lambda images: scores_of(predict(images))
+    return lambda images: scores_of(predict(images, "cost"))
 
 
 REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its students in this process
@@ -265,7 +265,7 @@ def draw_maps(config: Config, folder: Path) -> Figure:
             own = config_of(row, row.seeds[0], config)
             compute = choose(own.device, own.dtype)
             subject = subject_of(own, row.kind, teacher.load_teacher(own, compute), train, compute)
-            scores[row.title] = scores_of(subject.predict(grid.images))
+            scores[row.title] = scores_of(subject.predict(grid.images, grid.name))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 
 

@@ -63,8 +63,8 @@ def main(config: Config, overwrite: bool) -> None:
     run.save_config(config)
 
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
-    sampler = trained.sampler(config.teacher.method)
-    cache = SampleCache(config, run, compute, sampler, trained.checksum)
+    samplers = trained.samplers(config.teacher.method)
+    cache = SampleCache(config, run, compute, samplers, trained.checksum)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
     references = [cache.reference(dataset, overwrite) for dataset in sets]
     started = time.monotonic()
@@ -95,7 +95,7 @@ def main(config: Config, overwrite: bool) -> None:
         resamples = Resamples(evaluated[0].group, config.evaluation.bootstrap, config.seed)
         metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
-    metrics["speed"] = compare_speed(sampler, model, sets[0].images.to(compute.device), config, compute)
+    metrics["speed"] = compare_speed(samplers[0], model, sets[0].images.to(compute.device), config, compute)
     losses = {"teacher": "cross-entropy, nats", "student": loss_name(model)}
     figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
     metrics["stages_s"] = {
@@ -135,7 +135,7 @@ def head_samples(config: Config, trained: Teacher, dataset: Dataset, compute: Co
     """The teacher with dropout in its head alone, as many passes as a half of the reference; None if its head has none."""
     if split_head(trained.network) is None:
         return None
-    return teacher_method("head_dropout").predictor(trained.networks, dataset, config, compute)(dataset.images).distribution
+    return teacher_method("head_dropout").predictor(trained.networks, dataset, config, compute)(dataset.images, dataset.name).distribution
 
 
 def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray | None:

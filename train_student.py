@@ -47,7 +47,7 @@ def main(config: Config, overwrite: bool) -> None:
         return
 
     # Samples: what the teacher does on each view of the training images, made once; and on the validation images as they are.
-    cache = SampleCache(config, run, compute, trained.sampler(config.teacher.method), trained.checksum)
+    cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum)
     views = make_views(config.sampling.views, train.images.to(compute.device), config.data.augmentation, config.seed)
     learnt = sampled(cache, train, views, config.sampling, method)
     checked = None

@@ -1,7 +1,7 @@
 """What a method is. A student's: a head, from what its network gives to a distribution, and a loss, of the distribution against the
 teacher's samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -11,6 +11,7 @@ from configs.schema import Config, Student
 from data.dataset import Dataset
 from training.compute import Compute
 from training.errors import UserError
+from uncertainty.cache import Sampling
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
@@ -46,23 +47,21 @@ class Prediction:
 
 
 Networks = list[nn.Sequential]
-Predictor = Callable[[Tensor], Prediction]
-"""uint8 images [N, H, W, C] → what the method says of them."""
-Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
-"""(indices → images, groups, plan, batch size) → samples, group by group."""
+Predictor = Callable[[Tensor, str], Prediction]
+"""(uint8 images [N, H, W, C], a name of them) → what the method says of them; what is random is drawn anew for each name."""
 
 
 @dataclass(frozen=True)
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, config, compute) → predictor; what has to be fitted is fitted there. sampler: networks → what gives
-    their samples, as `uncertainty.mc_dropout.Sampler` does; None, and no student can be made of it.
-    one_way: the reference's first half is what students are made of, so they are compared with the second alone.
+    predictor: (networks, training images, config, compute) → predictor; what has to be fitted is fitted there. samplers: networks → what gives
+    their samples, as `uncertainty.mc_dropout.Sampler` does, to students and the reference's first half, and to its second half; None, and
+    no student can be made of it. one_way: the reference's first half is what students are made of, so they are compared with the second alone.
     """
 
     predictor: Callable[[Networks, Dataset, Config, Compute], Predictor]
-    sampler: Callable[[Networks], Sampling] | None = None
+    samplers: Callable[[Networks], tuple[Sampling, Sampling]] | None = None
     one_way: bool = False
 
 

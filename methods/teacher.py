@@ -36,12 +36,15 @@ class Teacher:
         """The first, from which a student starts."""
         return self.networks[0]
 
-    def sampler(self, method: str) -> Sampling:
-        """What gives samples of the networks. Raises UserError if the method gives none."""
-        sampler = teacher_method(method).sampler
-        if sampler is None:
+    def samplers(self, method: str) -> tuple[Sampling, Sampling]:
+        """What gives samples of the networks: for students and the reference's first half, and for its second half.
+
+        Raises UserError if the method gives none.
+        """
+        samplers = teacher_method(method).samplers
+        if samplers is None:
             raise UserError(f"teacher.method: {method} gives no samples, which a student is made of")
-        return sampler(self.networks)
+        return samplers(self.networks)
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def about(found: Records) -> str:
         "the teacher's samples reach the same correlation with an independent reference; what is above the curve counts as its end (100 "
         "passes, or an ensemble's five members), what is below it as 0. Time: of predictions with all of their uncertainties, measured "
         "in turn with one deterministic network of the config's `teacher` (whose own row, as a measure of noise, would be 1). Parameters "
-        "and bytes are those of networks, without what a method fits to their features. MC-dropout takes `evaluation.speed_passes` passes, "
-        "in the head alone `evaluation.passes`."
+        "and bytes are those of networks, without what a method fits to their features. MC-dropout, in the head alone as well, takes "
+        "`evaluation.passes` passes."
     )
 
 

@@ -53,7 +53,7 @@ def work(config, overwrite: bool) -> None:
     trained = fit(teacher_task(IMAGES), run, compute, {})
     dataset = random_set(IMAGES)
     view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
-    cache = SampleCache(config, run, compute, Sampler(teacher()), "")
+    cache = SampleCache(config, run, compute, 2 * (Sampler(teacher()),), "")
     process_group.barrier()
     sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
     if process_group.is_first():
@@ -80,7 +80,7 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
         config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
         run, compute = begin(config, "speed")
         view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
-        SampleCache(config, run, compute, Sampler(network), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
+        SampleCache(config, run, compute, 2 * (Sampler(network),), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
         disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
     largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage's counts the parent's, too
     return {"disk": disk, "memory": int(largest[1]) * 1024}

@@ -1,5 +1,6 @@
 """The cache: used when it matches, made again when it does not, continued when it was cut."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -38,7 +39,7 @@ def get(tiny, toy):
         view = make_views(["plain"], dataset.images, tiny.data.augmentation, 0)[0]
         sampler = Sampler(network)
         sampler = partial(wrap, sampler) if wrap else sampler
-        tensors = SampleCache(tiny, run, compute, sampler, checksum).get(dataset, "train", view, settings, keep)
+        tensors = SampleCache(tiny, run, compute, (sampler, sampler), checksum).get(dataset, "train", view, settings, keep)
         return tensors, log.read_text()[before:]
 
     return get
@@ -86,8 +87,9 @@ def test_kept_samples_do_not_matter_where_they_are_not_asked_for_and_are_made_wh
 
 def test_other_pixels_do_not_match(get, toy):
     get()
-    toy.images[3, 0, 0, 0] ^= 1
-    assert "data:" in get()[1]
+    images = toy.images.clone()
+    images[3, 0, 0, 0] ^= 1
+    assert "data:" in get(dataset=replace(toy, images=images))[1]
 
 
 @pytest.mark.parametrize("damage, said", [("truncate", "truncated or damaged"), ("alter", "altered since it was written")])

@@ -278,16 +278,16 @@ def test_an_ensembles_members_are_its_samples_and_the_other_half_its_reference()
     networks = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval() for _ in range(4)]
     images = torch.randn(10, 2, 2, 1)
 
-    def draw(role):
-        plan = Plan(2, "function", 4, (0, role, "toy"))
-        parts = list(ensemble.sample(networks, lambda i: images[i], plan.groups(10), plan))
+    def draw(sampler):
+        plan = Plan(2, "function", 4, (0, "train", "toy"))
+        parts = list(sampler(lambda i: images[i], plan.groups(10), plan))
         return torch.cat([p for *_, p in parts])[torch.cat([i for _, i, _ in parts]).argsort()]
 
-    for role, own in (("train", networks[:2]), ("reference-a", networks[:2]), ("reference-b", networks[2:])):
-        torch.testing.assert_close(draw(role), torch.stack([network(images).log_softmax(-1) for network in own], 1))
+    for sampler, own in zip(ensemble.samplers(networks), (networks[:2], networks[2:])):
+        torch.testing.assert_close(draw(sampler), torch.stack([network(images).log_softmax(-1) for network in own], 1))
     with pytest.raises(UserError, match="an ensemble of 2 gives 2 samples, not 3"):
         plan = Plan(3, "function", 4, (0, "train", "toy"))
-        next(ensemble.sample(networks, lambda i: images[i], plan.groups(10), plan))
+        next(ensemble.sample(networks[:2], lambda i: images[i], plan.groups(10), plan))
 
 
 def test_laplace_of_the_last_layer(tiny):
@@ -305,7 +305,7 @@ def test_laplace_of_the_last_layer(tiny):
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
     train = Dataset("toy", images, labels, [""] * 200, ["a", "b"])
-    distribution = teacher_method("laplace").predictor([network.eval()], train, tiny, choose("cpu", "float32"))(images).distribution
+    distribution = teacher_method("laplace").predictor([network.eval()], train, tiny, choose("cpu", "float32"))(images, "toy").distribution
     assert (distribution.predicted == labels).float().mean() > 0.95
     border = (images[:, 0, 0, 0].float() - 127.5).abs() < 15
     assert distribution.total_variance[border].mean() > 2 * distribution.total_variance[~border].mean()

@@ -126,22 +126,23 @@ def test_shares_that_do_not_all_have_samples_are_merged_without_them(tiny, monke
     torch.manual_seed(0)
     network = vgg(Architecture("vgg5", 0.125, 8, 1, 4, 0.2, 0.5)).eval()
     run, compute = begin(tiny, "test")
+    samplers = 2 * (Sampler(network),)
     settings = McDropout(passes=4, group_size=5)
-    whole = SampleCache(tiny, run, compute, Sampler(network), "t").get(dataset, "train", view, settings, False)
+    whole = SampleCache(tiny, run, compute, samplers, "t").get(dataset, "train", view, settings, False)
     path = run / "mc_samples/toy-train-plain-0x4.safetensors"
     path.unlink()
     monkeypatch.setattr(process_group, "world_size", lambda: 3)
     monkeypatch.setattr(process_group, "barrier", lambda: None)
 
-    def share(self, path, *request):
-        return self._sample(self._partial(path, process_group.rank()), *request)
+    def share(self, path, work):
+        return self._sample(self._partial(path, process_group.rank()), work)
 
     with monkeypatch.context() as patch:
         patch.setattr(SampleCache, "_make", share)
         for rank, keep in ((1, True), (2, False)):
             patch.setattr(process_group, "rank", lambda: rank)
-            SampleCache(tiny, run, compute, Sampler(network), "t").get(dataset, "train", view, settings, keep)
-    merged = SampleCache(tiny, run, compute, Sampler(network), "t").get(dataset, "train", view, settings, False)
+            SampleCache(tiny, run, compute, samplers, "t").get(dataset, "train", view, settings, keep)
+    merged = SampleCache(tiny, run, compute, samplers, "t").get(dataset, "train", view, settings, False)
     assert merged.keys() == whole.keys() and all(torch.equal(merged[name], whole[name]) for name in whole)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

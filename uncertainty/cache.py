@@ -7,7 +7,7 @@
 import glob
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,37 @@ from uncertainty.samples import Samples, statistics
 
 VERSION = 3  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
+REFERENCE = ("reference-a", "reference-b")  # the roles of its halves
+
+Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
+"""(indices → images, groups, plan, batch size) → samples, group by group."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be sampled: `count` images of a view; request: all that decides the samples."""
+
+    request: dict[str, Any]
+    plan: Plan
+    count: int
+    view: View
+    batch_size: int
+    sampler: Sampling
 
 
 class SampleCache:
     """The samples of one teacher, made when they are first asked for.
 
-    sampler: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`. checksum: of the teacher's
-    weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`; the second is for the reference's second
+    half, which nothing is learnt from. checksum: of the teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
     """
 
-    def __init__(self, config: Config, run: Run, compute: Compute, sampler: Callable[..., Iterator], checksum: str):
+    def __init__(self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str):
         self.config = config
         self.folder = config.source / "mc_samples"
         self.run = run
         self.compute = compute
-        self.sampler = sampler
+        self.samplers = samplers
         self.checksum = checksum
         self.seconds = 0.0
 
@@ -71,7 +87,9 @@ class SampleCache:
         if anew:
             path.unlink(missing_ok=True)
             self._partial(path, process_group.rank()).unlink(missing_ok=True)
-        tensors, metadata = self._read(path, request) or self._make(path, request, plan, dataset, view, settings.batch_size)
+        sampler = self.samplers[REFERENCE.index(role) if role in REFERENCE else 0]
+        work = Work(request, plan, len(dataset), view, settings.batch_size, sampler)
+        tensors, metadata = self._read(path, request) or self._make(path, work)
         self.seconds += metadata["seconds"]
         return tensors
 
@@ -79,28 +97,28 @@ class SampleCache:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
         config = self.config
         view = make_views(["plain"], dataset.images.to(self.compute.device), config.data.augmentation, config.seed)[0]
-        halves = [self.get(dataset, f"reference-{half}", view, config.evaluation, True, anew) for half in "ab"]
+        halves = [self.get(dataset, half, view, config.evaluation, True, anew) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
-    def _make(self, path: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
+    def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Each process samples its share of the groups; the first one puts the shares together."""
         partials = [self._partial(path, rank) for rank in range(process_group.world_size())]
-        rows, metadata = self._sample(partials[process_group.rank()], request, plan, dataset, view, batch_size)
+        rows, metadata = self._sample(partials[process_group.rank()], work)
         process_group.barrier()
         if process_group.is_first():
             shares = [rows, *(artifact.load(partial)[0] for partial in partials[1:])]
             shares = [share for share in shares if len(share["indices"])]
             tensors = {}
             for name in set.intersection(*map(set, shares)) - {"indices"}:
-                tensors[name] = torch.empty(len(dataset), *rows[name].shape[1:], dtype=rows[name].dtype)
+                tensors[name] = torch.empty(work.count, *rows[name].shape[1:], dtype=rows[name].dtype)
                 for share in shares:
                     tensors[name][share["indices"]] = share[name]
             kept = {"keep_samples": "log_probs" in tensors}
-            metadata |= {"request": request | kept, "groups": len(plan.groups(len(dataset)))}
+            metadata |= {"request": work.request | kept, "groups": len(work.plan.groups(work.count))}
             artifact.save(path, tensors, metadata)
             for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
                 partial.unlink()
-            self.run.log(f"{path.name}: {len(dataset)} images x {plan.passes} passes in {metadata['seconds']:.0f} s")
+            self.run.log(f"{path.name}: {work.count} images x {work.plan.passes} passes in {metadata['seconds']:.0f} s")
         process_group.barrier()
         return (tensors, metadata) if process_group.is_first() else artifact.load(path)
 
@@ -109,10 +127,10 @@ class SampleCache:
         """Where a process keeps its unfinished share."""
         return path.with_suffix(f".partial{rank or ''}")
 
-    def _sample(self, partial: Path, request: dict, plan: Plan, dataset: Dataset, view: View, batch_size: int):
+    def _sample(self, partial: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """This process's share, group by group: rows in the order of `indices`; what is done is saved every minute."""
-        request = request | {"share": [process_group.rank(), process_group.world_size()]}
-        groups = plan.groups(len(dataset))[process_group.rank() :: process_group.world_size()]
+        request = work.request | {"share": [process_group.rank(), process_group.world_size()]}
+        groups = work.plan.groups(work.count)[process_group.rank() :: process_group.world_size()]
         count = sum(len(indices) for _, indices in groups)
         start = {"indices": torch.cat([indices for _, indices in groups] or [torch.empty(0, dtype=torch.long)])}
         rows, metadata = self._read(partial, request) or (start, {"request": request, "groups": 0, "seconds": 0.0})
@@ -123,11 +141,11 @@ class SampleCache:
 
         def images(chosen: Tensor) -> Tensor:
             with torch.autocast(self.compute.device.type, enabled=False):  # the student's training makes the view without it
-                return view.images(chosen)
+                return work.view.images(chosen)
 
         bar = tqdm(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05, disable=not process_group.is_first())
         with bar, self.compute.autocast():
-            for group, indices, log_probs in self.sampler(images, groups[first:], plan, batch_size):
+            for group, indices, log_probs in work.sampler(images, groups[first:], work.plan, work.batch_size):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
                 if metadata["request"]["keep_samples"]:
                     parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))

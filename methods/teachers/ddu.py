@@ -46,7 +46,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
 
     @torch.inference_mode()
-    def predict(images: Tensor) -> Prediction:
+    def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute).cpu()
         return Prediction(Point(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()})
 

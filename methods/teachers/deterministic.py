@@ -18,7 +18,7 @@ def energy(logits: Tensor) -> Tensor:
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """Logits, and all that follows from them."""
 
-    def predict(images: Tensor) -> Prediction:
+    def predict(images: Tensor, name: str) -> Prediction:
         logits = outputs_of(networks[0], images, compute).cpu()
         return Prediction(Point(logits), {"energy": energy(logits)})
 

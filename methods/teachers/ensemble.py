@@ -12,7 +12,7 @@ from torch import Tensor
 
 from configs.schema import Config
 from data.dataset import Dataset
-from methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from methods.interface import Networks, Prediction, Predictor, Sampling, TeacherMethod
 from models.inference import outputs_of
 from training.compute import Compute
 from training.errors import UserError
@@ -26,25 +26,30 @@ def sample(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
 
-    Raises UserError if the passes asked for are not M.
+    Raises UserError if the passes asked for are not as many as the networks.
     """
-    members = len(networks) // 2
+    members = len(networks)
     if plan.passes != members:
         raise UserError(f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes")
-    chosen = networks[members:] if plan.key[1] == "reference-b" else networks[:members]
     for group, indices in groups:
         batch = images(indices)
-        yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in chosen], 1)
+        yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in networks], 1)
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """The samples of the first M."""
     members = networks[: len(networks) // 2]
 
-    def predict(images: Tensor) -> Prediction:
+    def predict(images: Tensor, name: str) -> Prediction:
         return Prediction(Samples(torch.stack([outputs_of(member, images, compute).log_softmax(-1) for member in members], 1).cpu()))
 
     return predict
 
 
-METHOD = TeacherMethod(predictor, lambda networks: partial(sample, networks), one_way=True)
+def samplers(networks: Networks) -> tuple[Sampling, Sampling]:
+    """Of the first M, and of the others."""
+    members = len(networks) // 2
+    return partial(sample, networks[:members]), partial(sample, networks[members:])
+
+
+METHOD = TeacherMethod(predictor, samplers, one_way=True)

@@ -21,9 +21,9 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     body, head = parts
     settings, sampler = config.evaluation, Sampler(head)
 
-    def predict(images: Tensor) -> Prediction:
+    def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute)
-        plan = Plan(settings.passes, "grouped", GROUP, (config.seed, "head"))
+        plan = Plan(settings.passes, "grouped", GROUP, (config.seed, "head", name))
         with compute.autocast():
             return Prediction(samples_of(sampler, features, plan, settings.batch_size))
 

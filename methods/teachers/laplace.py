@@ -34,7 +34,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))
     posterior.optimize_prior_precision(method="marglik")
 
-    def predict(images: Tensor) -> Prediction:
+    def predict(images: Tensor, name: str) -> Prediction:
         torch.manual_seed(config.seed)
         parts = outputs_of(body, images, compute).cpu().clone().split(1024)
         probs = torch.cat([posterior.predictive_samples(part, n_samples=DRAWS).transpose(0, 1) for part in parts])

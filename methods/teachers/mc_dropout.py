@@ -10,15 +10,15 @@ from uncertainty.mc_dropout import Plan, Sampler, samples_of
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """T = `evaluation.speed_passes` samples of each image."""
+    """T = `evaluation.passes` samples of each image."""
     settings, sampler = config.evaluation, Sampler(networks[0])
 
-    def predict(images: Tensor) -> Prediction:
-        plan = Plan(settings.speed_passes, settings.masks, settings.group_size, (config.seed, "predict"))
+    def predict(images: Tensor, name: str) -> Prediction:
+        plan = Plan(settings.passes, settings.masks, settings.group_size, (config.seed, "predict", name))
         with compute.autocast():
             return Prediction(samples_of(sampler, images.to(compute.device), plan, settings.batch_size))
 
     return predict
 
 
-METHOD = TeacherMethod(predictor, lambda networks: Sampler(networks[0]))
+METHOD = TeacherMethod(predictor, lambda networks: 2 * (Sampler(networks[0]),))

@@ -17,7 +17,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     """The Gaussian of the logits."""
 
     @torch.inference_mode()
-    def predict(images: Tensor) -> Prediction:
+    def predict(images: Tensor, name: str) -> Prediction:
         with compute.autocast():
             parts = [propagate(networks[0], batch.to(compute.device)) for batch in images.split(BATCH)]
         loc, factor = (torch.cat([getattr(part, name) for part in parts]).cpu() for name in ("loc", "factor"))
