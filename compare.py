@@ -270,4 +270,4 @@ def draw_maps(config: Config, folder: Path) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.main(main, __doc__)
+    cli.main(main, __doc__, shown=("rows", "compared_on"))

@@ -227,4 +227,4 @@ def captions(e: Evaluated, classes: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.main(main, __doc__)
+    cli.main(main, __doc__, shown=("data", "evaluation"))

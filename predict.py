@@ -19,6 +19,7 @@ from tqdm import tqdm
 from data.folder import SUFFIXES, decode, images_below
 from methods.student import load_student
 from training import cli
+from training.bar import progress_bar
 from training.compute import choose_device
 from training.errors import UserError
 from uncertainty.distribution import MEASURES
@@ -51,7 +52,7 @@ def main() -> None:
 
     paths = images_below(options.images)
     predicted = 0
-    with open(options.out, "w", newline="") as file, ThreadPoolExecutor() as pool, tqdm(unit="image") as bar:
+    with open(options.out, "w", newline="") as file, ThreadPoolExecutor() as pool, progress_bar(unit="image") as bar:
         rows = csv.writer(file)
         rows.writerow(["image", "class", "probability", *MEASURES, *(f"p({name})" for name in student.classes)])
         while batch := list(islice(paths, options.batch_size)):

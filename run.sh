@@ -12,6 +12,11 @@ if [[ $# -gt 0 && $1 != -* ]]; then
     config=$1
     shift
 fi
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
+    sed -n '2,${s/^# //p}' "$0"
+    echo "Any setting can be given as an option: configs/schema.py says what there is, and each script's --help which it uses."
+    exit
+fi
 if [[ ! -f $config ]]; then
     echo "error: no config file $config; there are: $(ls configs/*.yaml configs/*/*.yaml | xargs)" >&2
     exit 2

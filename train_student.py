@@ -18,7 +18,7 @@ import data
 from configs.schema import Config, Sampling
 from data.dataset import Dataset
 from data.views import View, batch_of, make_views
-from methods import student, student_method, teacher
+from methods import options_help, student, student_method, teacher
 from methods.interface import Context, Matched, StudentMethod
 from methods.student import Student, parameter_groups
 from models.inference import outputs_of
@@ -119,4 +119,4 @@ def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, 
 
 
 if __name__ == "__main__":
-    cli.main(main, __doc__)
+    cli.main(main, f"{__doc__}\n{options_help()}", shown=("data", "sampling", "student"))

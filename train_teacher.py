@@ -92,4 +92,4 @@ def classification_task(model: nn.Module, train: Dataset, validation: Dataset | 
 
 
 if __name__ == "__main__":
-    cli.main(main, __doc__)
+    cli.main(main, __doc__, shown=("data", "teacher"))

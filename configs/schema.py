@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt, restricted_number_type
 
 Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
 Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
@@ -67,8 +67,8 @@ class Data:
     """Height and width; other images are resized to it."""
     channels: Literal[1, 2, 3] = 3
     """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
-    validation: PositiveInt = 5000
-    """Training images split off by seed for early choices (unless teacher.train_on_all)."""
+    validation: PositiveInt | OpenUnitInterval = 0.1
+    """Training images split off by seed for early choices (unless teacher.train_on_all): how many, or which share of all."""
     split_seed: NonNegativeInt | None = None
     """Fixes which images are split off, and which are taken where max_ood is; by default `seed` does."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -87,8 +87,8 @@ class Training:
     """Multiplies the number of channels of every layer."""
     epochs: PositiveInt = 20
     """Passes over the training images."""
-    batch_size: PositiveInt = 256
-    """Images a step."""
+    batch_size: PositiveInt | None = None
+    """Images a step. Default: 256, and of a small set so few that an epoch has some twenty steps."""
     lr: PositiveFloat = 0.1
     """The peak of the one-cycle learning rate."""
     warmup: Rate = 0.2
@@ -127,7 +127,7 @@ class Teacher(Training):
 class McDropout:
     """How the teacher is sampled."""
 
-    passes: Passes = 20
+    passes: Passes = 16
     """Forward passes with dropout on, for each image and view."""
     masks: MaskMode = "grouped"
     """`independent`: a mask for each image and pass. `grouped`: in a group of images one mask a pass serves all (the same
@@ -144,7 +144,7 @@ class McDropout:
 class Sampling(McDropout):
     """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
 
-    views: list[View] = field(default_factory=lambda: ["augmented"])
+    views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
     """The inputs made of each training image, each with its own samples: kinds can repeat."""
     dtype: Literal["float32", "float16"] = "float16"
     """Of the samples kept on disk (log-probabilities)."""

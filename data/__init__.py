@@ -39,11 +39,12 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
     full = load(data.train, "train", data)
     if train_on_all:
         return full, None
-    if data.validation >= len(full):
+    count = data.validation if data.validation >= 1 else max(1, round(data.validation * len(full)))
+    if count >= len(full):
         raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
     order = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
-    validation = full.subset(order[: data.validation])
-    return full.subset(order[data.validation :]), replace(validation, name=f"{full.name}-validation")
+    validation = full.subset(order[:count])
+    return full.subset(order[count:]), replace(validation, name=f"{full.name}-validation")
 
 
 def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:

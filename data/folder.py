@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset
+from training.bar import progress_bar
 from training.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -98,7 +98,7 @@ def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in:
         images = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(files), size, size, channels))
         with ThreadPoolExecutor() as pool:
             decoded = pool.map(lambda path: decode(path, size, channels), files)
-            for i, image in enumerate(tqdm(decoded, f"decoding {name}", len(files), unit="image", leave=False)):
+            for i, image in enumerate(progress_bar(decoded, f"decoding {name}", len(files), unit="image", leave=False)):
                 images[i] = image
         images.flush()
         partial.rename(array)

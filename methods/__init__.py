@@ -1,5 +1,7 @@
 """Every method, a file each, and one line here: `teacher.method` is one of TEACHERS, `student.method` one of STUDENTS."""
 
+from dataclasses import fields
+
 from methods.interface import StudentMethod, TeacherMethod
 from methods.students import dirichlet, end, endd, endd_proxy, gauss, hydra, hydra_plus, logit_gaussian
 from methods.teachers import ddu, deterministic, ensemble, head_dropout, laplace, mc_dropout, variance_propagation
@@ -25,6 +27,15 @@ STUDENTS: dict[str, StudentMethod] = {
     "hydra_plus": hydra_plus.METHOD,
     "gauss": gauss.METHOD,
 }
+
+
+def options_help() -> str:
+    """What `student.options` can be, for each method."""
+    lines = []
+    for name, method in STUDENTS.items():
+        own = ", ".join(f"{field.name} {field.default!r}" for field in fields(method.options))
+        lines.append(f"  {name:16s}{own or 'none'}")
+    return "student.options of each student.method, with their defaults:\n" + "\n".join(lines)
 
 
 def student_method(name: str) -> StudentMethod:

@@ -92,8 +92,12 @@ class StudentMethod:
     functions: bool = False
 
     def check(self, config: Config) -> None:
-        """Raise UserError for options that the method does not have, or samples that it cannot use."""
-        self.read_options(config.student)
+        """Raise UserError for settings that the method does not have or would ignore, or samples that it cannot use."""
+        options = self.read_options(config.student)
+        if not self.numbers(2, options):
+            for name in ("hidden", "propagation"):
+                if getattr(config.student, name) != getattr(Student(), name):
+                    raise UserError(f"student.{name}: {config.student.method} has no perceptron, so it would be ignored")
         if self.functions and config.sampling.masks != "function":
             raise UserError(f"student.method: {config.student.method} imitates fixed functions of the teacher: set sampling.masks: function")
 

@@ -65,7 +65,15 @@ class Student(nn.Module):
         return self.distribution(self.outputs(images))
 
     def outputs(self, images: Tensor) -> Tensor:
-        """The logits (of each head) and the numbers, side by side: float32 [N, C + K]."""
+        """The logits (of each head) and the numbers, side by side: float32 [N, C + K].
+
+        Raises ValueError for images in another form than those it was made for, which would give plausible nonsense.
+        """
+        a = self.architecture
+        if images.shape[1:] != (a.size, a.size, a.channels) or not (self.training or images.dtype == torch.uint8):
+            raise ValueError(
+                f"a student of images uint8 [N, {a.size}, {a.size}, {a.channels}] in 0-255 was given {images.dtype} {list(images.shape)}"
+            )
         logits, features = self.logits_and_features(images)
         if self.perceptron is None:
             return logits.flatten(1)

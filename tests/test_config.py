@@ -11,8 +11,10 @@ import yaml
 from configs.schema import Network, Source, View
 from data import SOURCES
 from data.views import VIEWS
+from methods import STUDENTS, options_help
 from models.networks import NETWORKS
-from training.cli import parse
+from training.cli import make_parser, override, parse
+from training.compute import choose
 from training.errors import UserError
 
 DIGITS = "configs/digits.yaml"
@@ -93,3 +95,38 @@ def test_what_the_schema_allows_is_what_is_registered():
     assert set(get_args(Source)) == set(SOURCES)
     assert set(get_args(View)) == set(VIEWS)
     assert set(get_args(Network)) == set(NETWORKS)
+
+
+def test_changes_of_a_config_are_nested_settings():
+    base, _ = parse(["--student.options.rank", "3"])
+    changed = override(base, {"student": {"lr": "1e-3", "options": {"head": "softplus"}}}, "row x")
+    assert changed.student.lr == 1e-3 and changed.student.options == {"rank": 3, "head": "softplus"}
+    assert override(base, {}, "row x") == base and base.student.lr == 1e-4
+    with pytest.raises(UserError, match="row x: unknown key student.lrr, did you mean student.lr?"):
+        override(base, {"student": {"lrr": 1}}, "row x")
+
+
+def test_a_key_of_an_earlier_version_says_what_to_do(tmp_path):
+    (tmp_path / "old.yaml").write_text("student: {rank: 3}")
+    with pytest.raises(UserError, match="old.yaml: student.rank is a key of an earlier version: set student.options"):
+        parse(["--config", str(tmp_path / "old.yaml")])
+
+
+def test_the_help_of_a_script_shows_what_it_uses():
+    shown = make_parser("", ("data", "teacher")).format_help()
+    assert "--teacher.lr" in shown and "--data.size" in shown and "--seed" in shown
+    assert "--student.lr" not in shown and "--rows" not in shown and "usage: " in shown and len(shown.splitlines()) < 250
+
+
+def test_devices_that_are_not_supported_say_so():
+    with pytest.raises(UserError, match="mps is not supported"):
+        choose("mps", "auto")
+
+
+def test_settings_that_a_method_would_ignore_are_refused():
+    config, _ = parse(["--student.method", "end", "--student.hidden", "64"])
+    with pytest.raises(UserError, match="student.hidden: end has no perceptron"):
+        STUDENTS["end"].check(config)
+    config.student.method = "dirichlet"
+    STUDENTS["dirichlet"].check(config)
+    assert "heads" in options_help() and "mean_weight 12.0" in options_help()

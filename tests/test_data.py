@@ -269,6 +269,12 @@ def test_evaluation_sets_are_limited_at_random_and_need_different_names():
         data.load_evaluation(settings, digits, 0)
 
 
+@pytest.mark.parametrize("validation, count", [(150, 150), (0.1, 130), (0.0001, 1)])
+def test_validation_images_are_a_number_or_a_share(validation, count):
+    train, held_out = data.load_train(Data(train=DataSet("digits"), size=8, channels=1, validation=validation), 0)
+    assert len(held_out) == count and len(train) == 1297 - count
+
+
 def test_fingerprint_changes_with_a_pixel_and_with_a_label():
     digits = data.load(DataSet("digits"), "test", Data(size=8, channels=1))
     images, labels = digits.images.clone(), digits.labels.clone()

@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.distribution import MEASURES
+from uncertainty.distribution import MEASURES, entropy
 from uncertainty.gaussian import LogitGaussian, quasi_normal
 from uncertainty.samples import Samples, statistics
 
@@ -126,3 +126,11 @@ def test_statistics_are_the_samples_moments():
     torch.testing.assert_close(found["mean"], log_probs.exp().mean(1))
     torch.testing.assert_close(found["total_variance"], log_probs.exp().var(1).sum(-1))
     torch.testing.assert_close(found["expected_entropy"], -(log_probs.exp() * log_probs).sum(-1).mean(1))
+
+
+def test_the_entropy_of_a_probability_that_underflows_has_a_gradient():
+    logits = torch.tensor([[0.0, -110.0, -2.0]], requires_grad=True)
+    entropy(logits.softmax(-1)).sum().backward()
+    p = logits.detach().double().softmax(-1)
+    exact = -p * (p.clamp_min(1e-300).log() + (-(p * p.clamp_min(1e-300).log())).sum())  # dH/dz = −p (log p + H)
+    torch.testing.assert_close(logits.grad.double(), exact, rtol=1e-4, atol=1e-9)

@@ -298,3 +298,12 @@ def test_the_perceptron_sees_every_block():
     torch.testing.assert_close(features[:, -4:], logits.softmax(-1))
     first_block = student.network[: list(dict(student.network.named_children())).index("pool1") + 1]
     torch.testing.assert_close(features[:, : widths[0]], first_block(images).mean((2, 3)))
+
+
+def test_images_in_another_form_are_refused(tiny):
+    student = Student(Architecture("vgg5", 0.125, 8, 1, 4), Settings(hidden=8), list("abcd")).eval()
+    right = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
+    student(right)
+    for wrong in (right.float() / 255, right.permute(0, 3, 1, 2), torch.zeros(2, 16, 16, 1, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"uint8 \[N, 8, 8, 1\] in 0-255 was given"):
+            student(wrong)

@@ -12,6 +12,7 @@ import train_teacher
 from methods.student import load_student
 from methods.teacher import load_teacher
 from training import artifact, loop
+from training.bar import progress_bar
 from training.compute import choose
 from training.errors import UserError
 from training.run import begin
@@ -191,3 +192,36 @@ def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):
     assert all(torch.equal(value, weights(tiny)[name].to(value.dtype)) for name, value in network.state_dict().items())
     with pytest.raises(UserError, match="large is too large for float16"):
         artifact.save(tiny.folder / "x.safetensors", {"large": torch.tensor([7e4])}, {}, "float16")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 12])
+def test_short_trainings_have_a_schedule_that_rises_and_falls(tiny, steps):
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    state = loop._start(loop.Task(model, optimizer, 1, None, None, tiny.teacher), steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        state.schedule.step()
+    assert all(0 < rate <= 0.5 for rate in rates)
+    assert steps < 3 or (max(rates) > 0.45 and rates[0] < 0.1 and rates[-1] < 0.5)
+
+
+def test_the_batch_size_fits_the_set():
+    assert [loop.fitting_batch(count) for count in (10, 162, 1297, 4000, 50_000)] == [2, 8, 64, 128, 256]
+
+
+def test_of_epochs_with_equal_scores_the_one_of_lower_loss_is_best():
+    epochs = ((0.8, 1.0), (0.9, 0.5), (0.9, 0.4), (0.9, 0.4), (0.8, 0.1))
+    rows = [{"validation_score": score, "validation_loss": loss} for score, loss in epochs]
+    assert [loop.is_best(rows[: i + 1]) for i in range(5)] == [True, True, True, False, False]
+
+
+def test_bars_outside_a_terminal_are_lines(capsys, monkeypatch):
+    monkeypatch.setattr("training.bar.EVERY_S", 0.0)
+    with progress_bar(desc="work", total=3, unit="step") as bar:
+        for _ in range(3):
+            bar.update()
+    written = capsys.readouterr().err
+    assert "\r" not in written and written.splitlines()[-1].startswith("work: 100%")

@@ -3,9 +3,9 @@
 import difflib
 import re
 import sys
-from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from collections.abc import Callable, Collection
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from training.errors import UserError
 
 DEFAULT = str(Path(__file__).parents[1] / "configs/digits.yaml")
 
+GROUPS = [field.name for field in fields(Config) if is_dataclass(field.type)] + ["rows", "compared_on"]
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -24,22 +26,30 @@ class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Help with the lines of a script's docstring as they are."""
 
 
-def make_parser(description: str) -> ArgumentParser:
-    """The parser of all scripts: every field of `Config` is an option, and `--config` reads a YAML file."""
-    parser = ArgumentParser(description=description, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
+def make_parser(description: str = "", shown: Collection[str] = ()) -> ArgumentParser:
+    """The parser of all scripts: every field of `Config` is an option, and `--config` reads a YAML file.
+
+    shown: the groups of settings that the help lists beside the general ones; the others are accepted as well.
+    """
+    usage = "%(prog)s [--config FILE] [--overwrite] [--<setting> VALUE ...]"
+    parser = ArgumentParser(description=description, usage=usage, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=ActionConfigFile, help=f"YAML file of settings, by default {DEFAULT}; later options override it")
     parser.add_argument("--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it")
     parser.add_class_arguments(Config)
+    for action in parser._actions:
+        group, *inner = action.dest.split(".")
+        if group in GROUPS and (group not in shown or not inner):
+            action.help = SUPPRESS
     return parser
 
 
-def parse(arguments: list[str], description: str = "") -> tuple[Config, bool]:
+def parse(arguments: list[str], description: str = "", shown: Collection[str] = ()) -> tuple[Config, bool]:
     """Read settings from `arguments`, such as `["--config", "configs/digits.yaml", "--student.lr", "1e-3"]`.
 
     Returns the config and whether `--overwrite` was given.
     Raises UserError, in one line, for an unknown key, a wrong type or an impossible value, naming where it stands.
     """
-    parser = make_parser(description)
+    parser = make_parser(description, shown)
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", DEFAULT, *arguments]
     for flag, path in zip(arguments, arguments[1:]):
@@ -56,7 +66,7 @@ def override(config: Config, changes: dict[str, Any], where: str) -> Config:
 
     Raises UserError, as `parse` does; `where` says whose changes they are.
     """
-    parser = make_parser("")
+    parser = make_parser()
     settings = _checked(parser, lambda: parser.parse_object(merged(asdict(config), changes)), where)
     return Config(**{field.name: settings[field.name] for field in fields(Config)})
 
@@ -85,8 +95,10 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
     """jsonargparse explains over several lines, in terms of types; an unknown key gets the nearest known one."""
     message = re.sub(r"\s+", " ", message).strip()
     for pattern in UNKNOWN_KEY:
-        if found := re.search(pattern, message):
-            key = ".".join(found.groups())
+        if match := re.search(pattern, message):
+            key = ".".join(match.groups())
+            if key in RENAMED:
+                return f"{key} is a key of an earlier version: {RENAMED[key]}"
             near = difflib.get_close_matches(key, parser.get_defaults().keys(), n=1)
             return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "; see --help for all keys")
     for pattern, shorter in SHORTER:
@@ -94,6 +106,11 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
     return message
 
 
+RENAMED = {
+    "benchmark": "it is now rows, whose changes are nested settings, as in configs/two_moons.yaml",
+    "student.matched": "set student.options: {matched: ...}",
+    "student.rank": "set student.options: {rank: ...}",
+}
 UNKNOWN_KEY = (
     r"Group '(\S+)' does not accept option '(\S+)'",
     r"[Uu]nrecognized arguments: --([\w.]+)",
@@ -108,11 +125,11 @@ SHORTER = (
 )
 
 
-def main(stage: Callable[[Config, bool], None], description: str) -> None:
-    """Run one script: parse the command line, then call `stage(config, overwrite)`."""
+def main(stage: Callable[[Config, bool], None], description: str, shown: Collection[str] = ()) -> None:
+    """Run one script: parse the command line, then call `stage(config, overwrite)`. shown: as in `make_parser`."""
 
     def work() -> None:
-        settings = parse(sys.argv[1:], description)
+        settings = parse(sys.argv[1:], description, shown)
         with process_group.started():
             stage(*settings)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from configs.schema import Training
 from training import artifact, process_group
+from training.bar import progress_bar
 from training.compute import Compute
 from training.errors import UserError
 from training.run import Run
@@ -119,7 +120,7 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
     has its share of every batch.
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
-    epochs, batch_size = task.schedule.epochs, task.schedule.batch_size
+    epochs, batch_size = task.schedule.epochs, task.schedule.batch_size or fitting_batch(task.count)
     seed, steps = torch.initial_seed(), len(shuffled(task.count, batch_size, 0))
     state = _start(task, epochs * steps)
     progress, best = state.restore(run) if run.checkpoint.exists() else (Progress(), {})
@@ -130,8 +131,7 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
 
     started = time.monotonic() - progress.seconds
     first = len(progress.history)
-    shown = {"desc": run.stage, "unit": "step", "smoothing": 0.05, "disable": not process_group.is_first()}
-    bar = tqdm(total=epochs * steps, initial=first * steps, **shown)
+    bar = progress_bar(desc=run.stage, total=epochs * steps, initial=first * steps, unit="step", smoothing=0.05)
     for epoch in range(first, epochs):
         torch.manual_seed(seed_of(seed, epoch, process_group.rank()))
         parts = [process_group.shard(indices) for indices in shuffled(task.count, batch_size, seed_of(seed, epoch))]
@@ -144,9 +144,8 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
             row |= {f"validation_{name}": value for name, value in task.validate(state.kept.eval()).items()}
         progress.history.append(row)
         progress.seconds = time.monotonic() - started
-        score = row.get("validation_score")
-        if progress.best is None or score > progress.best:
-            progress.best = score
+        if task.validate is None or is_best(progress.history):
+            progress.best = row.get("validation_score")
             best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
         if process_group.is_first():
             state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
@@ -161,7 +160,8 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
 def _start(task: Task, steps: int) -> State:
     """The state before the first of all steps."""
     peaks = [group["lr"] for group in task.optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(task.optimizer, peaks, steps, pct_start=task.schedule.warmup, cycle_momentum=False)
+    warmup = max(task.schedule.warmup, 2 / steps) if steps > 2 else 0.9  # the schedule cannot rise in less than two steps
+    schedule = torch.optim.lr_scheduler.OneCycleLR(task.optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False)
     average = None
     if task.averaging:
         decay = 1 - 1 / max(1.0, task.averaging * steps)
@@ -180,7 +180,7 @@ def _train_epoch(model: nn.Module, state: State, batches: Iterator[Batch], losse
             sums[name] = sums.get(name, 0) + value.detach()
         bar.update()
         if step % 10 == 0:
-            bar.set_postfix({name: f"{value.item() / step:.3f}" for name, value in sums.items()})
+            bar.set_postfix({name: f"{value.item() / step:.3f}" for name, value in sums.items()}, refresh=False)
             _require_finite(sums["loss"], bar.desc)
     _require_finite(sums["loss"], bar.desc)
     means = process_group.mean(torch.stack(list(sums.values()))) / step
@@ -192,6 +192,17 @@ def _require_finite(loss: Tensor, stage: str) -> None:
         raise UserError(
             f"{stage}: the loss is not finite; the last finished epoch is kept. Try a lower learning rate (--{stage}.lr) with --overwrite"
         )
+
+
+def is_best(history: list[dict[str, float]]) -> bool:
+    """Whether the last epoch has the highest score, and of equal scores the lowest loss."""
+    *earlier, last = [(row["validation_score"], -row["validation_loss"]) for row in history]
+    return all(last > other for other in earlier)
+
+
+def fitting_batch(count: int) -> int:
+    """The batch size for `count` images where none is asked for: a power of two up to 256, with some twenty steps an epoch."""
+    return 2 ** max(1, min(8, int(math.log2(max(1, count / 20)))))
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from numpy import ndarray
 from torch import Tensor
-from tqdm import tqdm
 
 from configs.schema import Config, McDropout
 from data.dataset import Dataset
 from data.views import View, make_views
 from training import artifact, process_group
+from training.bar import progress_bar
 from training.compute import Compute
 from training.errors import UserError
 from training.run import Run, difference
@@ -143,7 +143,7 @@ class SampleCache:
             with torch.autocast(self.compute.device.type, enabled=False):  # the student's training makes the view without it
                 return work.view.images(chosen)
 
-        bar = tqdm(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05, disable=not process_group.is_first())
+        bar = progress_bar(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05)
         with bar, self.compute.autocast():
             for group, indices, log_probs in work.sampler(images, groups[first:], work.plan, work.batch_size):
                 parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}

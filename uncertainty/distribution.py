@@ -15,8 +15,8 @@ MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "tot
 
 
 def entropy(probs: Tensor) -> Tensor:
-    """H(p) = −Σ p_c log p_c of probabilities [..., C], with 0 log 0 = 0. Returns [...]."""
-    return torch.special.entr(probs).sum(-1)
+    """H(p) = −Σ p_c log p_c of probabilities [..., C], with 0 log 0 = 0 and a finite gradient there. Returns [...]."""
+    return -(probs * probs.clamp_min(torch.finfo(probs.dtype).tiny).log()).sum(-1)
 
 
 class Distribution(ABC):

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from configs.schema import MaskMode
 from models.folding import folded
-from training import process_group
+from training.bar import progress_bar
 from training.errors import UserError
 from training.seeds import seed_of
 from uncertainty.samples import Samples
@@ -94,9 +93,7 @@ class Sampler:
 def samples_of(sampler: Sampler, images: Tensor, plan: Plan, batch_size: int) -> Samples:
     """All samples of `images` [N, ...], in their order, on the CPU."""
     groups = []
-    with tqdm(
-        desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2, disable=not process_group.is_first()
-    ) as bar:
+    with progress_bar(desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2) as bar:
         for group in sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size):
             groups.append(group)
             bar.update(len(group[1]))
