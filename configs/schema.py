@@ -88,7 +88,7 @@ class Training:
     epochs: PositiveInt = 20
     """Passes over the training images."""
     batch_size: PositiveInt | None = None
-    """Images a step. Default: 256, and of a small set so few that an epoch has some twenty steps."""
+    """Images a step. Default: 256; of a small set fewer, down to 32, so that an epoch has some twenty steps."""
     lr: PositiveFloat = 0.1
     """The peak of the one-cycle learning rate."""
     warmup: Rate = 0.2

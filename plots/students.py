@@ -1,8 +1,8 @@
-"""One table of several students of one teacher, beside what Truong 2019 reports of his:
+"""Tables of several students of one teacher, beside what Truong 2019 reports of his:
 
     python -m plots.students results/digits results/digits_truong2019 > results/digits/students.md
 
-Each folder holds a student's metrics.json.
+Each folder holds a student's metrics.json. The README begins with the short one of these tables.
 """
 
 import json
@@ -14,6 +14,7 @@ from plots.table import number
 
 REPORTED = ("0.6", "0.4")  # correlations in distribution and out of it (truongbuu 2019, another teacher, of which measure is not said)
 MEASURES = (*TRUONG, *INFORMATION)
+FRONT = ("total_variance", "predictive_entropy")  # of the short table
 
 
 def students(runs: dict[str, dict]) -> str:
@@ -28,23 +29,37 @@ def students(runs: dict[str, dict]) -> str:
         reported = REPORTED[dataset != next(iter(sets))]
         lines.append(f"| reported by Truong 2019 of his student | {reported} |" + " |" * (len(MEASURES) - 1))
         for name, run in runs.items():
-            lines.append(f"| {name} | " + " | ".join(cell(run["agreement"][dataset][m]) for m in MEASURES) + " |")
+            cells = [f"{cell(run['agreement'][dataset][m])}, ×{run['agreement'][dataset][m]['scale']:.2f}" for m in MEASURES]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def short(runs: dict[str, dict]) -> str:
+    """Markdown: of two measures, on the set in distribution and on the first one out of it, correlation and worth in passes.
+
+    runs: {name: metrics}, all of one teacher.
+    """
+    sets = dict(list(next(iter(runs.values()))["agreement"].items())[:2])
+    columns = [(dataset, m) for dataset in sets for m in FRONT]
+    head = [f"{dataset}: {MEASURE_NAMES[m].split(' (')[0]}" for dataset, m in columns]
+    lines = ["| correlation with the teacher: **equivalent passes** | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    lines.append("| reported by Truong 2019, of his own teacher | " + " | | ".join(REPORTED) + " | |")
+    lines.append("| one softmax without dropout | " + " | ".join(number(sets[d][m]["floor_pearson"]) for d, m in columns) + " |")
+    for name, run in runs.items():
+        lines.append(f"| {name} | " + " | ".join(cell(run["agreement"][d][m]) for d, m in columns) + " |")
     return "\n".join(lines)
 
 
 def cell(entry: dict) -> str:
-    """Correlation with the teacher, what it is worth in passes, and the student's mean over the teacher's."""
-    return f"{number(entry['pearson'])}: **{worth(entry)}**, ×{entry['scale']:.2f}"
+    """Correlation with the teacher, and what it is worth in passes."""
+    return f"{number(entry['pearson'])}: **{worth(entry)}**"
 
 
-def of_folders(folders: list[Path]) -> str:
-    """The table of several folders, each student named by its method and options."""
-    runs = {}
-    for folder in folders:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        runs[metrics["provenance"]["method"].replace("_", " ")] = metrics
-    return students(runs)
+def read(folders: list[Path]) -> dict[str, dict]:
+    """The metrics of several folders, each student named by its method and options."""
+    found = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    return {metrics["provenance"]["method"].replace("_", " "): metrics for metrics in found}
 
 
 if __name__ == "__main__":
-    print(of_folders([Path(folder) for folder in sys.argv[1:]]))
+    print(students(read([Path(folder) for folder in sys.argv[1:]])))

@@ -18,7 +18,6 @@ import data
 from methods.student import load_student
 from models.architecture import Architecture
 from models.vgg import vgg
-from plots.students import of_folders
 from plots.table import table
 from training import artifact
 from training.cli import parse
@@ -191,9 +190,3 @@ def test_the_results_tables_are_what_their_metrics_say(path):
     metrics = json.loads(path.read_text())
     assert table(metrics) + "\n" == path.with_name("table.md").read_text()
     assert all(math.isfinite(value) for value in metrics["student"].values())
-
-
-def test_the_tables_of_students_are_what_the_results_say():
-    folders = [Path(f"results/digits{kind}") for kind in ("", "_gaussian", "_truong2019", "_truong2019_from_teacher")]
-    assert of_folders(folders) + "\n" == (folders[0] / "students.md").read_text()
-    assert of_folders([Path("results/cifar10_cpu"), Path("results/cifar10_cpu_gaussian")]) in Path("README.md").read_text()

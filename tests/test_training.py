@@ -209,7 +209,7 @@ def test_short_trainings_have_a_schedule_that_rises_and_falls(tiny, steps):
 
 
 def test_the_batch_size_fits_the_set():
-    assert [loop.fitting_batch(count) for count in (10, 162, 1297, 4000, 50_000)] == [2, 8, 64, 128, 256]
+    assert [loop.fitting_batch(count) for count in (10, 162, 1297, 4000, 50_000)] == [32, 32, 64, 128, 256]
 
 
 def test_of_epochs_with_equal_scores_the_one_of_lower_loss_is_best():

@@ -1,6 +1,7 @@
 """From a YAML file and a command line to a `Config`, with errors that a person can read."""
 
 import difflib
+import json
 import re
 import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
@@ -134,6 +135,24 @@ def main(stage: Callable[[Config, bool], None], description: str, shown: Collect
             stage(*settings)
 
     guard(work)
+
+
+def settings_page() -> str:
+    """Markdown: every setting, its default and what it means; docs/configs.md is made of it."""
+    names = {field.name for field in fields(Config)}
+    groups: dict[str, list[str]] = {}
+    for action in make_parser(shown=GROUPS)._actions:
+        listed = action.dest.split(".")[0] in names and action.help not in (None, SUPPRESS) and action.option_strings
+        if not listed or action.dest.endswith(".help") or "Path to a configuration file" in action.help:
+            continue
+        default = action.default if isinstance(action.default, str) else json.dumps(action.default, default=str)
+        meaning = " ".join(action.help.split()).replace("|", "\\|")
+        groups.setdefault(action.dest.rpartition(".")[0], []).append(f"| `{action.dest}` | `{default}` | {meaning} |")
+    parts = [
+        "\n".join([f"## {group or 'The run, and comparisons'}\n", "| setting | default | meaning |", "|---|---|---|", *rows])
+        for group, rows in groups.items()
+    ]
+    return "\n\n".join(parts)
 
 
 def guard(work: Callable[[], None]) -> None:

@@ -201,8 +201,8 @@ def is_best(history: list[dict[str, float]]) -> bool:
 
 
 def fitting_batch(count: int) -> int:
-    """The batch size for `count` images where none is asked for: a power of two up to 256, with some twenty steps an epoch."""
-    return 2 ** max(1, min(8, int(math.log2(max(1, count / 20)))))
+    """The batch size for `count` images where none is asked for: a power of two from 32 to 256, with some twenty steps an epoch."""
+    return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

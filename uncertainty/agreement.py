@@ -68,8 +68,8 @@ def agreement(
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """Mean of an uncertainty by student and by teacher in `bins` quantile bins of the student's."""
-    parts = np.array_split(np.argsort(student, kind="stable"), bins)
+    """Mean of an uncertainty by student and by teacher in `bins` quantile bins of the student's, or one for each input of fewer."""
+    parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])
 
 

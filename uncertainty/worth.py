@@ -44,13 +44,15 @@ class Resamples:
             a, b = (x - x.mean()) / x.std(), (half - half.mean()) / half.std()
             sums = np.stack([np.bincount(self.group, w) for w in (np.ones_like(a), a, b, a * a, b * b, a * b)], 1)
             n, sa, sb, saa, sbb, sab = (self.weights @ sums).T
-            values.append((n * sab - sa * sb) / np.sqrt((n * saa - sa**2) * (n * sbb - sb**2)))
+            with np.errstate(divide="ignore", invalid="ignore"):  # a resample of one group alone can be constant
+                values.append((n * sab - sa * sb) / np.sqrt((n * saa - sa**2) * (n * sbb - sb**2)))
         return np.mean(values, 0)
 
 
 def interval(rows: ndarray) -> list[float]:
-    """The 95% percentile interval over the resamples (all rows but the first)."""
-    return np.quantile(rows[1:], [0.025, 0.975]).tolist() if len(rows) > 1 else [np.nan, np.nan]
+    """The 95% percentile interval over the resamples (all rows but the first) in which the number is defined."""
+    defined = rows[1:][~np.isnan(rows[1:])]
+    return np.quantile(defined, [0.025, 0.975]).tolist() if len(defined) else [np.nan, np.nan]
 
 
 @dataclass(frozen=True)

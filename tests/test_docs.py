@@ -1,0 +1,63 @@
+"""README and docs: every link leads somewhere, every short command runs, what is made from files is what they say."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import evaluate
+import train_student
+import train_teacher
+from plots.pages import PAGES, made
+from training.cli import parse
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "speed/README.md"]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    missing = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_made_is_what_the_files_say(page):
+    text = (ROOT / page).read_text()
+    assert made(text) == text, "python -m plots.pages"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 8192
+
+
+def test_scripts_and_configs_that_are_named_exist():
+    named = {name for page in DOCS for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())}
+    assert {"train_teacher.py", "configs/cifar10_cpu.yaml"} <= named
+    assert not {name for name in named if not (ROOT / name).exists()} - {"birds.yaml"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/use.md"])
+def test_the_config_for_own_images_works_as_it_stands(page, tmp_path, monkeypatch):
+    """With as few images as a first try has; only the size of the network and its epochs are changed, for time."""
+    monkeypatch.chdir(tmp_path)
+    for split, count in (("train", 30), ("test", 6)):
+        for c, name in enumerate(("robin", "wren", "heron")):
+            (tmp_path / "datasets/birds" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.random.default_rng(i).integers(80 * c, 80 * c + 96, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / f"datasets/birds/{split}/{name}/{i}.png")
+    shutil.copytree(tmp_path / "datasets/birds/test/wren", tmp_path / "datasets/aeroplanes")
+    (config,) = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    Path("birds.yaml").write_text(config)
+    small = ["--teacher.width", "0.125", "--student.width", "0.125", "--teacher.epochs", "2", "--student.epochs", "2"]
+    settings, _ = parse(["--config", "birds.yaml", *small, "--evaluation.passes", "4", "--evaluation.speed_images", "4"])
+    for script in (train_teacher, train_student, evaluate):
+        script.main(settings, overwrite=False)
+    metrics = json.loads(Path("runs/birds/metrics.json").read_text())
+    assert metrics["student"]["accuracy"] >= 0 and Path("runs/birds/plots/teacher_against_student.png").exists()
