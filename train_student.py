@@ -53,7 +53,7 @@ def main(config: Config, overwrite: bool) -> None:
     checked = None
     if validation:
         plain = make_views(["plain"], validation.images.to(compute.device), config.data.augmentation, config.seed)
-        many = config.sampling if method.functions else replace(config.sampling, passes=config.evaluation.passes)
+        many = config.sampling if method.shared_masks else replace(config.sampling, passes=config.evaluation.passes)
         checked = sampled(cache, validation, plain, many, method)
 
     # Student, training, file.
@@ -83,9 +83,9 @@ class Sampled:
 
 def sampled(cache: SampleCache, dataset: Dataset, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
     """The teacher's samples on views of a data set, as far as the method needs them, on its device."""
-    keep = settings.keep_samples or method.singly
+    keep = settings.keep_samples or method.needs_samples
     samples = [cache.get(dataset, "train", view, settings, keep) for view in views]
-    needed = [*STATISTICS, "log_probs"] if method.singly else STATISTICS
+    needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
     device = cache.compute.device
     labels = F.one_hot(dataset.labels.to(device), len(dataset.classes)).float()
     return Sampled(views, labels, {name: torch.stack([view[name] for view in samples]).to(device) for name in needed})

@@ -15,7 +15,7 @@ from uncertainty.cache import Sampling
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that see them singly
+"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that need them
 the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
 
 Matched = Literal["total_variance", "expected_entropy"]
@@ -55,9 +55,10 @@ Predictor = Callable[[Tensor, str], Prediction]
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, config, compute) → predictor; what has to be fitted is fitted there. samplers: networks → what gives
-    their samples, as `uncertainty.mc_dropout.Sampler` does, to students and the reference's first half, and to its second half; None, and
-    no student can be made of it. one_way: the reference's first half is what students are made of, so they are compared with the second alone.
+    predictor: (networks, training images, config, compute) → predictor; what has to be fitted is fitted there.
+    samplers: networks → what gives their samples, as `uncertainty.mc_dropout.Sampler` does: to students and to the reference's first half,
+    and to its second half; None: no student can be made of it.
+    one_way: the reference's first half is what students are made of, so they are compared with the second alone.
     """
 
     predictor: Callable[[Networks, Dataset, Config, Compute], Predictor]
@@ -74,32 +75,34 @@ class NoOptions:
 class StudentMethod:
     """One way to distil.
 
-    head: (logits [N, C], numbers [N, K], options) → distribution. loss: (distribution, targets, context) → a batch's loss. family: what
-    the distribution is one of, in `uncertainty.families`, if it is. numbers: how many of them the head takes for C classes; they come from
-    a perceptron on all features of the network; none, no perceptron. options: a dataclass of the method's own settings.
-    heads: how many classifiers the network has, logits being [N, heads, C] where they are more than one. singly: whether the loss sees the
-    samples themselves, not their statistics alone. functions: whether, moreover, sample t has to be the same function of every input
-    (`sampling.masks: function`).
+    head: (logits [N, C], head parameters [N, K], options) → distribution.
+    loss: (distribution, targets, context) → a batch's loss.
+    family: what the distribution is one of, in `uncertainty.families`, if it is.
+    head_parameters: how many the head takes for C classes; a perceptron on all features of the network gives them; 0: no perceptron.
+    options: a dataclass of the method's own settings.
+    heads: how many classifiers the network has; more than one give logits [N, heads, C].
+    needs_samples: whether the loss sees the samples themselves, not their statistics alone.
+    shared_masks: whether sample t has to be the same function of every input (`sampling.masks: function`).
     """
 
     head: Head
     loss: Callable[[Distribution, Targets, Context], Tensor]
     family: Callable[[Any], str | None] = lambda options: None
-    numbers: Callable[[int, Any], int] = lambda classes, options: 0
+    head_parameters: Callable[[int, Any], int] = lambda classes, options: 0
     options: type = NoOptions
     heads: Callable[[Any], int] = lambda options: 1
-    singly: bool = False
-    functions: bool = False
+    needs_samples: bool = False
+    shared_masks: bool = False
 
     def check(self, config: Config) -> None:
         """Raise UserError for settings that the method does not have or would ignore, or samples that it cannot use."""
         options = self.read_options(config.student)
-        if not self.numbers(2, options):
+        if not self.head_parameters(2, options):
             for name in ("hidden", "propagation"):
                 if getattr(config.student, name) != getattr(Student(), name):
                     raise UserError(f"student.{name}: {config.student.method} has no perceptron, so it would be ignored")
-        if self.functions and config.sampling.masks != "function":
-            raise UserError(f"student.method: {config.student.method} imitates fixed functions of the teacher: set sampling.masks: function")
+        if self.shared_masks and config.sampling.masks != "function":
+            raise UserError(f"student.method: {config.student.method} imitates functions of the teacher: set sampling.masks: function")
 
     def read_options(self, settings: Student) -> Any:
         """`student.options` as the method's dataclass. Raises UserError for a name or a choice that it does not have, with those that it

@@ -12,7 +12,7 @@ from data.dataset import Dataset
 from methods import student_method
 from models.architecture import Architecture, HeadsLinear
 from models.folding import folded
-from models.networks import BLOCK_ENDS, build
+from models.networks import build
 from training import artifact
 from training.compute import Compute
 from training.errors import UserError
@@ -34,7 +34,7 @@ def settings(config: schema.Config) -> dict[str, Any]:
 class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
-    The logits are those of a network as the teacher's. Where the method's head takes more numbers than them, they come from a perceptron on
+    The logits are those of a network as the teacher's. Where the method's head takes more parameters than them, these come from a perceptron on
     the mean output of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that gives).
     """
 
@@ -48,10 +48,10 @@ class Student(nn.Module):
         self.network = build(architecture)
         self.fixed_norm = False
         self.perceptron = None
-        if numbers := self.method.numbers(architecture.outputs, self.options):
+        if head_parameters := self.method.head_parameters(architecture.outputs, self.options):
             blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
             _, features = self.eval().logits_and_features(blank)
-            self.perceptron = perceptron(features.shape[1], settings.hidden, numbers)
+            self.perceptron = perceptron(features.shape[1], settings.hidden, head_parameters)
 
     def train(self, mode: bool = True) -> "Student":
         """Batch norm with the teacher's statistics keeps them in training too: a batch's own would make it another network."""
@@ -65,7 +65,7 @@ class Student(nn.Module):
         return self.distribution(self.outputs(images))
 
     def outputs(self, images: Tensor) -> Tensor:
-        """The logits (of each head) and the numbers, side by side: float32 [N, C + K].
+        """The logits (of each head) and the head's parameters, side by side: float32 [N, C + K].
 
         Raises ValueError for images in another form than those it was made for, which would give plausible nonsense.
         """
@@ -83,20 +83,15 @@ class Student(nn.Module):
     def distribution(self, outputs: Tensor) -> Distribution:
         """What outputs [N, C + K] stand for."""
         classes, heads = self.architecture.outputs, self.architecture.heads
-        logits, numbers = outputs.tensor_split((classes * heads,), 1)
-        return self.method.head(logits if heads == 1 else logits.unflatten(1, (heads, classes)), numbers, self.options)
+        logits, head_parameters = outputs.tensor_split((classes * heads,), 1)
+        return self.method.head(logits if heads == 1 else logits.unflatten(1, (heads, classes)), head_parameters, self.options)
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The network's logits [N, C], and all that the perceptron sees [N, F]."""
-        features = []
-        x = images
-        for name, layer in self.network[:-1].named_children():
-            x = layer(x)
-            if name.startswith(BLOCK_ENDS):
-                features.append(x.flatten(2).mean(2).float() if x.ndim > 2 else x.float())
+        features, hidden = self.network.features(images)
         with torch.autocast(images.device.type, enabled=False):
-            logits = self.network[-1](x.float())
-        features += [part.flatten(1) for part in (x.float(), logits, logits.softmax(-1))]
+            logits = self.network.classifier(hidden.float())
+        features += [part.flatten(1) for part in (hidden.float(), logits, logits.softmax(-1))]
         if self.settings.propagation:
             features.append(self.propagated(images))
         return logits, torch.cat(features, 1)
@@ -157,14 +152,14 @@ def new_student(config: schema.Config, teacher: nn.Module, train: Dataset) -> tu
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
     """For the optimizer: the network by lr; what the teacher has not (perceptron, or last layer, or heads) by head_lr, without decay."""
     own = [layer for layer in student.network if isinstance(layer, HeadsLinear)]
-    new = nn.ModuleList([student.network[-1], *own] if student.perceptron is None else [student.perceptron])
+    new = nn.ModuleList([student.network.classifier, *own] if student.perceptron is None else [student.perceptron])
     body = nn.ModuleList(layer for layer in student.network if layer not in new)
     fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}
     return [*decay_groups(body, settings.weight_decay), fast]
 
 
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Standardized features → two hidden layers → numbers near 0 at the start."""
+    """Standardized features → two hidden layers → parameters near 0 at the start."""
     layers = nn.Sequential(
         nn.BatchNorm1d(inputs, affine=False),
         nn.Linear(inputs, hidden),
@@ -215,7 +210,7 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.f
 def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:
     """The student with nothing left to train and its network folded, for autocast of `dtype`; its last layer stays float32, as in training."""
     student.eval().requires_grad_(False)
-    last = student.network[-1]
+    classifier = student.network.classifier
     student.network = folded(student.network, dtype)
-    student.network[-1] = last
+    student.network[-1] = classifier
     return student

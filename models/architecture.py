@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.contract import Network
 from training.errors import UserError
 
 
@@ -80,9 +81,9 @@ def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[f
     return found
 
 
-def sequential(layers: dict[str, nn.Module]) -> nn.Sequential:
+def sequential(layers: dict[str, nn.Module]) -> Network:
     """The layers as one network with its first weights (He et al. 2015), in channels_last memory."""
-    network = nn.Sequential(OrderedDict(layers))
+    network = Network(OrderedDict(layers))
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")

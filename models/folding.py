@@ -21,7 +21,7 @@ def comparable(x: Tensor) -> Tensor:
     return x.view(torch.int16) if fast else x
 
 
-class Rectify(nn.Module):
+class InplaceReLU(nn.Module):
     """ReLU in place, on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class Rectify(nn.Module):
         return x
 
 
-class Halve(nn.Module):
+class MaxPool2x2(nn.Module):
     """2x2 max pooling of what is nowhere negative, on a CPU; torch's finds out, too, where the maximum was."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,6 +40,13 @@ class Halve(nn.Module):
         values = torch.maximum(values[..., 0:width:2], values[..., 1:width:2])
         values = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
         return values if values.dtype == x.dtype else values.view(x.dtype)  # a view as a type has no derivative, even as its own
+
+
+def halves(layer: nn.Module) -> bool:
+    """Whether it is 2x2 max pooling without overlap or border."""
+    if not isinstance(layer, nn.MaxPool2d):
+        return False
+    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
 
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -57,12 +64,14 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
                 setattr(layers, place, fuse_conv_bn_eval(layer, following))
                 setattr(layers, next_place, nn.Identity())
         positive = False
-        for place, layer in places if on_cpu else ():
-            if repr(layer) == repr(nn.ReLU(inplace=True)):
-                setattr(layers, place, Rectify())
+        if not on_cpu:
+            continue
+        for place, layer in places:
+            if isinstance(layer, nn.ReLU) and layer.inplace:
+                setattr(layers, place, InplaceReLU())
                 positive = True
-            elif positive and repr(layer) == repr(nn.MaxPool2d(2)):
-                setattr(layers, place, Halve())
+            elif positive and halves(layer):
+                setattr(layers, place, MaxPool2x2())
             elif not isinstance(layer, nn.Dropout):
                 positive = False
     for layer in network.modules():

@@ -65,7 +65,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def epistemic(record: dict) -> str:
-    """The score that a method means for foreign inputs: its own if it has one, else mutual information, else predictive entropy."""
+    """The score that a method means for OOD inputs: its own if it has one, else mutual information, else predictive entropy."""
     scores = next(iter(record["ood"].values()))
     return next(s for s in ("negative_log_density", "energy", "mutual_information", "predictive_entropy") if s in scores)
 
@@ -77,7 +77,7 @@ def detection(records: list[dict], dataset: str) -> list[float]:
 
 
 def short(found: Records) -> str:
-    """One line a method: quality, calibration, detection of the nearest (first) foreign set, agreement and cost."""
+    """One line a method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost."""
     done = {title: good(records) for title, records in found.items()}
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
@@ -279,7 +279,7 @@ def ood_by_method(found: Records) -> Figure:
     series = {name: (colour, lambda records, name=name: detection(records, name)) for name, colour in zip(sets, (BLUE, ORANGE, GREEN))}
     figure = bars(
         found,
-        "Telling foreign images apart, by predictive entropy or the method's own score",
+        "Telling OOD images apart, by predictive entropy or the method's own score",
         series,
         "AUROC (mean, standard deviation over seeds)",
     )

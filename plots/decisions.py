@@ -1,4 +1,4 @@
-"""What the uncertainties are good for: calibrated confidence, rejecting errors, finding foreign images."""
+"""What the uncertainties are good for: calibrated confidence, rejecting errors, finding OOD images."""
 
 import numpy as np
 from matplotlib.figure import Figure

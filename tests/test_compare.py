@@ -39,7 +39,7 @@ def record(folder: Path, slug: str) -> dict:
 
 
 # Pearson with MC-dropout of predictive entropy and mutual information, and the scale of total variance: what it has to reach, from and
-# to. A likelihood's variance is too small, that of the first work's student, from scratch, too large.
+# to. A likelihood's variance is too small, that of Truong 2019's student, from scratch, too large.
 BOUNDS = {
     "variance-propagation": (0.9, 0.75, 0.15, 0.6),
     "end": (0.9, None, None, None),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from models.architecture import Architecture
-from models.folding import Halve, folded
+from models.folding import MaxPool2x2, folded
 from models.networks import build
 from training.errors import UserError
 
@@ -43,7 +43,7 @@ def test_pooling_and_relu_are_the_same_for_odd_sizes_and_other_kinds(layer, dtyp
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Dropout(0.5), layer).to(dtype).eval()
     with torch.inference_mode():
         assert torch.equal(folded(network, dtype)(x), network(x))
-    assert isinstance(folded(network)[3], Halve) == (repr(layer) == repr(nn.MaxPool2d(2)))
+    assert isinstance(folded(network)[3], MaxPool2x2) == (repr(layer) == repr(nn.MaxPool2d(2)))
 
 
 def test_numbers_of_both_signs_are_not_pooled_as_integers():

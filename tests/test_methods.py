@@ -150,7 +150,7 @@ def test_gradients_are_those_of_finite_differences(method, targets):
     chosen, settings = STUDENTS[method], Settings(method=method)
     targets = {name: value.double() for name, value in targets.items()}
     options = chosen.read_options(settings)
-    heads, numbers = chosen.heads(options), chosen.numbers(C, options)
+    heads, numbers = chosen.heads(options), chosen.head_parameters(C, options)
     logits = torch.randn(*((N, C) if heads == 1 else (N, heads, C)), dtype=torch.float64, requires_grad=True)
     rest = torch.randn(N, numbers, dtype=torch.float64, requires_grad=True)
     network = nn.Sequential(HeadsLinear(heads, 2, C))

@@ -16,7 +16,7 @@ from methods.students import dirichlet
 from methods.students.dirichlet import likelihood
 from methods.students.logit_gaussian import Options as GaussianOptions
 from methods.students.logit_gaussian import gaussian as gaussian_head
-from methods.students.logit_gaussian import numbers as gaussian_numbers
+from methods.students.logit_gaussian import head_parameters as gaussian_parameters
 from methods.students.moments import moments
 from models.architecture import Architecture
 from models.vgg import vgg
@@ -44,14 +44,14 @@ def test_the_covariance_of_the_gaussian_head():
     torch.testing.assert_close(full.loc, logits + numbers[:, :4])
     low = gaussian_head(logits, torch.randn(6, 16), GaussianOptions(rank=2))
     assert low.draw(torch.randn(6, 30, low.dimensions)).log_probs.shape == (6, 30, 4)
-    assert gaussian_numbers(4, GaussianOptions()) == 14 and gaussian_numbers(4, GaussianOptions(rank=2)) == 16
+    assert gaussian_parameters(4, GaussianOptions()) == 14 and gaussian_parameters(4, GaussianOptions(rank=2)) == 16
 
 
 @pytest.mark.parametrize("rank", [None, 2])
 def test_quasi_random_measures_against_monte_carlo(rank):
     torch.manual_seed(1)
     logits = 2 * torch.randn(6, 4)
-    numbers = 0.7 * torch.randn(6, gaussian_numbers(4, GaussianOptions(rank=rank)))
+    numbers = 0.7 * torch.randn(6, gaussian_parameters(4, GaussianOptions(rank=rank)))
     student = gaussian_head(logits, numbers, GaussianOptions(rank=rank))
     covariance = student.covariance_factor @ student.covariance_factor.mT
     for n in range(6):
@@ -116,7 +116,7 @@ def learnt(method: str, options: dict, truth: LogitGaussian) -> tuple[Distributi
     chosen = STUDENTS[method]
     options = chosen.read_options(Settings(method=method, options=options))
     logits = truth.loc.clone().requires_grad_(True)
-    numbers = (0.05 * torch.randn(len(logits), chosen.numbers(truth.loc.shape[1], options))).requires_grad_(True)
+    numbers = (0.05 * torch.randn(len(logits), chosen.head_parameters(truth.loc.shape[1], options))).requires_grad_(True)
     optimizer = torch.optim.Adam([logits, numbers], 0.06)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 1500)
     context = Context({name: targets[name].std().item() for name in get_args(Matched)}, options=options)

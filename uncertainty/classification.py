@@ -1,4 +1,4 @@
-"""How good predicted probabilities are, and how well an uncertainty tells errors and foreign images apart. NumPy arrays."""
+"""How good predicted probabilities are, and how well an uncertainty tells errors and OOD images apart. NumPy arrays."""
 
 import numpy as np
 from numpy import ndarray

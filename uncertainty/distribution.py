@@ -40,7 +40,7 @@ class Distribution(ABC):
     @property
     @abstractmethod
     def total_variance(self) -> Tensor:
-        """Σ_c Var(p_c), the epistemic uncertainty of the first work."""
+        """Σ_c Var(p_c), the epistemic uncertainty of Truong 2019."""
 
     @cached_property
     def predictive_entropy(self) -> Tensor:
@@ -49,7 +49,7 @@ class Distribution(ABC):
 
     @property
     def entropy_minus_variance(self) -> Tensor:
-        """H(E[p]) − Σ_c Var(p_c), the aleatoric uncertainty of the first work."""
+        """H(E[p]) − Σ_c Var(p_c), the aleatoric uncertainty of Truong 2019."""
         return self.predictive_entropy - self.total_variance
 
     @property

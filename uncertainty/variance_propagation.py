@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.folding import Halve, Rectify
+from models.folding import InplaceReLU, MaxPool2x2
 from training.errors import UserError
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
@@ -52,7 +52,7 @@ def batch_norm(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[T
     return layer(mean), variance * scale.view(-1, 1, 1)
 
 
-def relu(layer: nn.ReLU | Rectify, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def relu(layer: nn.ReLU | InplaceReLU, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """The rectified Gaussian (Gast & Roth 2018, eq. 11-12)."""
     return _maximum(mean, variance, torch.zeros_like(mean), torch.zeros_like(mean))
 
@@ -62,7 +62,7 @@ def dropout(layer: nn.Dropout, mean: Tensor, variance: Tensor) -> tuple[Tensor, 
     return mean, (variance + layer.p * mean.square()) / (1 - layer.p)
 
 
-def max_pool(layer: nn.MaxPool2d | Halve, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """The larger of two, the larger of the two larger ones, and so on, first along rows, then along columns."""
     for dim in (-1, -2):
         means, variances = mean.unfold(dim, 2, 2), variance.unfold(dim, 2, 2)
@@ -86,10 +86,10 @@ MOMENTS = {
     nn.Linear: linear,
     nn.BatchNorm2d: batch_norm,
     nn.ReLU: relu,
-    Rectify: relu,
+    InplaceReLU: relu,
     nn.Dropout: dropout,
     nn.MaxPool2d: max_pool,
-    Halve: max_pool,
+    MaxPool2x2: max_pool,
     nn.AdaptiveAvgPool2d: average_pool,
     nn.Flatten: rearranged,
     nn.Identity: rearranged,

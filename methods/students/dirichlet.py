@@ -58,17 +58,17 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
 STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
 
 
-def head(logits: Tensor, numbers: Tensor, options: Options) -> Dirichlet:
-    """Dir(α) of the logits [N, C] and of the perceptron's numbers [N, K].
+def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
+    """Dir(α) of the logits [N, C] and of the perceptron's head parameters [N, K].
 
-    last_layer: α = softplus(logits), as Truong 2019. The others move the logits by the first C numbers o, z = logits + o. softplus:
+    last_layer: α = softplus(logits), as Truong 2019. The others move the logits by the first C of them, o, z = logits + o. softplus:
     α = softplus(z). points, laplace_bridge: α = softplus(o₀ + log(e − 1)) α₀ m, with mean m and precision α₀ of z and U, which are the other
-    numbers; that softplus is 1 at the start.
+    ones; that softplus is 1 at the start.
     """
     if options.head == "last_layer":
         return Dirichlet(F.softplus(logits) + SMALLEST)
     with torch.autocast(logits.device.type, enabled=False):
-        moves, scale, factor = numbers.tensor_split((logits.shape[-1], logits.shape[-1] + 1), 1)
+        moves, scale, factor = head_parameters.tensor_split((logits.shape[-1], logits.shape[-1] + 1), 1)
         z = logits + moves
         if options.head == "softplus":
             return Dirichlet(F.softplus(z) + SMALLEST)
@@ -76,8 +76,8 @@ def head(logits: Tensor, numbers: Tensor, options: Options) -> Dirichlet:
         return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
 
 
-def numbers(classes: int, options: Options) -> int:
-    """How many numbers `head` takes."""
+def head_parameters(classes: int, options: Options) -> int:
+    """How many head parameters `head` takes."""
     if options.head in STRUCTURED:
         return classes + 1 + classes * (options.rank or classes)
     return classes if options.head == "softplus" else 0
@@ -93,4 +93,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return (likelihood if context.options.loss == "likelihood" else moments)(student, targets, context)
 
 
-METHOD = StudentMethod(head, loss, lambda options: f"dirichlet_by_{options.loss}", numbers, options=Options)
+METHOD = StudentMethod(head, loss, lambda options: f"dirichlet_by_{options.loss}", head_parameters, options=Options)

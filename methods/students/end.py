@@ -16,7 +16,7 @@ class Options:
     temperature: float = 1.0
 
 
-def head(logits: Tensor, numbers: Tensor, options: Options) -> Point:
+def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Point:
     """p = softmax(z)."""
     return Point(logits)
 
@@ -28,4 +28,4 @@ def loss(student: Point, targets: Targets, context: Context) -> Tensor:
     return t**2 * F.kl_div((student.logits / t).log_softmax(-1), mean, reduction="batchmean")
 
 
-METHOD = StudentMethod(head, loss, options=Options, singly=True)
+METHOD = StudentMethod(head, loss, options=Options, needs_samples=True)

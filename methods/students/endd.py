@@ -21,7 +21,7 @@ class Options:
         return 1 + (self.temperature - 1) * max(0.0, 1 - progress / max(self.annealing, 1e-9))
 
 
-def head(logits: Tensor, numbers: Tensor, options: Options) -> Dirichlet:
+def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
     """α = exp(z) (eq. 7), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
     return Dirichlet(logits.double().exp())
 
@@ -35,4 +35,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return Dirichlet(student.alpha ** (1 / t)).nll(probs.log().mean(1)).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", options=Options, singly=True)
+METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", options=Options, needs_samples=True)

@@ -9,7 +9,7 @@ from methods.interface import Context, NoOptions, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
 
-def head(logits: Tensor, numbers: Tensor, options: NoOptions) -> Dirichlet:
+def head(logits: Tensor, head_parameters: Tensor, options: NoOptions) -> Dirichlet:
     """α = exp(z) + 1 (section 4), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
     return Dirichlet(logits.double().exp() + 1)
 
@@ -33,4 +33,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return (to_uniform / beta_0 - (mean * expected_log).sum(-1)).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", singly=True)
+METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", needs_samples=True)

@@ -17,9 +17,9 @@ def centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def head(logits: Tensor, numbers: Tensor, options: NoOptions) -> LogitGaussian:
+def head(logits: Tensor, head_parameters: Tensor, options: NoOptions) -> LogitGaussian:
     """N(z, diag(softplus(number)²)), z centred."""
-    return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(numbers) + SMALLEST))
+    return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(head_parameters) + SMALLEST))
 
 
 def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
@@ -29,4 +29,4 @@ def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
     return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "logit_gaussian_diagonal", lambda classes, options: classes, singly=True)
+METHOD = StudentMethod(head, loss, lambda options: "logit_gaussian_diagonal", lambda classes, options: classes, needs_samples=True)

@@ -16,7 +16,7 @@ class Options:
     heads: int = 5
 
 
-def head(logits: Tensor, numbers: Tensor, options: Options) -> Samples:
+def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Samples:
     """The heads are samples: p_m = softmax(z_m), of logits [N, M, C]."""
     return Samples(logits.log_softmax(-1))
 
@@ -34,4 +34,4 @@ def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     return divergence(teacher, student.log_probs).mean()
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, functions=True, singly=True)
+METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True)

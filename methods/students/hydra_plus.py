@@ -70,4 +70,4 @@ def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     )
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, functions=True, singly=True)
+METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True)

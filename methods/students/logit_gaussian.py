@@ -22,10 +22,10 @@ class Options:
     rank: int | None = None
 
 
-def gaussian(logits: Tensor, numbers: Tensor, options: Options) -> LogitGaussian:
+def gaussian(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:
     """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, the covariance is U Uᵀ + diag(softplus²)."""
     classes = logits.shape[-1]
-    shift, scale, rest = numbers.tensor_split((classes, 2 * classes), 1)
+    shift, scale, rest = head_parameters.tensor_split((classes, 2 * classes), 1)
     loc, scale = logits + shift, F.softplus(scale)
     if options.rank is not None:
         return LogitGaussian(loc, rest.unflatten(1, (classes, options.rank)), scale)
@@ -35,9 +35,9 @@ def gaussian(logits: Tensor, numbers: Tensor, options: Options) -> LogitGaussian
     return LogitGaussian(loc, factor)
 
 
-def numbers(classes: int, options: Options) -> int:
-    """How many numbers `gaussian` takes."""
+def head_parameters(classes: int, options: Options) -> int:
+    """How many head parameters `gaussian` takes."""
     return classes * (classes + 3) // 2 if options.rank is None else classes * (2 + options.rank)
 
 
-METHOD = StudentMethod(gaussian, moments, lambda options: "logit_gaussian", numbers, options=Options)
+METHOD = StudentMethod(gaussian, moments, lambda options: "logit_gaussian", head_parameters, options=Options)

@@ -1,0 +1,54 @@
+"""The contract: what teacher and student need of a network, whatever it is made of.
+
+1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; of M heads beside each other, [N, M, C].
+2. `network.normalize` standardizes such images; its statistics are fitted to the training images before the training begins.
+3. `network.features(images)` gives what a student's perceptron sees: the mean output [N, F] of each block, and the last hidden layer.
+4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) = network.classifier(hidden)`.
+5. Dropout is `nn.Dropout`. The sampler wants it among the layers of an `nn.Sequential`, so that it can cut the network before the first one.
+
+`Network` meets it for layers in a row. `check` is called when a network is built.
+"""
+
+import torch
+from torch import Tensor, nn
+
+BLOCK_ENDS = ("pool", "stage", "hidden")  # how the names of the layers begin that end a block
+
+
+class Network(nn.Sequential):
+    """Layers in a row, the first one named `normalize`, the last one the classifier."""
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The last layer."""
+        return self[-1]
+
+    @property
+    def body(self) -> nn.Sequential:
+        """All layers but the classifier."""
+        return self[:-1]
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The mean output of each block (float32), and what the classifier sees."""
+        means, x = [], images
+        for name, layer in self.body.named_children():
+            x = layer(x)
+            if name.startswith(BLOCK_ENDS):
+                means.append(x.flatten(2).mean(2).float() if x.ndim > 2 else x.float())
+        return means, x
+
+
+@torch.no_grad()
+def check(network: nn.Module, images: Tensor) -> None:
+    """Raise TypeError, naming the rule, for a network that does not meet the contract on `images` [N, H, W, C]."""
+    training = network.training
+    network.eval()
+    for name in ("normalize", "features", "classifier"):
+        if not hasattr(network, name):
+            raise TypeError(f"{type(network).__name__} has no `{name}` (models/contract.py)")
+    means, hidden = network.features(images)
+    if not means or any(mean.ndim != 2 for mean in means):
+        raise TypeError("`features` has to give the mean output [N, F] of one block or more (models/contract.py, rule 3)")
+    if not (hidden.is_meta or torch.allclose(network(images), network.classifier(hidden), equal_nan=True)):
+        raise TypeError("the network is not its `classifier` after its `features` (models/contract.py, rule 4)")
+    network.train(training)
