@@ -45,11 +45,11 @@ from training import artifact, cli, process_group
 from training.compute import Compute, choose
 from training.errors import UserError
 from training.run import begin, provenance
+from uncertainty.agreement import Reference
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.point import Point
-from uncertainty.reference import Reference
 from uncertainty.speed import cost
 from uncertainty.temperature import fit_temperature, tempered
 
@@ -237,13 +237,14 @@ REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its studen
 
 def compare(cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
     """Agreement of each uncertainty that there is with that of the teacher's samples, on every data set."""
+    settings, one_way = cache.config.evaluation, teacher_method(method).one_way
     found = {}
     for dataset in sets:
         key = (cache.checksum, method, dataset.name, cache.config.seed)
         if key not in REFERENCES:
-            REFERENCES[key] = Reference(cache, dataset, teacher_method(method).one_way)
+            REFERENCES[key] = Reference(*cache.reference(dataset), one_way, settings.bootstrap, cache.config.seed)
         mine = values[dataset.name]
-        found[dataset.name] = REFERENCES[key].judge(mine, [measure for measure in MEASURES if measure in mine])
+        found[dataset.name] = REFERENCES[key].judge({measure: mine[measure] for measure in MEASURES if measure in mine})
     return found
 
 

@@ -21,7 +21,7 @@ import plots
 from configs.schema import Config, Evaluation
 from data import humans
 from data.dataset import UNLABELLED, Dataset
-from methods import student, student_method, teacher, teacher_method
+from methods import student, teacher, teacher_method
 from methods.student import Student
 from methods.teacher import Teacher
 from models.inference import outputs_of
@@ -30,15 +30,13 @@ from plots.table import table
 from training import artifact, cli, process_group
 from training.compute import Compute
 from training.run import Run, begin, provenance
-from uncertainty.agreement import agreement, with_humans
+from uncertainty.agreement import Reference, with_humans
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
-from uncertainty.families import family_limits
 from uncertainty.mc_dropout import split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
-from uncertainty.worth import Resamples, passes_curves
 
 Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
 
@@ -48,8 +46,8 @@ class Evaluated:
     """All outputs on one data set."""
 
     dataset: Dataset
-    halves: list[Samples]  # two independent estimates of the teacher's distribution
-    group: ndarray  # mask group of each image
+    teacher: Samples  # the first half of its reference
+    reference: Reference
     deterministic: Tensor  # the teacher's softmax without dropout [N, C]
     head: Samples | None  # the teacher with dropout in its head alone
     student: Distribution
@@ -62,51 +60,51 @@ def main(config: Config, overwrite: bool) -> None:
     model, distilled = student.load_distilled(config, compute, trained.checksum)
     run.save_config(config)
 
-    # The reference: the teacher sampled twice on every data set, the in-distribution test set first.
-    samplers = trained.samplers(config.teacher.method)
-    cache = SampleCache(config, run, compute, samplers, trained.checksum)
+    # The reference: the teacher sampled twice on every data set, the in-distribution test set first. All other outputs take one pass.
+    cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
-    references = [cache.reference(dataset, overwrite) for dataset in sets]
+    samples = [cache.reference(dataset, overwrite) for dataset in sets]
     started = time.monotonic()
-
-    # All other outputs take one pass.
-    evaluated = [
-        Evaluated(
-            dataset,
-            halves,
-            group,
-            outputs_of(trained.network, dataset.images, compute).softmax(1).cpu(),
-            head_samples(config, trained, dataset, compute),
-            model.distribution(outputs_of(model.outputs, dataset.images, compute).cpu()),
-        )
-        for dataset, (halves, group) in zip(sets, references)
-    ]
-
+    evaluated = [outputs(dataset, *both, trained, model, config, compute) for dataset, both in zip(sets, samples)]
     if not process_group.is_first():  # the rest is made of what all have gathered
         return
 
+    # Measures and figures.
+    values = uncertainties(evaluated)
     metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets})}
     metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed}
-    values = uncertainties(evaluated)
-    metrics |= measure(evaluated, values, config)
+    metrics |= measure(evaluated, values)
     figures = draw(evaluated, values, metrics, model.classes, config)
     people = human_entropy(run, config.evaluation, sets[0])
     if people is not None:
-        resamples = Resamples(evaluated[0].group, config.evaluation.bootstrap, config.seed)
+        resamples = evaluated[0].reference.resamples
         metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
-    metrics["speed"] = compare_speed(samplers[0], model, sets[0].images.to(compute.device), config, compute)
-    losses = {"teacher": "cross-entropy, nats", "student": loss_name(model)}
+    metrics["speed"] = compare_speed(cache.samplers[0], model, sets[0].images.to(compute.device), config, compute)
+    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name(model.options)}"}
     figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
-    metrics["stages_s"] = {
-        "teacher": trained.seconds,
-        "sampling": distilled["sampling_seconds"],
-        "student": distilled["seconds"],
-        "reference": cache.seconds,
-        "evaluate": time.monotonic() - started,
-    }
+    stages = {"teacher": trained.seconds, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
+    metrics["stages_s"] = stages | {"reference": cache.seconds, "evaluate": time.monotonic() - started}
+    write(run, metrics, figures)
 
-    # Files and table.
+
+def outputs(
+    dataset: Dataset, halves: list[Samples], group: ndarray, trained: Teacher, model: Student, config: Config, compute: Compute
+) -> Evaluated:
+    """What teacher and student say of a data set, of which the teacher's samples are there."""
+    one_way = teacher_method(config.teacher.method).one_way
+    return Evaluated(
+        dataset,
+        halves[0],
+        Reference(halves, group, one_way, config.evaluation.bootstrap, config.seed),
+        outputs_of(trained.network, dataset.images, compute).softmax(1).cpu(),
+        head_samples(config, trained, dataset, compute),
+        model.distribution(outputs_of(model.outputs, dataset.images, compute).cpu()),
+    )
+
+
+def write(run: Run, metrics: dict[str, Any], figures: dict[str, Figure]) -> None:
+    """All files of the evaluation; the table is printed too."""
     (run / "plots").mkdir(exist_ok=True)
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink()
@@ -123,12 +121,6 @@ def described(config: Config) -> str:
     own = [f"{name} {value}" for name, value in (config.student.options or {}).items()]
     start = ["from random weights"] if config.student.init == "random" else []
     return ", ".join([config.student.method, *own, *start])
-
-
-def loss_name(model: Student) -> str:
-    """What the student's training has minimized."""
-    kind = getattr(model.options, "loss", "moments" if hasattr(model.options, "matched") else "loss")
-    return f"{model.settings.method}: " + {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}.get(kind, kind)
 
 
 def head_samples(config: Config, trained: Teacher, dataset: Dataset, compute: Compute) -> Samples | None:
@@ -152,35 +144,32 @@ def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray |
 
 def predictions(inside: Evaluated) -> dict[str, ndarray]:
     """The probabilities [N, C] that each method predicts: a distribution's are its mean; the teacher's are of its first half."""
-    means = {"teacher_deterministic": inside.deterministic, "teacher": inside.halves[0].mean, "student": inside.student.mean}
+    means = {"teacher_deterministic": inside.deterministic, "teacher": inside.teacher.mean, "student": inside.student.mean}
     return {who: mean.double().numpy() for who, mean in means.items()}
 
 
 def uncertainties(evaluated: list[Evaluated]) -> Uncertainties:
     """Every measure of teacher (its first half) and student."""
     return {
-        "teacher": {e.dataset.name: measures_of(e.halves[0]) for e in evaluated},
+        "teacher": {e.dataset.name: measures_of(e.teacher) for e in evaluated},
         "student": {e.dataset.name: measures_of(e.student) for e in evaluated},
     }
 
 
-def measure(evaluated: list[Evaluated], values: Uncertainties, config: Config) -> dict[str, Any]:
+def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]:
     """The parts of metrics.json that are about quality."""
     inside, *outside = evaluated
     labels = inside.dataset.labels.numpy()
-    one_way = teacher_method(config.teacher.method).one_way
     metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
-    metrics |= {"agreement": {}, "families": {}, "passes": {}}
-    method = student_method(config.student.method)
-    family = method.family(method.read_options(config.student))
+    metrics |= {"agreement": {}, "passes": {}}
     for e in evaluated:
-        resamples = Resamples(e.group, config.evaluation.bootstrap, config.seed)
-        curves = passes_curves(e.halves, resamples, one_way)
-        limits = family_limits(e.halves)
-        name = e.dataset.name
-        metrics["agreement"][name] = agreement(e.student, e.halves, e.deterministic, e.head, curves, limits.get(family), resamples, one_way)
-        metrics["families"][name] = limits
-        metrics["passes"][name] = {m: {"passes": c.passes.tolist(), "pearson": c.pearson[0].tolist()} for m, c in curves.items()}
+        name, judged, floors = e.dataset.name, e.reference.judge(values["student"][e.dataset.name]), e.reference.floors(e.deterministic, e.head)
+        entries = {m: judged[m] | floors[m] for m in judged}
+        metrics["agreement"][name] = {"same_class": e.reference.same_class(e.student.predicted)} | entries
+        metrics["passes"][name] = {
+            m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
+            for m, curve in e.reference.curves.items()
+        }
     metrics["ood"] = {
         e.dataset.name: {
             who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}

@@ -77,7 +77,7 @@ class StudentMethod:
 
     head: (logits [N, C], head parameters [N, K], options) → distribution.
     loss: (distribution, targets, context) → a batch's loss.
-    family: what the distribution is one of, in `uncertainty.families`, if it is.
+    loss_name: of options, what the loss is, in a few words, for plots.
     head_parameters: how many the head takes for C classes; a perceptron on all features of the network gives them; 0: no perceptron.
     options: a dataclass of the method's own settings.
     heads: how many classifiers the network has; more than one give logits [N, heads, C].
@@ -87,7 +87,7 @@ class StudentMethod:
 
     head: Head
     loss: Callable[[Distribution, Targets, Context], Tensor]
-    family: Callable[[Any], str | None] = lambda options: None
+    loss_name: Callable[[Any], str] = lambda options: "loss"
     head_parameters: Callable[[int, Any], int] = lambda classes, options: 0
     options: type = NoOptions
     heads: Callable[[Any], int] = lambda options: 1

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy import ndarray
 
-from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, RED, SKY, TRUONG, axis_label, grid, worth
+from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, RED, TRUONG, axis_label, grid, passes
 from uncertainty.agreement import calibration
 
 
 def teacher_against_student(
     teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict], measures: Sequence[str]
 ) -> Figure:
-    """A column for each data set, a row for each measure: density of (teacher, student); above it what the correlation is worth, and how
+    """A column for each data set, a row for each measure: density of (teacher, student); above it the correlation's equivalent passes, and how
     many images lie beyond the axes.
 
     teacher, student: {data set: {measure: [N]}}; agreement: that part of metrics.json.
@@ -33,7 +33,7 @@ def teacher_against_student(
             axis.plot([0, limit], [0, limit], color=RED, linewidth=1)
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal", xlabel="teacher")
             entry = agreement[name][measure]
-            lines = [f"Pearson {entry['pearson']:.3f}, worth {worth(entry)} passes", f"floor {entry['floor_pearson']:.3f}"]
+            lines = [f"Pearson {entry['pearson']:.3f}: as {passes(entry)} passes", f"floor {entry['floor_pearson']:.3f}"]
             if beyond := (~inside).sum():
                 lines[1] += f"; {beyond} of {len(x)} beyond the axes"
             axis.set_title("\n".join(lines), fontsize=7.5, loc="left")
@@ -74,25 +74,23 @@ def histograms(
 
 def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[str, dict]) -> Figure:
     """For each data set and measure, what N teacher passes reach (a curve), and where student and floor stand (lines)."""
-    figure, axes = grid(len(PANELS), len(curves), "How many teacher passes is one student pass worth?")
+    figure, axes = grid(len(PANELS), len(curves), "Equivalent passes: where the student's correlation lies on the curve of N teacher passes")
     for row, measure in zip(axes, PANELS):
         for axis, (name, curve) in zip(row, curves.items()):
             entry = agreement[name][measure]
-            passes, reached = curve[measure]["passes"], curve[measure]["pearson"]
-            axis.plot(passes, reached, "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
+            counts, reached = curve[measure]["passes"], curve[measure]["pearson"]
+            axis.plot(counts, reached, "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
             axis.axhline(entry["limit_pearson"], color=GREEN, linestyle=":", label="limit: a perfect student")
-            if entry["family_limit_pearson"] is not None:
-                axis.axhline(entry["family_limit_pearson"], color=SKY, linestyle="-.", label="limit of the student's family")
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
             if entry["floor_head_pearson"] is not None:
                 axis.axhline(entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone")
-            axis.text(0.97, 0.05, f"worth {worth(entry)}", transform=axis.transAxes, ha="right", fontsize=8)
+            axis.text(0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8)
             low = np.nanmin([0.9, reached[0], entry["floor_pearson"], entry["pearson_ci"][0]])
             ticks = [1, 2, 4, 8, 16, 32, 64]
-            axis.set(xscale="log", xlim=(0.9, 1.15 * passes[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
-            axis.set_xticks(ticks[: np.searchsorted(ticks, passes[-1])], minor=False)
+            axis.set(xscale="log", xlim=(0.9, 1.15 * counts[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
+            axis.set_xticks(ticks[: np.searchsorted(ticks, counts[-1])], minor=False)
             axis.set_xticks([], minor=True)
             axis.xaxis.set_major_formatter("{x:.0f}")
             if row is axes[0]:

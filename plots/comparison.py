@@ -15,9 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs.schema import Student
-from plots.recipes import worth_by_cost, worth_by_recipe, worth_table
+from plots.recipes import passes_by_cost, passes_by_recipe, passes_table
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, save
-from uncertainty.worth import counted_worth
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
 QUALITY = {
@@ -81,7 +80,7 @@ def short(found: Records) -> str:
     done = {title: good(records) for title, records in found.items()}
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
-    header += ["worth: total variance", *(label(measure) for measure in PANELS[1:]), "time / one pass"]
+    header += ["equivalent passes: total variance", *(label(measure) for measure in PANELS[1:]), "time / one pass"]
     rows = []
     for title, records in done.items():
         if not records:
@@ -90,7 +89,7 @@ def short(found: Records) -> str:
         row = [title, str(len(records))]
         row += [spread(values(records, "before", score)) for score in ("accuracy", "ece", "misclassification_auroc")]
         row += [spread(values(records, "ood", near, score, "auroc")) for score in ("predictive_entropy", epistemic(records[0]))]
-        row += [spread(worths(records, measure), 0) for measure in PANELS]
+        row += [spread(passes_of(records, measure), 0) for measure in PANELS]
         rows.append([*row, spread(values(records, "cost", "ratio"), 1)])
     return table(header, rows)
 
@@ -100,14 +99,14 @@ def good(records: list[dict]) -> list[dict]:
     return [record for record in records if "failed" not in record]
 
 
-def worths(records: list[dict], measure: str, dataset: str | None = None) -> list[float]:
-    """The worth in passes of a measure on a data set (the first: in distribution), 100 and 0 for above and below the curve."""
+def passes_of(records: list[dict], measure: str, dataset: str | None = None) -> list[float]:
+    """The equivalent passes of a measure on a data set (the first: in distribution); what is beyond the yardstick counts as its end."""
     found = []
     for record in records:
         agreement = record.get("agreement") or {}
         entry = agreement.get(dataset or next(iter(agreement), None), {}).get(measure)
         if entry:
-            found.append(counted_worth(entry))
+            found.append(entry["equivalent_passes"] or 0.0)
     return found
 
 
@@ -119,9 +118,9 @@ def about(found: Records) -> str:
         f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files beside this one, one a method and seed, with every "
         f"value and setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
         "AUROC of a data set: telling it from the test images by predictive entropy, and by the score that the method means for that: its "
-        "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Worth: how many of "
-        "the teacher's samples reach the same correlation with an independent reference; what is above the curve counts as its end (100 "
-        "passes, or an ensemble's five members), what is below it as 0. Time: of predictions with all of their uncertainties, measured "
+        "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Equivalent "
+        "passes: how many of the teacher's samples reach the same correlation with an independent reference; what is beyond the yardstick's "
+        "end counts as its end. Time: of predictions with all of their uncertainties, measured "
         "in turn with one deterministic network of the config's `teacher` (whose own row, as a measure of noise, would be 1). Parameters "
         "and bytes are those of networks, without what a method fits to their features. MC-dropout, in the head alone as well, takes "
         "`evaluation.passes` passes."
@@ -163,8 +162,8 @@ def long(found: Records) -> str:
         for name, entry in (records[0].get("agreement") or {}).items():
             for measure in entry:
                 numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
-                rows.append([title, name, label(measure), numbers[0], spread(worths(records, measure, name), 0), numbers[1]])
-    parts.append(table(["method", "data", "measure", "Pearson", "worth in samples", "scale"], rows))
+                rows.append([title, name, label(measure), numbers[0], spread(passes_of(records, measure, name), 0), numbers[1]])
+    parts.append(table(["method", "data", "measure", "Pearson", "equivalent samples", "scale"], rows))
     if "cost" in first:
         parts += ["## Cost", costs(done)]
     stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
@@ -315,12 +314,12 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     first = next(record for records in found.values() for record in good(records))
     chosen = [record for records in found.values() for record in good(records) if record.get("agreement")]
     on_validation = first.get("compared_on") == "validation"
-    front = worth_table(chosen) if on_validation else short(found)
+    front = passes_table(chosen) if on_validation else short(found)
     (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}{older(found)}\n\n{front}\n\n{long(found)}\n")
     (folder / "summary.json").write_text(json.dumps(summary(found), indent=1) + "\n")
     if on_validation:
-        save(worth_by_recipe(chosen), folder / "worth_by_recipe.png")
-        save(worth_by_cost(chosen), folder / "worth_by_cost.png")
+        save(passes_by_recipe(chosen), folder / "passes_by_recipe.png")
+        save(passes_by_cost(chosen), folder / "passes_by_cost.png")
         return
     save(quality_by_latency(found), folder / "quality_by_latency.png")
     save(ood_by_method(found), folder / "ood_by_method.png")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from methods import options_help
 from plots import comparison
-from plots.recipes import worth_table
+from plots.recipes import passes_table
 from plots.students import read, short, students
 from training.cli import settings_page
 
@@ -27,7 +27,7 @@ def beside(name: str) -> dict[str, dict]:
 
 def recipes() -> str:
     """Every row of the ablation."""
-    return worth_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in records if "failed" not in record])
+    return passes_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in records if "failed" not in record])
 
 
 PARTS: dict[str, Callable[[], str]] = {

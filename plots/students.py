@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from plots.style import INFORMATION, MEASURE_NAMES, TRUONG, worth
+from plots.style import INFORMATION, MEASURE_NAMES, TRUONG, passes
 from plots.table import number
 
 REPORTED = ("0.6", "0.4")  # correlations in distribution and out of it (truongbuu 2019, another teacher, of which measure is not said)
@@ -18,7 +18,7 @@ FRONT = ("total_variance", "predictive_entropy")  # of the short table
 
 
 def students(runs: dict[str, dict]) -> str:
-    """Markdown: for each data set what frames a student, and each student's Pearson correlation, worth in passes and scale.
+    """Markdown: for each data set what frames a student, and each student's Pearson correlation, equivalent passes and scale.
 
     runs: {name: metrics}, all of one teacher.
     """
@@ -35,7 +35,7 @@ def students(runs: dict[str, dict]) -> str:
 
 
 def short(runs: dict[str, dict]) -> str:
-    """Markdown: of two measures, on the set in distribution and on the first one out of it, correlation and worth in passes.
+    """Markdown: of two measures, on the set in distribution and on the first one out of it, correlation and equivalent passes.
 
     runs: {name: metrics}, all of one teacher.
     """
@@ -51,8 +51,8 @@ def short(runs: dict[str, dict]) -> str:
 
 
 def cell(entry: dict) -> str:
-    """Correlation with the teacher, and what it is worth in passes."""
-    return f"{number(entry['pearson'])}: **{worth(entry)}**"
+    """Correlation with the teacher, and its equivalent passes."""
+    return f"{number(entry['pearson'])}: **{passes(entry)}**"
 
 
 def read(folders: list[Path]) -> dict[str, dict]:

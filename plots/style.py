@@ -53,13 +53,11 @@ def axis_label(measure: str, lines: bool = False) -> str:
     return label.replace(" (", "\n(") if lines else label
 
 
-def worth(entry: dict) -> str:
-    """The worth in passes of an entry of `agreement` in metrics.json: a number, or what it is above or below."""
-    if all(entry[key] is None for key in ("worth_passes", "worth_above", "worth_below")):  # of a constant
+def passes(entry: dict) -> str:
+    """The equivalent passes of an entry of `agreement` in metrics.json: a number, what it is above, or a dash of a constant."""
+    if entry["equivalent_passes"] is None:
         return "-"
-    if entry["worth_above"]:
-        return f"> {entry['worth_above']}"
-    return f"< {entry['worth_below']}" if entry["worth_below"] else f"{entry['worth_passes']:.0f}"
+    return f"{'> ' * entry['censored']}{entry['equivalent_passes']:.0f}"
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:

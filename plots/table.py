@@ -6,7 +6,7 @@
 import json
 import sys
 
-from plots.style import MEASURE_NAMES, NAMES, worth
+from plots.style import MEASURE_NAMES, NAMES, passes
 
 SCORES = {
     "accuracy": "accuracy",
@@ -17,7 +17,7 @@ SCORES = {
     "aurc": "AURC",
 }
 AGREEMENT = (
-    "Pearson (95%)", "worth in passes (95%)", "limit", "family's limit", "floor", "head's floor", "repeatability", "Spearman", "scale"
+    "Pearson (95%)", "equivalent passes (95%)", "limit", "floor", "head's floor", "repeatability", "Spearman", "scale"
 )  # fmt: skip
 
 
@@ -32,8 +32,8 @@ def table(metrics: dict) -> str:
         for measure, name in MEASURE_NAMES.items():
             e = entry[measure]
             low, high = e["pearson_ci"]
-            cells = [f"**{number(e['pearson'])}** ({number(low)}-{number(high)})", worth_cell(e)]
-            keys = ("limit_pearson", "family_limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
+            cells = [f"**{number(e['pearson'])}** ({number(low)}-{number(high)})", passes_cell(e)]
+            keys = ("limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
             cells += [number(e[key]) for key in keys]
             cells.append(f"{e['scale']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
@@ -60,12 +60,12 @@ def table(metrics: dict) -> str:
     return "\n".join(lines)
 
 
-def worth_cell(entry: dict) -> str:
-    """Worth and interval; a student that does not clear a floor is not worth its training, and the cell says so. A constant has none."""
+def passes_cell(entry: dict) -> str:
+    """Equivalent passes and interval; if a student does not clear a floor, which costs nothing, the cell says so. A constant has none."""
     if entry["pearson"] is None:
         return "-"
-    low, high = entry["worth_ci"]
-    text = worth(entry) + (f" ({low:.0f}-{high:.0f})" if entry["worth_passes"] else "")
+    low, high = entry["equivalent_passes_ci"]
+    text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
     floors = [entry[key] for key in ("floor_pearson", "floor_head_pearson") if entry[key] is not None]
     return text if all(entry["pearson"] > floor for floor in floors) else f"{text}, **below a floor**"
 

@@ -15,7 +15,7 @@ from models.architecture import Architecture
 from models.networks import build
 from models.spectral_norm import bake
 from plots import comparison as report
-from plots.recipes import worth_table
+from plots.recipes import passes_table
 from training.cli import parse
 from uncertainty.speed import cost, peak_bytes
 
@@ -68,9 +68,9 @@ def test_what_each_method_makes_of_dropout(folder, slug):
     assert low < agreement["total_variance"]["scale"] < high
 
 
-def test_fifty_passes_are_worth_about_fifty(folder):
+def test_fifty_passes_are_about_fifty_equivalent_passes(folder):
     entry = record(folder, "mc-dropout")["agreement"]["two_moons"]["total_variance"]
-    assert 35 < (entry["worth_passes"] or entry["worth_above"]) <= 50
+    assert 35 < entry["equivalent_passes"] < 70
 
 
 def test_direct_methods_know_what_is_far_away(folder):
@@ -145,8 +145,8 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
     assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
-    assert {path.name for path in Path("results/recipes").glob("*.png")} == {"worth_by_recipe.png", "worth_by_cost.png"}
-    assert worth_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
+    assert {path.name for path in Path("results/recipes").glob("*.png")} == {"passes_by_recipe.png", "passes_by_cost.png"}
+    assert passes_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
 
 
 def test_tables_give_mean_and_standard_deviation():

@@ -21,8 +21,8 @@ def values(*names: str) -> dict[str, dict[str, np.ndarray]]:
 
 def agreement(*names: str) -> dict[str, dict]:
     entry = {
-        "pearson": 0.876, "pearson_ci": [0.85, 0.9], "worth_passes": 43.2, "worth_above": None, "worth_below": None, "floor_pearson": 0.321,
-        "limit_pearson": 0.98, "family_limit_pearson": 0.97, "floor_head_pearson": 0.5, "scale": 1.02, "reference_passes": 100,
+        "pearson": 0.876, "pearson_ci": [0.85, 0.9], "equivalent_passes": 43.2, "censored": False, "floor_pearson": 0.321,
+        "limit_pearson": 0.98, "floor_head_pearson": 0.5, "scale": 1.02, "reference_passes": 100,
     }  # fmt: skip
     return {name: dict.fromkeys(MEASURES, entry) for name in names}
 
@@ -45,7 +45,7 @@ def test_every_image_is_in_the_density_or_counted_beyond_it(names, measures):
     teacher, student = values(*names), values(*names)
     figure = plots.teacher_against_student(teacher, student, agreement(*names), measures)
     said = texts(figure)
-    assert said.count("Pearson 0.876, worth 43 passes") == len(names) * len(measures) and "floor 0.321" in said
+    assert said.count("Pearson 0.876: as 43 passes") == len(names) * len(measures) and "floor 0.321" in said
     panels = [axis for axis in figure.axes if axis.get_xlabel() == "teacher"]
     pairs = [(measure, name) for measure in measures for name in names]
     assert len(panels) == len(pairs) and len(figure.axes) == len(pairs) + 1 and figure.axes[-1].get_ylabel() == "images"

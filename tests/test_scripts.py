@@ -23,12 +23,11 @@ from training import artifact
 from training.cli import parse
 from training.errors import UserError
 from uncertainty.distribution import MEASURES
-from uncertainty.families import FAMILIES
 
 SCORES = {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
 AGREEMENT = {
     "pearson", "pearson_ci", "spearman", "spearman_ci", "repeatability_pearson", "repeatability_spearman", "floor_pearson",
-    "floor_head_pearson", "limit_pearson", "family_limit_pearson", "worth_passes", "worth_ci", "worth_above", "worth_below",
+    "floor_head_pearson", "limit_pearson", "equivalent_passes", "equivalent_passes_ci", "censored",
     "scale", "student_mean", "teacher_mean", "reference_passes",
 }  # fmt: skip
 PLOTS = {
@@ -93,8 +92,6 @@ def test_metrics_have_the_promised_shape(metrics):
         assert entry.keys() == {"teacher", "student"}
         for who in entry.values():
             assert all(who[measure].keys() == {"auroc", "auprc", "fpr95"} for measure in MEASURES)
-    for entry in metrics["families"].values():
-        assert entry.keys() == FAMILIES.keys() and all(family.keys() == set(MEASURES) for family in entry.values())
     for who in ("teacher", "student"):
         assert all(abs(metrics["humans"][who][measure]["spearman"]) < 0.2 for measure in MEASURES)  # these people guess
     assert metrics["speed"]["ratio"] == pytest.approx(

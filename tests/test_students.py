@@ -22,7 +22,6 @@ from models.architecture import Architecture
 from models.vgg import vgg
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, Distribution, entropy
-from uncertainty.families import dirichlet_by_likelihood
 from uncertainty.gaussian import LogitGaussian, quasi_normal
 from uncertainty.samples import Samples, statistics
 from uncertainty.variance_propagation import propagate
@@ -152,9 +151,15 @@ def test_a_gaussian_has_both():
 
 def test_by_likelihood_a_dirichlet_is_the_most_likely_one():
     student, targets = learnt("dirichlet", {"head": "last_layer", "loss": "likelihood"}, moved())
-    fitted = dirichlet_by_likelihood(Samples(moved().draw(torch.randn(40, 4000, 3)).log_probs))
-    assert student.nll(targets["mean_log_prob"]).numpy() == pytest.approx(fitted.nll(targets["mean_log_prob"]).numpy(), abs=0.02)
-    by_moments = Dirichlet.from_moments(targets["mean"], targets["total_variance"])
+    for own, mean_log_prob in zip(student.nll(targets["mean_log_prob"]).tolist(), targets["mean_log_prob"].double().numpy()):
+
+        def nll(log_alpha, mean_log_prob=mean_log_prob):
+            alpha = np.exp(log_alpha)
+            return scipy.special.gammaln(alpha).sum() - scipy.special.gammaln(alpha.sum()) - ((alpha - 1) * mean_log_prob).sum()
+
+        assert own == pytest.approx(scipy.optimize.minimize(nll, np.zeros(len(mean_log_prob)), method="Nelder-Mead").fun, abs=0.02)
+    precision = (1 - targets["mean"].square().sum(-1)) / targets["total_variance"] - 1
+    by_moments = Dirichlet(precision.unsqueeze(-1) * targets["mean"])
     assert likelihood(student, targets, Context({})) < likelihood(by_moments, targets, Context({}))
 
 
@@ -204,7 +209,7 @@ def test_concentrations_are_positive_and_finite_for_the_surest_and_the_least_sur
     options = dirichlet.Options(head)
     logits = torch.tensor([[200.0, 0.0, -200.0], [0.0, 0.0, 0.0], [-500.0, -500.0, -500.0]])
     for size in (0.0, 1e-4, 1.0, 50.0):
-        numbers = (size * torch.randn(3, dirichlet.numbers(3, options))).requires_grad_(True)
+        numbers = (size * torch.randn(3, dirichlet.head_parameters(3, options))).requires_grad_(True)
         student = dirichlet.head(logits, numbers, options)
         assert (student.alpha > 0).all() and student.alpha.isfinite().all()
         assert all(getattr(student, measure).isfinite().all() for measure in MEASURES)

@@ -1,8 +1,8 @@
-"""How far a student's uncertainty is the teacher's: correlation, worth, scale, and what frames them.
+"""How far an uncertainty is the teacher's: correlation, equivalent passes, scale, and what frames them.
 
-The reference is sampled twice, in halves A and B of T passes each. Whatever is compared with the teacher, a student or a floor,
-is correlated with each half, and the two correlations are averaged. Where students are made of the first half (an ensemble's members),
-one way: with the second half alone.
+The reference is sampled twice, in halves A and B of T passes each. Whatever is compared with the teacher, a student or a floor, is correlated
+with each half, and the two correlations are averaged. Where students are made of the first half (an ensemble's members), one way: with the
+second half alone.
 """
 
 from typing import Any
@@ -13,58 +13,73 @@ from numpy import ndarray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
+from uncertainty.distribution import entropy, measures_of
+from uncertainty.equivalent_passes import Resamples, interval, passes_curves
 from uncertainty.samples import Samples
-from uncertainty.worth import Curve, Resamples, interval
 
 
-def agreement(
-    student: Distribution,
-    halves: list[Samples],
-    deterministic: Tensor,
-    head: Samples | None,
-    curves: dict[str, Curve],
-    family: dict[str, dict[str, float]] | None,
-    resamples: Resamples,
-    one_way: bool = False,
-) -> dict[str, Any]:
-    """One data set's entry of `agreement` in metrics.json; the README says how to read it.
+class Reference:
+    """Both halves of the teacher's samples on one data set, and what fewer passes reach.
 
-    deterministic: the teacher's softmax without dropout [N, C]; its Gini impurity and its entropy cost nothing: they are the floor. head:
-    the teacher with dropout in its head alone, the other floor. family: the limit of the student's family of distributions, if it is of
-    one.
+    group [N]: the images that shared masks, which are resampled together; of an ensemble (one_way) no images did.
     """
-    against = halves[1:] if one_way else halves
-    mine, whole = measures_of(student), measures_of(Samples(torch.cat([half.log_probs for half in against], 1)))
-    theirs = [measures_of(half) for half in halves]
-    heads = None if head is None else measures_of(head)
-    p = deterministic.double().cpu()
-    free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
-    once = Resamples(resamples.group, 0, 0)
-    entry = {"same_class": float(np.mean([(student.predicted == half.predicted).double().mean().item() for half in against]))}
-    for name in MEASURES:
-        x, both = mine[name], [values[name] for values in theirs]
-        pair = both[-len(against) :]
-        ranks = rankdata(x), [rankdata(half) for half in pair]
-        pearson, spearman = resamples.pearson(x, pair), resamples.pearson(*ranks)
-        entry[name] = {
-            "pearson": float(pearson[0]),
-            "pearson_ci": interval(pearson),
-            **curves[name].worth(pearson),
-            "spearman": float(spearman[0]),
-            "spearman_ci": interval(spearman),
-            "repeatability_pearson": float(once.pearson(both[0], both[1:])[0]),
-            "repeatability_spearman": float(once.pearson(rankdata(both[0]), [rankdata(both[1])])[0]),
-            "limit_pearson": float(max(curves[name].pearson[0, -1], 0.0) ** 0.5),
-            "family_limit_pearson": None if family is None else family[name]["limit_pearson"],
-            "floor_pearson": float(max(once.pearson(floor, pair)[0] for floor in free)),
-            "floor_head_pearson": None if heads is None else float(once.pearson(heads[name], pair)[0]),
-            "student_mean": float(x.mean()),
-            "teacher_mean": float(whole[name].mean()),
-            "scale": float(x.mean() / whole[name].mean()),
-            "reference_passes": halves[0].log_probs.shape[1],
-        }
-    return entry
+
+    def __init__(self, halves: list[Samples], group: ndarray, one_way: bool, bootstrap: int, seed: int):
+        against = halves[1:] if one_way else halves
+        self.passes = halves[0].log_probs.shape[1]
+        self.resamples = Resamples(np.arange(len(group)) if one_way else group, bootstrap, seed)
+        self.once = Resamples(self.resamples.group, 0, 0)
+        self.curves = passes_curves(halves, self.resamples, one_way)
+        self.halves = [measures_of(half) for half in halves]
+        self.against = self.halves[1:] if one_way else self.halves
+        self.whole = measures_of(Samples(torch.cat([half.log_probs for half in against], 1)))
+        self.predicted = [half.predicted for half in against]
+
+    def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
+        """Of each measure [N] that the student has: its entry of `agreement` in metrics.json; docs/method.md says how to read it."""
+        found = {}
+        for name, x in student.items():
+            first, second = (half[name] for half in self.halves)
+            pair = [half[name] for half in self.against]
+            pearson = self.resamples.pearson(x, pair)
+            spearman = self.resamples.pearson(rankdata(x), [rankdata(half) for half in pair])
+            found[name] = {
+                "pearson": float(pearson[0]),
+                "pearson_ci": interval(pearson),
+                **self.curves[name].equivalent(pearson),
+                "spearman": float(spearman[0]),
+                "spearman_ci": interval(spearman),
+                "repeatability_pearson": float(self.once.pearson(first, [second])[0]),
+                "repeatability_spearman": float(self.once.pearson(rankdata(first), [rankdata(second)])[0]),
+                "limit_pearson": float(max(self.curves[name].pearson[0, -1], 0.0) ** 0.5),
+                "student_mean": float(x.mean()),
+                "teacher_mean": float(self.whole[name].mean()),
+                "scale": float(x.mean() / self.whole[name].mean()),
+                "reference_passes": self.passes,
+            }
+        return found
+
+    def floors(self, deterministic: Tensor, head: Samples | None) -> dict[str, dict[str, float | None]]:
+        """What costs nothing, or hardly more, reaches in each measure.
+
+        deterministic: the teacher's softmax without dropout [N, C]; of its Gini impurity and its entropy the better one. head: the teacher with
+        dropout in its head alone.
+        """
+        p = deterministic.double().cpu()
+        free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
+        heads = None if head is None else measures_of(head)
+        found = {}
+        for name in self.whole:
+            pair = [half[name] for half in self.against]
+            found[name] = {
+                "floor_pearson": float(max(self.once.pearson(floor, pair)[0] for floor in free)),
+                "floor_head_pearson": None if heads is None else float(self.once.pearson(heads[name], pair)[0]),
+            }
+        return found
+
+    def same_class(self, predicted: Tensor) -> float:
+        """The share of images [N] on whose class student and teacher agree."""
+        return float(np.mean([(predicted == theirs).double().mean().item() for theirs in self.predicted]))
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:

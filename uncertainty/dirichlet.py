@@ -15,16 +15,6 @@ class Dirichlet(Distribution):
 
     alpha: Tensor
 
-    @classmethod
-    def from_moments(cls, mean: Tensor, total_variance: Tensor) -> "Dirichlet":
-        """The Dirichlet of that mean [N, C] and Σ_c Var(p_c) [N]: α₀ = Σ_c m_c (1 − m_c) / Σ_c Var(p_c) − 1, α = α₀ m.
-
-        α₀ is kept within [1e-3, 1e6] and m above 1e-12, outside which rounding leaves no Dirichlet.
-        """
-        mean = mean.clamp_min(1e-12)
-        precision = (mean * (1 - mean)).sum(-1) / total_variance.clamp_min(1e-12) - 1
-        return cls(precision.clamp(1e-3, 1e6).unsqueeze(-1) * mean)
-
     @cached_property
     def precision(self) -> Tensor:
         """α₀ = Σ_c α_c [N]: how sure the distribution is of the probabilities."""

@@ -93,4 +93,5 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return (likelihood if context.options.loss == "likelihood" else moments)(student, targets, context)
 
 
-METHOD = StudentMethod(head, loss, lambda options: f"dirichlet_by_{options.loss}", head_parameters, options=Options)
+LOSSES = {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}
+METHOD = StudentMethod(head, loss, lambda options: LOSSES[options.loss], head_parameters, options=Options)

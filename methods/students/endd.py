@@ -35,4 +35,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return Dirichlet(student.alpha ** (1 / t)).nll(probs.log().mean(1)).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", options=Options, needs_samples=True)
+METHOD = StudentMethod(head, loss, lambda options: "−log likelihood, nats", options=Options, needs_samples=True)

@@ -33,4 +33,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     return (to_uniform / beta_0 - (mean * expected_log).sum(-1)).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "dirichlet_by_likelihood", needs_samples=True)
+METHOD = StudentMethod(head, loss, lambda options: "KL to the proxy over β₀, nats", needs_samples=True)

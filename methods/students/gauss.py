@@ -29,4 +29,4 @@ def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
     return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "logit_gaussian_diagonal", lambda classes, options: classes, needs_samples=True)
+METHOD = StudentMethod(head, loss, lambda options: "−log likelihood, nats", lambda classes, options: classes, needs_samples=True)

@@ -40,4 +40,4 @@ def head_parameters(classes: int, options: Options) -> int:
     return classes * (classes + 3) // 2 if options.rank is None else classes * (2 + options.rank)
 
 
-METHOD = StudentMethod(gaussian, moments, lambda options: "logit_gaussian", head_parameters, options=Options)
+METHOD = StudentMethod(gaussian, moments, lambda options: "weighted KL and squares", head_parameters, options=Options)
