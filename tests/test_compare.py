@@ -217,7 +217,3 @@ def test_peak_memory_is_what_is_held_at_once():
         return (b + 1).sum()
 
     assert 8_000_000 <= peak_bytes(work, torch.device("cpu")) < 8_100_000
-
-
-def test_the_readme_has_the_table_that_the_files_give():
-    assert report.short(report.load(Path("results/comparison"))) in Path("README.md").read_text()
