@@ -21,10 +21,33 @@ AGREEMENT = (
 )  # fmt: skip
 
 
+MEANINGS = {
+    "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
+    "equivalent passes": "so many passes of the teacher would agree as well with an independent reference",
+    "limit": "what a perfect student would reach against this reference",
+    "floor": "what one softmax of the teacher without dropout reaches, which costs nothing; head's floor: with dropout in the classifier alone",
+    "repeatability": "the correlation of the reference's two halves with each other",
+    "scale": "the student's mean over the teacher's",
+}
+
+
+def sentences(metrics: dict) -> str:
+    """What the tables say, in words."""
+    inside, *outside = metrics["agreement"]
+    ranks = [f"{name} as {passes_cell(metrics['agreement'][name]['total_variance'])}" for name in (inside, *outside)]
+    said = [f"By total variance, the student's one pass ranks images as so many passes of the teacher would: {', '.join(ranks)}."]
+    if outside:
+        tells = [f"{name} {number(metrics['ood'][name]['student']['predictive_entropy']['auroc'])}" for name in outside]
+        theirs = [number(metrics["ood"][name]["teacher"]["predictive_entropy"]["auroc"]) for name in outside]
+        said.append(f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: {', '.join(theirs)}).")
+    said.append(f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's {number(metrics['teacher']['accuracy'])}.")
+    return "\n".join(said)
+
+
 def table(metrics: dict) -> str:
-    """metrics.json as Markdown: predictions, agreement on each data set, detection of each out-of-distribution set, speed."""
+    """metrics.json as Markdown: in words; predictions, agreement on each data set, detection of each OOD set, speed; what columns mean."""
     inside = next(iter(metrics["agreement"]))
-    lines = [f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
+    lines = [sentences(metrics), "", f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
     for who in ("teacher_deterministic", "teacher", "student"):
         lines.append(f"| {NAMES[who]} | " + " | ".join(number(metrics[who][score]) for score in SCORES) + " |")
     lines += ["", "| teacher against student | " + " | ".join(AGREEMENT) + " |", "|---" * (len(AGREEMENT) + 1) + "|"]
@@ -37,6 +60,7 @@ def table(metrics: dict) -> str:
             cells += [number(e[key]) for key in keys]
             cells.append(f"{e['scale']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"- *{column}*: {meaning}." for column, meaning in MEANINGS.items())]
     if metrics["ood"]:
         short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
         lines += ["", f"| AUROC against {inside} | " + " | ".join(short) + " |"]

@@ -61,3 +61,15 @@ def test_the_config_for_own_images_works_as_it_stands(page, tmp_path, monkeypatc
         script.main(settings, overwrite=False)
     metrics = json.loads(Path("runs/birds/metrics.json").read_text())
     assert metrics["student"]["accuracy"] >= 0 and Path("runs/birds/plots/teacher_against_student.png").exists()
+
+
+def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    alpha = rng.gamma(1.0, 2.0, (400, 3)) + 0.1
+    draws = np.stack([rng.dirichlet(a, 70) for a in alpha])
+    np.savez("mine.npz", student=draws[:, 60:].var(1).sum(-1), half_a=draws[:, :30], half_b=draws[:, 30:60], groups=np.arange(400))
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/method.md").read_text(), re.DOTALL) if "mine.npz" in code]
+    exec(code)
+    found = eval(capsys.readouterr().out)
+    assert 6 < found["equivalent_passes"] < 15 and not found["censored"]  # it was made of ten passes
