@@ -20,7 +20,7 @@ from uncertainty.cache import SampleCache
 from uncertainty.distribution import MEASURES
 from uncertainty.mc_dropout import Sampler
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DIES = """
 import os
 import sys
