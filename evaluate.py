@@ -65,7 +65,7 @@ def main(config: Config, overwrite: bool) -> None:
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
     samples = [cache.reference(dataset, overwrite) for dataset in sets]
     started = time.monotonic()
-    evaluated = [outputs(dataset, *both, trained, model, config, compute) for dataset, both in zip(sets, samples)]
+    evaluated = [outputs(dataset, both, trained, model, config, compute) for dataset, both in zip(sets, samples)]
     if not process_group.is_first():  # the rest is made of what all have gathered
         return
 
@@ -89,9 +89,10 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def outputs(
-    dataset: Dataset, halves: list[Samples], group: ndarray, trained: Teacher, model: Student, config: Config, compute: Compute
+    dataset: Dataset, samples: tuple[list[Samples], ndarray], trained: Teacher, model: Student, config: Config, compute: Compute
 ) -> Evaluated:
-    """What teacher and student say of a data set, of which the teacher's samples are there."""
+    """What teacher and student say of a data set; samples: the teacher's, and the mask group of each image."""
+    halves, group = samples
     one_way = teacher_method(config.teacher.method).one_way
     return Evaluated(
         dataset,
