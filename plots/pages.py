@@ -5,6 +5,7 @@
 A part stands between `<!-- name -->` and `<!-- end -->`; what is between them is replaced.
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +13,22 @@ from pathlib import Path
 from methods import options_help
 from plots import comparison
 from plots.recipes import passes_table
-from plots.students import read, short, students
+from plots.students import short, students
 from training.cli import settings_page
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-KINDS = ("_truong2019", "_truong2019_from_teacher", "", "_gaussian")  # of students, beside each other
+STUDENTS = {  # beside each other: the end of a run's name, and what the tables call it
+    "_truong2019": "the student of Truong 2019, of this teacher",
+    "_truong2019_from_teacher": "the same, from the teacher's weights",
+    "": "softplus-Dirichlet, ours",
+    "_gaussian": "logit Gaussian, ours",
+}
 
 
 def beside(name: str) -> dict[str, dict]:
     """The metrics of all students of the run `name`'s teacher."""
-    return read([RESULTS / f"{name}{kind}" for kind in KINDS])
+    return {title: json.loads((RESULTS / f"{name}{kind}" / "metrics.json").read_text()) for kind, title in STUDENTS.items()}
 
 
 def recipes() -> str:

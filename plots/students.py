@@ -1,13 +1,4 @@
-"""Tables of several students of one teacher, beside what Truong 2019 reports of his:
-
-    python -m plots.students results/digits results/digits_truong2019 > results/digits/students.md
-
-Each folder holds a student's metrics.json. The README begins with the short one of these tables.
-"""
-
-import json
-import sys
-from pathlib import Path
+"""Tables of several students of one teacher, beside what Truong 2019 reports of his. The README begins with the short one."""
 
 from plots.style import INFORMATION, MEASURE_NAMES, TRUONG, passes
 from plots.table import number
@@ -53,13 +44,3 @@ def short(runs: dict[str, dict]) -> str:
 def cell(entry: dict) -> str:
     """Correlation with the teacher, and its equivalent passes."""
     return f"{number(entry['pearson'])}: **{passes(entry)}**"
-
-
-def read(folders: list[Path]) -> dict[str, dict]:
-    """The metrics of several folders, each student named by its method and options."""
-    found = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
-    return {metrics["provenance"]["method"].replace("_", " "): metrics for metrics in found}
-
-
-if __name__ == "__main__":
-    print(students(read([Path(folder) for folder in sys.argv[1:]])))
