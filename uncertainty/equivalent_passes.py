@@ -88,7 +88,8 @@ class Curve:
         """The largest error of (1) in N, relative, at the points to which it is fitted."""
         chosen = self.passes >= STRAIGHT if (self.passes >= STRAIGHT).sum() > 1 else self.passes > 0
         a, slope = (value[0] for value in self.line)
-        fitted = slope / (self.pearson[0, chosen].clip(1e-3) ** -2.0 - a)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fitted = slope / (self.pearson[0, chosen].clip(1e-3) ** -2.0 - a)
         return float(np.abs(fitted / self.passes[chosen] - 1).max())
 
     def equivalent(self, student: ndarray) -> dict[str, Any]:
