@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch.nn.functional as F
 from PIL import Image
 
 import evaluate
 import train_student
 import train_teacher
+from methods import STUDENTS
+from methods.interface import StudentMethod
 from plots.pages import PAGES, made
+from training import artifact
 from training.cli import parse
+from uncertainty.point import Point
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "speed/README.md"]
@@ -73,3 +78,18 @@ def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
     exec(code)
     found = eval(capsys.readouterr().out)
     assert 6 < found["equivalent_passes"] < 15 and not found["censored"]  # it was made of ten passes
+
+
+def test_the_student_that_is_shown_is_plain_distillation(tiny, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+    names = {"Point": Point, "F": F, "StudentMethod": StudentMethod}
+    exec(code, names)
+    monkeypatch.setitem(STUDENTS, "mean_only", names["METHOD"])
+    tiny.student.epochs = 1
+    train_teacher.main(tiny, overwrite=False)
+    losses = []
+    for method in ("mean_only", "end"):
+        tiny.student.method, tiny.name, tiny.teacher_of = method, method, "digits"
+        train_student.main(tiny, overwrite=False)
+        losses.append(artifact.read_metadata(tiny.folder / "student.safetensors")["history"][0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
