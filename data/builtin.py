@@ -23,8 +23,8 @@ def digits(source: DataSet, split: Literal["train", "test"], data: Data) -> Data
     """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, whatever the seed."""
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
-    parts = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)
-    chosen = np.sort(parts[split == "test"])
+    train, test = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)
+    chosen = np.sort(test if split == "test" else train)
     names = [f"digit-{i:04d}" for i in chosen]
     classes = [str(c) for c in range(10)]
     return Dataset(source.title, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes)

@@ -57,7 +57,9 @@ class Residual(nn.Module):
             if shape.wide:
                 layers += [nn.BatchNorm2d(channels), activation(spectral), convolution]
             else:
-                layers += [activation(spectral)] * bool(layers) + [convolution, nn.BatchNorm2d(width)]
+                if layers:
+                    layers.append(activation(spectral))
+                layers += [convolution, nn.BatchNorm2d(width)]
             channels = width
         self.convolutions = nn.Sequential(*layers)
         self.shortcut: nn.Module = nn.Identity()

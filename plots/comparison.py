@@ -32,21 +32,21 @@ OWN = {"energy": "energy", "negative_log_density": "feature density", "max_proba
 def load(folder: Path) -> Records:
     """Every file of a comparison, by title, in the order of the config."""
     records = [json.loads(path.read_text()) for path in folder.glob("*-[0-9]*.json")]
-    found: Records = {}
+    by_title: Records = {}
     for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
-        found.setdefault(record["title"], []).append(record)
-    return found
+        by_title.setdefault(record["title"], []).append(record)
+    return by_title
 
 
 def values(records: list[dict], *keys: str) -> list[float]:
     """The number at `keys` of each seed that has one."""
-    found = []
+    numbers = []
     for record in records:
         for key in keys:
             record = record.get(key) if record else None
         if record is not None:
-            found.append(record)
-    return found
+            numbers.append(record)
+    return numbers
 
 
 def spread(numbers: list[float], digits: int = 3, scale: float = 1.0) -> str:
@@ -75,9 +75,9 @@ def detection(records: list[dict], dataset: str) -> list[float]:
     return max((values(records, "ood", dataset, score, "auroc") for score in scores), key=np.mean, default=[])
 
 
-def short(found: Records) -> str:
+def short(by_title: Records) -> str:
     """One line a method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost."""
-    done = {title: good(records) for title, records in found.items()}
+    done = {title: good(records) for title, records in by_title.items()}
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
     header += ["equivalent passes: total variance", *(label(measure) for measure in PANELS[1:]), "time / one pass"]
@@ -101,18 +101,18 @@ def good(records: list[dict]) -> list[dict]:
 
 def passes_of(records: list[dict], measure: str, dataset: str | None = None) -> list[float]:
     """The equivalent passes of a measure on a data set (the first: in distribution); what is beyond the yardstick counts as its end."""
-    found = []
+    numbers = []
     for record in records:
         agreement = record.get("agreement") or {}
         entry = agreement.get(dataset or next(iter(agreement), None), {}).get(measure)
         if entry:
-            found.append(entry["equivalent_passes"] or 0.0)
-    return found
+            numbers.append(entry["equivalent_passes"] or 0.0)
+    return numbers
 
 
-def about(found: Records) -> str:
+def about(by_title: Records) -> str:
     """Where the numbers come from and how to read them."""
-    ran = [r["provenance"] for records in found.values() for r in good(records)]
+    ran = [r["provenance"] for records in by_title.values() for r in good(records)]
     commits, devices = (sorted({p[key] for p in ran}) for key in ("commit", "device"))
     return (
         f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files beside this one, one a method and seed, with every "
@@ -127,19 +127,19 @@ def about(found: Records) -> str:
     )
 
 
-def older(found: Records) -> str:
+def older(by_title: Records) -> str:
     """Which rows have settings that today's code does not take, if any."""
     today = {field.name for field in fields(Student)}
-    titles = [title for title, records in found.items() if any(set(r["settings"]["student"]) != today for r in good(records))]
+    titles = [title for title, records in by_title.items() if any(set(r["settings"]["student"]) != today for r in good(records))]
     if not titles:
         return ""
-    rows = "All rows are" if len(titles) == len(found) else f"These rows are: {', '.join(titles)}:"
+    rows = "All rows are" if len(titles) == len(by_title) else f"These rows are: {', '.join(titles)}:"
     return f"\n\n**{rows} of an earlier version of the code, with other settings, and will be made again.**"
 
 
-def long(found: Records) -> str:
+def long(by_title: Records) -> str:
     """All tables: quality before and after temperature, detection by every score, agreement, cost, time, and what failed."""
-    done = {title: good(records) for title, records in found.items() if good(records)}
+    done = {title: good(records) for title, records in by_title.items() if good(records)}
     first = next(iter(done.values()))[0]
     parts = ["## Quality, before and after temperature scaling"]
     header = ["method", "T", *QUALITY.values(), *(f"{QUALITY[score]}, tempered" for score in CALIBRATED)]
@@ -169,7 +169,7 @@ def long(found: Records) -> str:
     stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
     parts.append("## Seconds of each stage")
     parts.append(table(["method", *stages], [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()]))
-    failed = [(title, r) for title, records in found.items() for r in records if "failed" in r]
+    failed = [(title, r) for title, records in by_title.items() for r in records if "failed" in r]
     if failed:
         parts.append("## Failed")
         parts.append("\n".join(f"- {title}, seed {record['seed']}: {record['failed']}" for title, record in failed))
@@ -191,11 +191,11 @@ def label(score: str) -> str:
     return (MEASURE_NAMES | OWN).get(score, score)
 
 
-def quality_by_latency(found: Records) -> Figure:
+def quality_by_latency(by_title: Records) -> Figure:
     """Out-of-distribution AUROC and error AUROC against the time of a prediction, with the methods that no other one beats in both."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     figure.suptitle("What a method gives for its time")
-    done = {title: good(records) for title, records in found.items() if good(records)}
+    done = {title: good(records) for title, records in by_title.items() if good(records)}
     near = next(iter(next(iter(done.values()))[0]["ood"]))
     panels = {
         f"AUROC against {near} (entropy or own score)": lambda r: detection(r, near),
@@ -236,9 +236,9 @@ def neighbours(places: np.ndarray, reach: float = 0.025) -> list[list[int]]:
     return groups
 
 
-def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel: str) -> Figure:
+def bars(by_title: Records, title: str, series: dict[str, tuple[str, Any]], xlabel: str) -> Figure:
     """A bar for each method and series, mean over seeds, with the standard deviation. series: {name: (colour, numbers of records)}."""
-    kept = {name: good(records) for name, records in found.items()}
+    kept = {name: good(records) for name, records in by_title.items()}
     kept = {name: records for name, records in kept.items() if records and any(numbers(records) for _, numbers in series.values())}
     figure = Figure(figsize=(9, 0.13 * len(series) * len(kept) + 1.6), layout="constrained")
     figure.suptitle(title)
@@ -258,9 +258,9 @@ def bars(found: Records, title: str, series: dict[str, tuple[str, Any]], xlabel:
     return figure
 
 
-def correlation_by_method(found: Records) -> Figure:
+def correlation_by_method(by_title: Records) -> Figure:
     """Correlation of each uncertainty with the teacher's, in distribution."""
-    inside = next(r["agreement"] for records in found.values() for r in good(records) if r.get("agreement"))
+    inside = next(r["agreement"] for records in by_title.values() for r in good(records) if r.get("agreement"))
     dataset = next(iter(inside))
     series = {
         MEASURE_NAMES[measure].split(" (")[0]: (
@@ -269,26 +269,26 @@ def correlation_by_method(found: Records) -> Figure:
         )
         for measure in PANELS
     }
-    return bars(found, f"Each uncertainty against the teacher's, {dataset}", series, "Pearson (mean, standard deviation over seeds)")
+    return bars(by_title, f"Each uncertainty against the teacher's, {dataset}", series, "Pearson (mean, standard deviation over seeds)")
 
 
-def ood_by_method(found: Records) -> Figure:
+def ood_by_method(by_title: Records) -> Figure:
     """AUROC of each out-of-distribution set."""
-    sets = list(next(r for records in found.values() for r in good(records))["ood"])
+    sets = list(next(r for records in by_title.values() for r in good(records))["ood"])
     series = {name: (colour, lambda records, name=name: detection(records, name)) for name, colour in zip(sets, (BLUE, ORANGE, GREEN))}
     figure = bars(
-        found,
+        by_title,
         "Telling OOD images apart, by predictive entropy or the method's own score",
         series,
         "AUROC (mean, standard deviation over seeds)",
     )
-    lowest = min(value for records in found.values() for name in sets for value in series[name][1](good(records)))
+    lowest = min(value for records in by_title.values() for name in sets for value in series[name][1](good(records)))
     figure.axes[0].axvline(0.5, color=GREY, linewidth=0.8)  # chance
     figure.axes[0].set_xlim(left=0.5 if lowest > 0.5 else 0)
     return figure
 
 
-def summary(found: Records) -> dict[str, Any]:
+def summary(by_title: Records) -> dict[str, Any]:
     """Mean and standard deviation over seeds of every number, in the files' own shape."""
 
     def merge(parts: list[Any]) -> Any:
@@ -300,31 +300,31 @@ def summary(found: Records) -> dict[str, Any]:
         return None
 
     keep = ("temperature", "before", "after", "ood", "agreement", "cost", "seconds")
-    return {title: {key: merge([r.get(key) for r in good(records)]) for key in keep} for title, records in found.items() if good(records)}
+    return {title: {key: merge([r.get(key) for r in good(records)]) for key in keep} for title, records in by_title.items() if good(records)}
 
 
 def main(folder: Path, titles: list[str] | None = None) -> None:
     """All files of a comparison's report, of the rows `titles` or of all that are there."""
-    found = load(folder)
+    by_title = load(folder)
     if titles is not None:
-        found = {title: found[title] for title in titles if title in found}
-    if not any(good(records) for records in found.values()):
+        by_title = {title: by_title[title] for title in titles if title in by_title}
+    if not any(good(records) for records in by_title.values()):
         print(f"{folder}: no finished row, so there is no table")
         return
-    first = next(record for records in found.values() for record in good(records))
-    chosen = [record for records in found.values() for record in good(records) if record.get("agreement")]
+    first = next(record for records in by_title.values() for record in good(records))
+    chosen = [record for records in by_title.values() for record in good(records) if record.get("agreement")]
     on_validation = first.get("compared_on") == "validation"
-    front = passes_table(chosen) if on_validation else short(found)
-    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(found)}{older(found)}\n\n{front}\n\n{long(found)}\n")
-    (folder / "summary.json").write_text(json.dumps(summary(found), indent=1) + "\n")
+    front = passes_table(chosen) if on_validation else short(by_title)
+    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(by_title)}{older(by_title)}\n\n{front}\n\n{long(by_title)}\n")
+    (folder / "summary.json").write_text(json.dumps(summary(by_title), indent=1) + "\n")
     if on_validation:
         save(passes_by_recipe(chosen), folder / "passes_by_recipe.png")
         save(passes_by_cost(chosen), folder / "passes_by_cost.png")
         return
-    save(quality_by_latency(found), folder / "quality_by_latency.png")
-    save(ood_by_method(found), folder / "ood_by_method.png")
-    if any(r.get("agreement") for records in found.values() for r in good(records)):
-        save(correlation_by_method(found), folder / "correlation_by_method.png")
+    save(quality_by_latency(by_title), folder / "quality_by_latency.png")
+    save(ood_by_method(by_title), folder / "ood_by_method.png")
+    if any(r.get("agreement") for records in by_title.values() for r in good(records)):
+        save(correlation_by_method(by_title), folder / "correlation_by_method.png")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def passes(entry: dict) -> str:
     """The equivalent passes of an entry of `agreement` in metrics.json: a number, what it is above, or a dash of a constant."""
     if entry["equivalent_passes"] is None:
         return "-"
-    return f"{'> ' * entry['censored']}{entry['equivalent_passes']:.0f}"
+    return f"{'> ' if entry['censored'] else ''}{entry['equivalent_passes']:.0f}"
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:

@@ -51,20 +51,20 @@ def verdict(reached: bool) -> str:
     return "yes" if reached else "**no**"
 
 
-def goals(found: dict[str, dict]) -> str:
+def goals(measured: dict[str, dict]) -> str:
     """Every ratio beside its goal."""
     rows = []
     for key, (says, file, kind, bound) in GOALS.items():
-        value = found[file]["spread"].get(key)
+        value = measured[file]["spread"].get(key)
         text = f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not measured"
         rows.append([f"`{key}`", says, *beside(kind, bound, value["median"] if value else math.nan, text)])
     return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
 
 
-def sampling(found: dict) -> str:
+def sampling(measured: dict) -> str:
     """Passes a second of every contender, and how near its arithmetic is to a matrix product's."""
     parts = []
-    for name, network in found["networks"].items():
+    for name, network in measured["networks"].items():
         product, copied = network["flops_per_s"]["matrix product"], network["bytes_per_s"]["copy"]
         others = {way: rate for way, rate in network["flops_per_s"].items() if way not in ("grouped", "independent", "matrix product")}
         rows = [
@@ -92,17 +92,17 @@ def sampling(found: dict) -> str:
     return "\n\n".join(parts)
 
 
-def student(found: dict, network: dict) -> str:
-    """Milliseconds of a prediction and of a training step, and the arithmetic of one image; `network`: what `sampling` found of it."""
+def student(measured: dict, network: dict) -> str:
+    """Milliseconds of a prediction and of a training step, and the arithmetic of one image; `network`: what `sampling` measured of it."""
     rows = []
-    names = list(found["seconds_of_an_image"]["1"])
-    for size, seconds in found["seconds_of_an_image"].items():
+    names = list(measured["seconds_of_an_image"]["1"])
+    for size, seconds in measured["seconds_of_an_image"].items():
         rows.append([size, *(f"{seconds[name]['median'] * 1e3:.3f}" if name in seconds else "" for name in names)])
-    steps = ", ".join(f"{name} {value['median'] * 1e3:.0f} ms" for name, value in found["seconds_of_a_step"].items())
-    passes = found["passes"]
+    steps = ", ".join(f"{name} {value['median'] * 1e3:.0f} ms" for name, value in measured["seconds_of_a_step"].items())
+    passes = measured["passes"]
     head = ["batch", *(f"{name}, {passes} passes" if name in ("plain", "ours") else f"{name}, one pass" for name in names)]
     product = network["flops_per_s"]["matrix product"]
-    rates = {name: network["flops_of_a_pass"] / value["median"] for name, value in found["seconds_of_an_image"]["1"].items()}
+    rates = {name: network["flops_of_a_pass"] / value["median"] for name, value in measured["seconds_of_an_image"]["1"].items()}
     alone = ", ".join(f"{name} {rates[name] / 1e9:.0f} GFLOP/s ({rates[name] / product:.0%})" for name in names[2:])
     return (
         f"{table(head, rows)}\n\nMilliseconds an image, all measures included. A training step of 128 images: {steps}. One image at a "
@@ -118,18 +118,18 @@ def stages() -> str:
     return table(["seconds", "on", *names], rows)
 
 
-def pipeline(found: dict) -> str:
+def pipeline(measured: dict) -> str:
     """The parts of a training step."""
-    shares = found["shares_of_a_step"]
+    shares = measured["shares_of_a_step"]
     kinds = list(shares["teacher"])
     return table(["share of a step", *kinds], [[name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in shares.items()])
 
 
-def scaling(found: dict) -> str:
+def scaling(measured: dict) -> str:
     """Processes, and the size of a cache."""
-    speeds = found["passes_or_images_per_s"]
+    speeds = measured["passes_or_images_per_s"]
     rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
-    cache = found["cache"]
+    cache = measured["cache"]
     made = [
         [
             *(f"{one[key]:,}" for key in ("images", "passes", "classes")),
@@ -155,18 +155,18 @@ def scaling(found: dict) -> str:
 
 def text() -> str:
     """All of it, from `page.md` and the measurements."""
-    found = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
+    measured = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
     machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
-                         f"{r['machine']['commit']}" for r in found.values())  # fmt: skip
+                         f"{r['machine']['commit']}" for r in measured.values())  # fmt: skip
     page = PAGE.with_name("page.md").read_text()
     sections = {
         "machines": machines,
-        "goals": goals(found),
-        "sampling": sampling(found["sampling"]),
-        "student": student(found["student"], found["sampling"]["networks"]["vgg11"]),
+        "goals": goals(measured),
+        "sampling": sampling(measured["sampling"]),
+        "student": student(measured["student"], measured["sampling"]["networks"]["vgg11"]),
         "stages": stages(),
-        "pipeline": pipeline(found["pipeline"]),
-        "scaling": scaling(found["scaling"]),
+        "pipeline": pipeline(measured["pipeline"]),
+        "scaling": scaling(measured["scaling"]),
     }
     for name, section in sections.items():
         page = page.replace(f"<!-- {name} -->", section)

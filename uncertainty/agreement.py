@@ -37,13 +37,13 @@ class Reference:
 
     def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
         """Of each measure [N] that the student has: its entry of `agreement` in metrics.json; docs/method.md says how to read it."""
-        found = {}
+        entries = {}
         for name, x in student.items():
             first, second = (half[name] for half in self.halves)
             pair = [half[name] for half in self.against]
             pearson = self.resamples.pearson(x, pair)
             spearman = self.resamples.pearson(rankdata(x), [rankdata(half) for half in pair])
-            found[name] = {
+            entries[name] = {
                 "pearson": float(pearson[0]),
                 "pearson_ci": interval(pearson),
                 **self.curves[name].equivalent(pearson),
@@ -57,7 +57,7 @@ class Reference:
                 "scale": float(x.mean() / self.whole[name].mean()),
                 "reference_passes": self.passes,
             }
-        return found
+        return entries
 
     def floors(self, deterministic: Tensor, head: Samples | None) -> dict[str, dict[str, float | None]]:
         """What costs nothing, or hardly more, reaches in each measure.
@@ -68,14 +68,14 @@ class Reference:
         p = deterministic.double().cpu()
         free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
         heads = None if head is None else measures_of(head)
-        found = {}
+        entries = {}
         for name in self.whole:
             pair = [half[name] for half in self.against]
-            found[name] = {
+            entries[name] = {
                 "floor_pearson": float(max(self.once.pearson(floor, pair)[0] for floor in free)),
                 "floor_head_pearson": None if heads is None else float(self.once.pearson(heads[name], pair)[0]),
             }
-        return found
+        return entries
 
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""
@@ -90,13 +90,13 @@ def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[nda
 
 def with_humans(human_entropy: ndarray, measures: dict[str, ndarray], resamples: Resamples) -> dict[str, dict[str, Any]]:
     """Pearson and Spearman of the entropy of people's labels [N] with each measure [N], with intervals."""
-    found = {}
+    entries = {}
     for name, x in measures.items():
         pearson, spearman = resamples.pearson(x, [human_entropy]), resamples.pearson(rankdata(x), [rankdata(human_entropy)])
-        found[name] = {
+        entries[name] = {
             "pearson": float(pearson[0]),
             "pearson_ci": interval(pearson),
             "spearman": float(spearman[0]),
             "spearman_ci": interval(spearman),
         }
-    return found
+    return entries
