@@ -100,8 +100,9 @@ def test_training_curves_name_the_loss():
 
 def test_reliability_markers_are_shares_and_whole():
     confidence = np.array([0.999] * 90 + [0.55] * 10)
-    figure = plots.reliability({"teacher": confidence}, {"teacher": np.arange(100) < 90}, "digits")
-    texts(figure)
+    who = ("teacher_deterministic", "teacher", "student")
+    figure = plots.reliability(dict.fromkeys(who, confidence), dict.fromkeys(who, np.arange(100) < 90), "digits")
+    assert "ECE 0." in texts(figure) and figure.axes[0].title.get_window_extent().y1 < figure._suptitle.get_window_extent().y0
     (markers,) = [c for c in figure.axes[0].collections if len(c.get_offsets()) == 2 and len(c.get_sizes()) == 2]
     assert markers.get_sizes().tolist() == pytest.approx([10 + 300 * 0.1, 10 + 300 * 0.9]) and not markers.get_clip_on()
 
