@@ -62,7 +62,7 @@ def passes(entry: dict) -> str:
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
     """A figure with `rows` x `columns` square panels and a title, in as many lines as its width needs."""
-    figure = Figure(figsize=(size * columns + 0.4, size * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(size * columns + 0.6, size * rows + 1.0), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(9.5 * figure.get_figwidth())))
     return figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
