@@ -57,6 +57,11 @@ def spread(numbers: list[float], digits: int = 3, scale: float = 1.0) -> str:
     return text if len(numbers) < 2 else f"{text} ± {np.std(numbers, ddof=1) / scale:.{digits}f}"
 
 
+def mean(numbers: list[float]) -> float:
+    """Over seeds; NaN where no seed has one."""
+    return float(np.mean(numbers)) if numbers else np.nan
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
     lines = [header, ["---"] * len(header), *rows]
@@ -203,7 +208,7 @@ def quality_by_latency(by_title: Records) -> Figure:
     }
     *axes, names = figure.subplots(1, 3, width_ratios=[4, 4, 2])
     for axis, (name, quality) in zip(axes, panels.items()):
-        points = [(np.mean(values(r, "cost", "ratio")), np.mean(quality(r)), r[0]["kind"]) for r in done.values()]
+        points = [(mean(values(r, "cost", "ratio")), mean(quality(r)), r[0]["kind"]) for r in done.values()]
         for x, y, kind in points:
             axis.scatter(x, y, s=18, color=KINDS[kind])
         front = [p for p in sorted(points) if all(p[1] > q[1] for q in points if q[0] < p[0])]
