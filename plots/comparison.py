@@ -198,15 +198,16 @@ def label(score: str) -> str:
 
 def quality_by_latency(by_title: Records) -> Figure:
     """Out-of-distribution AUROC and error AUROC against the time of a prediction, with the methods that no other one beats in both."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    figure.suptitle("What a method gives for its time")
     done = {title: good(records) for title, records in by_title.items() if good(records)}
     near = next(iter(next(iter(done.values()))[0]["ood"]))
     panels = {
         f"AUROC against {near} (entropy or own score)": lambda r: detection(r, near),
         "AUROC of errors": lambda r: values(r, "before", "misclassification_auroc"),
     }
-    *axes, names = figure.subplots(1, 3, width_ratios=[4, 4, 2])
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure.suptitle("What a method gives for its time")
+    panels = {name: quality for name, quality in panels.items() if any(quality(r) for r in done.values())}  # some data show no errors
+    *axes, names = figure.subplots(1, len(panels) + 1, width_ratios=[4] * len(panels) + [2])
     for axis, (name, quality) in zip(axes, panels.items()):
         points = [(mean(values(r, "cost", "ratio")), mean(quality(r)), r[0]["kind"]) for r in done.values()]
         for x, y, kind in points:
