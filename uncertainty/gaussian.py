@@ -46,11 +46,6 @@ class LogitGaussian(Distribution):
         """Normal numbers behind one draw."""
         return self.factor.shape[-1] + (0 if self.scale is None else self.scale.shape[-1])
 
-    @property
-    def covariance_factor(self) -> Tensor:
-        """F with all of the covariance F Fᵀ [N, C, R (+ C)]."""
-        return self.factor if self.scale is None else torch.cat([self.factor, torch.diag_embed(self.scale)], -1)
-
     def of_draws(self, *measures: str) -> list[Tensor]:
         """Measures of the draws."""
         noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)

@@ -39,7 +39,7 @@ def test_the_covariance_of_the_gaussian_head():
         lower = np.zeros((4, 4))
         lower[np.tril_indices(4, -1)] = numbers[n, 8:]
         lower += np.diag(np.log1p(np.exp(numbers[n, 4:8].numpy())))
-        assert (full.covariance_factor[n] @ full.covariance_factor[n].T).numpy() == pytest.approx(lower @ lower.T, abs=1e-5)
+        assert (full.factor[n] @ full.factor[n].T).numpy() == pytest.approx(lower @ lower.T, abs=1e-5)
     torch.testing.assert_close(full.loc, logits + numbers[:, :4])
     low = gaussian_head(logits, torch.randn(6, 16), GaussianOptions(rank=2))
     assert low.draw(torch.randn(6, 30, low.dimensions)).log_probs.shape == (6, 30, 4)
@@ -52,7 +52,7 @@ def test_quasi_random_measures_against_monte_carlo(rank):
     logits = 2 * torch.randn(6, 4)
     numbers = 0.7 * torch.randn(6, gaussian_parameters(4, GaussianOptions(rank=rank)))
     student = gaussian_head(logits, numbers, GaussianOptions(rank=rank))
-    covariance = student.covariance_factor @ student.covariance_factor.mT
+    covariance = student.factor @ student.factor.mT + torch.diag_embed(student.scale**2)
     for n in range(6):
         z = np.random.default_rng(n).multivariate_normal(student.loc[n].numpy(), covariance[n].double().numpy(), size=200_000)
         p = scipy.special.softmax(z, 1)
