@@ -162,6 +162,16 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
     assert missing.returncode == 2 and missing.stderr.startswith("error: --images: no folder")
 
 
+def test_the_student_in_the_repository_predicts_at_once(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    out = tmp_path / "out.csv"
+    done = call("predict.py", "--run", "results/cifar10_cpu", "--images", str(tmp_path), "--out", str(out), "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == 3 and "p(airplane)" in rows[0] and all(float(row["total_variance"]) > 0 for row in rows)
+
+
 @pytest.mark.parametrize("network, convolutions", [("vgg5", 3), ("vgg11", 8), ("vgg13", 10), ("vgg16", 13), ("vgg19", 16)])
 def test_vgg_has_its_published_depth_and_a_dropout_after_each_relu(network, convolutions):
     rates = [i / 100 for i in range(convolutions)]
