@@ -52,7 +52,8 @@ def train_network(config: Config, overwrite: bool) -> None:
     run.save_config(config)
     if finished:
         return
-    data.load_evaluation(config.data, train.classes, config.split_seed)  # a set that cannot be had stops the run here, not after training
+    if config.compared_on == "test":  # a set that cannot be had stops the run here, not after training
+        data.load_evaluation(config.data, train.classes, config.split_seed)
 
     # Network, training, file.
     torch.manual_seed(config.seed)

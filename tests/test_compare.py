@@ -9,6 +9,7 @@ from conftest import TINY
 from torch import nn
 
 import compare
+import data
 from data.shifts import SHIFTS
 from methods import STUDENTS, TEACHERS
 from models.architecture import Architecture
@@ -131,7 +132,8 @@ def test_a_row_that_fails_is_shown_as_failed(folder, monkeypatch, tmp_path):
 
 
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
-    """A row's student differs by what it changes alone."""
+    """No test image is read, and a row's student differs by what it changes alone."""
+    monkeypatch.setattr(data, "load_evaluation", lambda *_: pytest.fail("the test images were asked for"))
     overlay = tmp_path / "gaussian.yaml"
     overlay.write_text("name: another\nstudent: {method: logit_gaussian}\n")
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
