@@ -137,7 +137,13 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
         parts = [process_group.shard(indices) for indices in shuffled(task.count, batch_size, seed_of(seed, epoch))]
         batches = (task.batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
         task.model.train()
-        row = _train_epoch(parallel, state, batches, task.losses, compute, bar)
+        try:
+            row = _train_epoch(parallel, state, batches, task.losses, compute, bar)
+        except FloatingPointError:
+            raise UserError(
+                f"{run.stage}: the loss is not finite; the last finished epoch is kept. "
+                f"Try a lower learning rate (--{run.stage}.lr) with --overwrite"
+            ) from None
         row |= {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
         process_group.broadcast_buffers(state.kept)
         if task.validate is not None:
@@ -181,17 +187,15 @@ def _train_epoch(model: nn.Module, state: State, batches: Iterator[Batch], losse
         bar.update()
         if step % 10 == 0:
             bar.set_postfix({name: f"{value.item() / step:.3f}" for name, value in sums.items()}, refresh=False)
-            _require_finite(sums["loss"], bar.desc)
-    _require_finite(sums["loss"], bar.desc)
+            _require_finite(sums["loss"])
+    _require_finite(sums["loss"])
     means = process_group.mean(torch.stack(list(sums.values()))) / step
     return dict(zip(sums, means.tolist()))
 
 
-def _require_finite(loss: Tensor, stage: str) -> None:
+def _require_finite(loss: Tensor) -> None:
     if not math.isfinite(loss.item()):
-        raise UserError(
-            f"{stage}: the loss is not finite; the last finished epoch is kept. Try a lower learning rate (--{stage}.lr) with --overwrite"
-        )
+        raise FloatingPointError
 
 
 def is_best(history: list[dict[str, float]]) -> bool:

@@ -36,7 +36,7 @@ def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stag
     whole = weights(tiny, stage)
     checks = 0
 
-    def interrupt(loss, run):
+    def interrupt(loss):
         nonlocal checks
         checks += 1
         if checks == 6:  # in the third epoch: there are two checks in each
