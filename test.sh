@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source venv.sh
-if ! python -c 'import pytest, mpmath' 2>/dev/null; then
+if ! python -c 'import pytest, mpmath, xdist' 2>/dev/null; then
     python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 fi
-python -m pytest tests "$@"
+# Two files at once, a thread each: jobs with all threads stall each other.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest tests -n 2 --dist loadfile "$@"
