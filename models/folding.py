@@ -44,7 +44,7 @@ class MaxPool2x2(nn.Module):
 
 def halves(layer: nn.Module) -> bool:
     """Whether it is 2x2 max pooling without overlap or border."""
-    if not isinstance(layer, nn.MaxPool2d):
+    if type(layer) is not nn.MaxPool2d:  # a subclass may do something else
         return False
     return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
 
@@ -63,11 +63,11 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
             if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
                 setattr(layers, place, fuse_conv_bn_eval(layer, following))
                 setattr(layers, next_place, nn.Identity())
-        positive = False
         if not on_cpu:
             continue
+        positive = False
         for place, layer in places:
-            if isinstance(layer, nn.ReLU) and layer.inplace:
+            if type(layer) is nn.ReLU and layer.inplace:
                 setattr(layers, place, InplaceReLU())
                 positive = True
             elif positive and halves(layer):

@@ -33,7 +33,7 @@ def beside(name: str) -> dict[str, dict]:
 
 def recipes() -> str:
     """Every row of the ablation."""
-    return passes_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in records if "failed" not in record])
+    return passes_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in comparison.good(records)])
 
 
 PARTS: dict[str, Callable[[], str]] = {
