@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from PIL import Image
 
@@ -41,6 +43,18 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8192
 
 
+def test_what_the_readme_says_in_words_is_so():
+    """Findings and times, by the committed results."""
+    text = (ROOT / "README.md").read_text()
+    digits, cifar10 = (json.loads((ROOT / f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu"))
+    assert "under 5 minutes on two CPU cores" in text and sum(digits["stages_s"].values()) < 150  # the rest is to install
+    assert "some two hours on two CPU cores" in text and 90 < sum(cifar10["stages_s"].values()) / 60 < 150
+    agreement = cifar10["agreement"].values()
+    assert "worth more than fifty passes" in text and all(entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement)
+    scales = [entry["mutual_information"]["scale"] for entry in agreement]
+    assert f"{min(scales):.1f} to {max(scales):.1f} times too large" in text
+
+
 def test_scripts_and_configs_that_are_named_exist():
     named = {name for page in DOCS for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())}
     assert {"train_teacher.py", "configs/cifar10_cpu.yaml"} <= named
@@ -68,6 +82,27 @@ def test_the_config_for_own_images_works_as_it_stands(page, tmp_path, monkeypatc
     assert metrics["student"]["accuracy"] >= 0 and Path("runs/birds/plots/teacher_against_student.png").exists()
 
 
+def commands() -> list[str]:
+    """Every command of README and docs that reads settings."""
+    shown = "\n".join(page.read_text() for page in DOCS)
+    lines = re.findall(r"^((?:python|\./run\.sh|torchrun) [^#\n]*)|`((?:python|\./run\.sh|torchrun) [^`]*)`", shown, re.MULTILINE)
+    return sorted({"".join(both).strip() for both in lines if "-m " not in "".join(both) and "predict.py" not in "".join(both)})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_accepted(command, tmp_path, monkeypatch):
+    """By the parser of its script: most take too long to be run. The others have tests of their own: predict.py in test_scripts, the birds'
+    stages below."""
+    monkeypatch.chdir(tmp_path)
+    Path("configs").symlink_to(ROOT / "configs")
+    Path("birds.yaml").write_text("name: birds")
+    words = shlex.split(command)
+    script = next(word for word in words if word.endswith((".py", "run.sh")))
+    options = words[words.index(script) + 1 :]
+    config, _ = parse(["--config", *options] if script == "./run.sh" and options else options)
+    assert config.name in command or config.name in ("digits", "fidelity", "two_moons", "comparison")
+
+
 def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -78,6 +113,22 @@ def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
     exec(code)
     found = eval(capsys.readouterr().out)
     assert 6 < found["equivalent_passes"] < 15 and not found["censored"]  # it was made of ten passes
+
+
+def test_the_lines_of_python_for_use(tiny, monkeypatch):
+    """What `docs/use.md` does with a finished run: predictions, and a plot of one image's passes."""
+    monkeypatch.chdir(Path(tiny.runs).parent)
+    tiny.teacher.epochs = tiny.student.epochs = 1
+    tiny.sampling.passes = 16
+    train_teacher.main(tiny, overwrite=False)
+    train_student.main(tiny, overwrite=False)
+    names = {"images": torch.zeros(2, 8, 8, 1, dtype=torch.uint8)}
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/use.md").read_text(), re.DOTALL):
+        exec(code, names)
+    assert names["distribution"].mean.shape == (2, 10) and names["samples"].shape[1:] == (16, 10)
+    (line, *others), axes = names["plt"].gca().lines, names["plt"].gca()
+    assert len(others) == 15 and line.get_ydata() == pytest.approx(names["samples"][0, 0].numpy()) and axes.get_ylim()[1] <= 1.1
+    assert Path("passes.png").stat().st_size > 1000
 
 
 def test_the_student_that_is_shown_is_plain_distillation(tiny, monkeypatch):
