@@ -238,14 +238,14 @@ REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its studen
 def compare(cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
     """Agreement of each uncertainty that there is with that of the teacher's samples, on every data set."""
     settings, one_way = cache.config.evaluation, teacher_method(method).one_way
-    found = {}
+    agreement = {}
     for dataset in sets:
         key = (cache.checksum, method, dataset.name, cache.config.seed)
         if key not in REFERENCES:
             REFERENCES[key] = Reference(*cache.reference(dataset), one_way, settings.bootstrap, cache.config.seed)
         mine = values[dataset.name]
-        found[dataset.name] = REFERENCES[key].judge({measure: mine[measure] for measure in MEASURES if measure in mine})
-    return found
+        agreement[dataset.name] = REFERENCES[key].judge({measure: mine[measure] for measure in MEASURES if measure in mine})
+    return agreement
 
 
 def baseline(base: Config, classes: int, compute: Compute) -> Predictor:

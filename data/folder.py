@@ -63,11 +63,11 @@ def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -
     unknown = set(_class_folders(root / "test")) - set(_class_folders(root / "train"))
     if unknown and (root / "train").is_dir():
         raise UserError(f"{name}: class {min(unknown)!r} is in test and not in train ({root})")
-    found = [list(images_below(root / split / c)) for c in classes]
-    for c, images in zip(classes, found):
+    by_class = [list(images_below(root / split / c)) for c in classes]
+    for c, images in zip(classes, by_class):
         if not images:
             raise UserError(f"{name}: class {c!r} has no images ({root / split / c})")
-    return classes, list(chain.from_iterable(found)), [label for label, images in enumerate(found) for _ in images]
+    return classes, list(chain.from_iterable(by_class)), [label for label, images in enumerate(by_class) for _ in images]
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -73,12 +73,12 @@ def members(config: Config) -> dict[str, Config]:
         raise UserError(f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} is of {needs}")
     if not several:
         return {"": config}
-    found = {}
+    configs = {}
     for k in range(2 * config.teacher.members):
         alone = {"teacher": replace(config.teacher, members=1), "data": replace(config.data, split_seed=config.split_seed)}
         seed = 2 * config.teacher.members * config.seed + k  # two ensembles share no member
-        found[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=seed, **alone)
-    return found
+        configs[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=seed, **alone)
+    return configs
 
 
 def load_teacher(config: Config, compute: Compute) -> Teacher:

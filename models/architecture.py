@@ -76,10 +76,10 @@ def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
 def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[float]:
     """The dropout rate of each of `places` in a part of the network. Raises UserError for a list of another length."""
     given = a.conv_dropout if part == "conv" else a.head_dropout
-    found = list(given) if isinstance(given, list) else [given] * places
-    if len(found) != places:
-        raise UserError(f"teacher.{part}_dropout: {len(found)} rates for the {places} places of {a.network}")
-    return found
+    rates = list(given) if isinstance(given, list) else [given] * places
+    if len(rates) != places:
+        raise UserError(f"teacher.{part}_dropout: {len(rates)} rates for the {places} places of {a.network}")
+    return rates
 
 
 def sequential(layers: dict[str, nn.Module]) -> Network:

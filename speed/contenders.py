@@ -71,9 +71,9 @@ def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSE
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.train()
-    found = loop(model, images, batch_size, passes, dtype)
+    samples = loop(model, images, batch_size, passes, dtype)
     model.eval()
-    return found
+    return samples
 
 
 def deterministic(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES) -> Tensor:
@@ -96,12 +96,12 @@ def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batc
     from torch_uncertainty.methods import mc_dropout
 
     wrapped = mc_dropout(model, passes, on_batch=on_batch).eval()
-    found = []
+    samples = []
     with COMPUTE.autocast():
         for batch in images.split(max(1, batch_size // passes) if on_batch else batch_size):
-            found.append(wrapped(batch).float().log_softmax(-1).unflatten(0, (passes, len(batch))).transpose(0, 1))
+            samples.append(wrapped(batch).float().log_softmax(-1).unflatten(0, (passes, len(batch))).transpose(0, 1))
     model.eval()
-    return torch.cat(found)
+    return torch.cat(samples)
 
 
 def ours(sampler: Sampler, images: Tensor, batch_size: int, masks: MaskMode, passes: int = PASSES) -> Tensor:

@@ -60,7 +60,7 @@ def middle(values: list[float]) -> dict[str, Any]:
     return {"median": median(values), "low": min(values), "high": max(values), "all": values}
 
 
-def write(name: str, ratios: dict[str, list[float]], **found: Any) -> None:
+def write(name: str, ratios: dict[str, list[float]], **others: Any) -> None:
     """speed/results/<name>.json: the medians of `ratios`, their spread, what else was found, and what it was measured on."""
     record = {
         "ratios": {key: median(values) for key, values in ratios.items()},
@@ -71,7 +71,7 @@ def write(name: str, ratios: dict[str, list[float]], **found: Any) -> None:
             "device": str(COMPUTE),
             "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
         },
-        **found,
+        **others,
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -35,7 +35,7 @@ RATIOS = {
 def contenders(name: str) -> dict[str, Callable]:
     """Each way to sample the network, as a function of (images, batch size, passes)."""
     model = teacher(name)
-    found = {
+    ways = {
         "plain": partial(plain, model),
         "plain float32": partial(plain, model, dtype="float32"),
         "grouped": partial(ours, Sampler(model), masks="grouped"),
@@ -43,9 +43,9 @@ def contenders(name: str) -> dict[str, Callable]:
         "deterministic": partial(deterministic, model),
     }
     if importlib.util.find_spec("torch_uncertainty"):
-        found["torch-uncertainty, loop"] = partial(torch_uncertainty, model, on_batch=False)
-        found["torch-uncertainty, batch"] = partial(torch_uncertainty, model, on_batch=True)
-    return found
+        ways["torch-uncertainty, loop"] = partial(torch_uncertainty, model, on_batch=False)
+        ways["torch-uncertainty, batch"] = partial(torch_uncertainty, model, on_batch=True)
+    return ways
 
 
 def measure(name: str, rounds: int) -> tuple[dict[str, int], Seconds]:
@@ -103,8 +103,8 @@ def main(rounds: int) -> None:
         best, seconds = measure(name, rounds)
         wrapper = min((way for way in seconds if way.startswith("torch-")), key=lambda way: sum(seconds[way]), default=None)
         pairs = {key: pair for key, pair in RATIOS.items() if wrapper or "torch-uncertainty" not in pair}
-        found = {key: ratio(seconds, *(wrapper if way == "torch-uncertainty" else way for way in pair)) for key, pair in pairs.items()}
-        ratios = ratios or found
+        measured = {key: ratio(seconds, *(wrapper if way == "torch-uncertainty" else way for way in pair)) for key, pair in pairs.items()}
+        ratios = ratios or measured
         flops, numbers = cost_of_a_pass(name)
         networks[name] = {
             "flops_of_a_pass": flops,
@@ -116,7 +116,7 @@ def main(rounds: int) -> None:
             | {"matrix product": 2 * 2048**3 / median(seconds["matrix product"])},
             "bytes_per_s": {way: IMAGES * PASSES * numbers * bytes_of_a_number(way) / median(seconds[way]) for way in best}
             | {"copy": 2 * BLOCK.nbytes / median(seconds["copy"])},
-            "ratios": {key: middle(values) for key, values in found.items()},
+            "ratios": {key: middle(values) for key, values in measured.items()},
         }
     write("sampling", ratios, networks=networks, images=IMAGES, passes=PASSES)
 

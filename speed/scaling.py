@@ -98,14 +98,14 @@ def cache() -> dict:
         """How many there are of what `UNITS` names."""
         return [images, images * classes, images * passes * classes * samples, passes * classes, 1]
 
-    found = {"made": made, "imagenet": IMAGENET}
+    costs = {"made": made, "imagenet": IMAGENET}
     for kind in ("disk", "memory"):
         each = np.linalg.lstsq(np.array([counts(**one) for one in made], float), np.array([one[kind] for one in made], float))[0]
-        found[kind] = dict(zip(UNITS, each)) | {
+        costs[kind] = dict(zip(UNITS, each)) | {
             "imagenet": each @ counts(**IMAGENET, samples=False),
             "imagenet_with_samples": each @ counts(**IMAGENET, samples=True),
         }
-    return found
+    return costs
 
 
 def main(rounds: int) -> None:

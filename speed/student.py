@@ -52,14 +52,14 @@ def steps(rounds: int) -> Seconds:
 def students() -> dict[str, Student]:
     """One of each method, as it is used; and compiled, if there is a C++ compiler."""
     names = [name + suffix for name in METHODS for suffix in (["", COMPILED] if shutil.which("c++") else [""])]
-    found = {name: for_use(student(name.removesuffix(COMPILED)), getattr(torch, COMPUTE.dtype)) for name in names}
-    for name, model in found.items():
+    models = {name: for_use(student(name.removesuffix(COMPILED)), getattr(torch, COMPUTE.dtype)) for name in names}
+    for name, model in models.items():
         if name.endswith(COMPILED):
             model.compile()
-    return found
+    return models
 
 
-def predictions(found: dict[str, Student], batch_size: int, rounds: int) -> Seconds:
+def predictions(models: dict[str, Student], batch_size: int, rounds: int) -> Seconds:
     """All measures of a round's images, in batches of `batch_size`."""
     images, network = random_images(BATCHES[batch_size]), teacher()
 
@@ -73,22 +73,22 @@ def predictions(found: dict[str, Student], batch_size: int, rounds: int) -> Seco
     def once(name: str) -> None:
         with COMPUTE.autocast(), torch.inference_mode():
             for batch in images.split(batch_size):
-                measures_of(found[name](batch))
+                measures_of(models[name](batch))
 
     works = {
         "plain": sampled(partial(plain, network, batch_size=batch_size)),
         "ours": sampled(partial(ours, Sampler(network), batch_size=512, masks="grouped")),
         "deterministic": lambda: [deterministic(network, batch, batch_size, passes=1) for batch in images.split(batch_size)],
     }
-    compiled = [family + COMPILED for family in METHODS if batch_size == 1 and family + COMPILED in found]
+    compiled = [family + COMPILED for family in METHODS if batch_size == 1 and family + COMPILED in models]
     works |= {name: partial(once, name) for name in (*METHODS, *compiled)}
     return in_turn(works, rounds, f"{PASSES} passes against one, batch {batch_size}")
 
 
 def main(rounds: int) -> None:
     """Training, then prediction at three batch sizes."""
-    step, found = steps(rounds), students()
-    seconds = {size: predictions(found, size, rounds) for size in BATCHES}
+    step, models = steps(rounds), students()
+    seconds = {size: predictions(models, size, rounds) for size in BATCHES}
     ratios = {"online_over_cached_step": ratio(step, "online step", "cached step")}
     for family, suffix in METHODS.items():
         for size in BATCHES:

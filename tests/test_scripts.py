@@ -31,7 +31,8 @@ AGREEMENT = {
     "scale", "student_mean", "teacher_mean", "reference_passes",
 }  # fmt: skip
 PLOTS = {
-    "teacher_against_student", "teacher_against_student_information", "correlation_by_passes", "reliability", "risk_coverage", "training_curves", "roc", "scale", "humans",
+    "teacher_against_student", "teacher_against_student_information", "correlation_by_passes", "reliability", "risk_coverage",
+    "training_curves", "roc", "scale", "humans",
     "in_distribution", "out_of_distribution", "extremes_digits", "extremes_letters",
 }  # fmt: skip
 

@@ -49,8 +49,9 @@ class Work:
 class SampleCache:
     """The samples of one teacher, made when they are first asked for.
 
-    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`; the second is for the reference's second
-    half, which nothing is learnt from. checksum: of the teacher's weights. seconds: what sampling all that was asked for has taken, in this process or an earlier one.
+    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`; the second is for the reference's
+    second half, which nothing is learnt from. checksum: of the teacher's weights. seconds: what sampling all that was asked for has taken,
+    in this process or an earlier one.
     """
 
     def __init__(self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str):

@@ -129,7 +129,7 @@ def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = F
     generator = torch.Generator().manual_seed(0)
     full = [measures_of(half) for half in halves]
     passes = [n for n in PASSES if n < total] + [total]
-    found = {name: [] for name in MEASURES}
+    correlations = {name: [] for name in MEASURES}
     for count in passes:
         draws = {name: [] for name in (MEASURES if count > 1 else ENTROPIES)}
         for _ in range(DRAWS if count < total else 1):
@@ -139,8 +139,8 @@ def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = F
                 for name, rows in draws.items():
                     rows.append(resamples.pearson(getattr(few, name).double().numpy(), [full[other][name]]))
         for name, rows in draws.items():
-            found[name].append(np.mean(rows, 0))
-    return {name: Curve(np.array(passes[-len(rows) :]), np.stack(rows, 1)) for name, rows in found.items()}
+            correlations[name].append(np.mean(rows, 0))
+    return {name: Curve(np.array(passes[-len(rows) :]), np.stack(rows, 1)) for name, rows in correlations.items()}
 
 
 def equivalent_passes(
