@@ -9,6 +9,7 @@ command again goes on with what is not there, or was made by other settings; --o
 and tried again next time. The last command makes the tables and the figures from those files; the others end with it.
 """
 
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 import json
 import re
 import time
@@ -20,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import nn
@@ -57,43 +57,57 @@ from uncertainty.temperature import fit_temperature, tempered
 def main(config: Config, overwrite: bool) -> None:
     """One row after another, with one seed after another; then the table."""
     process_group.require_alone("compare.py")
-    run, _ = begin(config, "compare")
+    if not config.rows:
+        raise UserError("rows: this config has none")
+    if config.compared_on == "test" and not config.data.ood:
+        raise UserError("data.ood: a comparison on test images needs one set or more")
+    files = [f"{slug_of(row.title)}-{seed}" for row in config.rows for seed in row.seeds]
+    if twice := {name for name in files if files.count(name) > 1}:
+        raise UserError(f"rows: two would be written to {min(twice)}.json; give them titles that differ in letters or digits")
+    run, _ = begin(config, "compare", overwrite)
     folder = Path("results") / config.name
-    folder.mkdir(parents=True, exist_ok=True)
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
     todo.sort(key=lambda entry: entry[2])  # a whole table of one seed first
-    if not todo:
-        raise UserError("rows: this config has none")
+    failed = 0
     for place, row, seed in todo:
         file = folder / f"{slug_of(row.title)}-{seed}.json"
         record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed, "compared_on": config.compared_on}
         try:
             own = config_of(row, seed, config)
             record["settings"] = plain(own)
-            if not overwrite and finished(file, record["settings"], own):
+            if not run.lacks(file) and finished(file, record["settings"], own):
                 continue
             run.log(f"row {place} of {len(config.rows)}: {row.title}, seed {seed}")
-            train_teacher.main(own, overwrite)
+            train_teacher.main(own, run.overwrite and run.lacks(own.folder / teacher.FILE))
             if row.kind == "student":
-                train_student.main(own, overwrite)
+                train_student.main(own, run.overwrite and run.lacks(own.folder / student.FILE))
             record |= measure(own, row, config)
         except Exception as error:  # whatever it is: the other rows go on, and the table says which failed
             run.log(f"{row.title}, seed {seed} failed: {error}")
             if not isinstance(error, UserError):
                 traceback.print_exc()
             record["failed"] = f"{type(error).__name__}: {error}"
+            failed += 1
+            if file.exists():  # a result that is there is worth more than the word that it cannot be made again
+                continue
         artifact.write_json(file, record)
+    run.end()
+    if failed == len(todo):
+        raise UserError(f"all {failed} rows failed; {run / 'log.txt'} says why")
     report.main(folder, [row.title for row in config.rows])
     if any(source.source == "plane" for source in config.data.ood):
         save(draw_maps(config, folder), folder / "maps.png")
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
-    """Whether a row is there, of the same settings, and so is what it trained: a clone's results are no reason to train nothing."""
+    """Whether a row is there, of the same settings, and so is what it trained: a clone's results are no reason to train nothing.
+
+    Raises UserError if it is damaged.
+    """
     if not file.exists() or not config.folder.exists():
         return False
-    record = json.loads(file.read_text())
-    return "failed" not in record and record["settings"] == settings
+    record = artifact.read_json(file)
+    return isinstance(record, dict) and "failed" not in record and record.get("settings") == settings
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -128,7 +142,7 @@ def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
     if row.overlay is not None:
         if not Path(row.overlay).is_file():
             raise UserError(f"rows: {row.title}: no file {row.overlay}")
-        overlay = yaml.safe_load(Path(row.overlay).read_text())
+        overlay = cli.read_yaml(Path(row.overlay))
         overlay.pop("name", None)
         changes = cli.merged(changes, overlay)
     return cli.merged(changes, filled(row.changes, seed=seed, name=base.name))
@@ -153,19 +167,19 @@ class Subject:
 def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, compute: Compute) -> Subject:
     """The method of a run's config."""
     members = config.teacher.members  # an ensemble's others are the reference
-    training = trained.seconds * members / len(trained.networks)
+    seconds_of_teacher = trained.seconds * members / len(trained.networks)
     if kind == "student":
         model, distilled = student.load_distilled(config, compute, trained.checksum)
 
         def predict(images: torch.Tensor, name: str) -> Prediction:
             return Prediction(model.distribution(outputs_of(model.outputs, images, compute).cpu()))
 
-        seconds = {"teacher": training, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
+        seconds = {"teacher": seconds_of_teacher, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
     networks = [folded(network) for network in trained.networks]  # as students' are
     started = time.monotonic()
     predict = teacher_method(config.teacher.method).predictor(networks, train, config, compute)
-    return Subject(predict, networks[:members], {"teacher": training, "fit": time.monotonic() - started})
+    return Subject(predict, networks[:members], {"teacher": seconds_of_teacher, "fit": time.monotonic() - started})
 
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
@@ -175,6 +189,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     if validation is None:
         raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
+    trained.require_same_data(train, config)
     subject = subject_of(config, row.kind, trained, train, compute)
     on_test = config.compared_on == "test"
     if on_test:
@@ -262,7 +277,7 @@ def draw_maps(config: Config, folder: Path) -> Figure:
     scores = {}
     for row in config.rows:
         file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
-        if "failed" not in json.loads(file.read_text()):
+        if "failed" not in artifact.read_json(file):
             own = config_of(row, row.seeds[0], config)
             compute = choose(own.device, own.dtype)
             subject = subject_of(own, row.kind, teacher.load_teacher(own, compute), train, compute)

@@ -7,6 +7,7 @@ Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teach
 runs/<name>/metrics.json, table.md and plots/*.png and prints the table. --overwrite samples the evaluation sets anew.
 """
 
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,37 +56,42 @@ class Evaluated:
 
 def main(config: Config, overwrite: bool) -> None:
     """Networks, outputs on every data set, measures, plots, table."""
-    run, compute = begin(config, "evaluate")
+    run, compute = begin(config, "evaluate", overwrite)
     trained = teacher.load_teacher(config, compute)
     model, distilled = student.load_distilled(config, compute, trained.checksum)
     run.save_config(config)
 
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first. All other outputs take one pass.
-    cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum)
+    cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum, anew=True)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
-    samples = [cache.reference(dataset, overwrite) for dataset in sets]
+    samples = [cache.reference(dataset) for dataset in sets]
     started = time.monotonic()
     evaluated = [outputs(dataset, both, trained, model, config, compute) for dataset, both in zip(sets, samples)]
     if not process_group.is_first():  # the rest is made of what all have gathered
         return
 
-    # Measures and figures.
+    # Measures.
     values = uncertainties(evaluated)
     metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets})}
-    metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed}
+    metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
     metrics |= measure(evaluated, values)
-    figures = draw(evaluated, values, metrics, model.classes, config)
     people = human_entropy(run, config.evaluation, sets[0])
     if people is not None:
         resamples = evaluated[0].reference.resamples
         metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
-        figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
     metrics["speed"] = compare_speed(cache.samplers[0], model, sets[0].images.to(compute.device), config, compute)
-    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name(model.options)}"}
-    figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
     stages = {"teacher": trained.seconds, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
     metrics["stages_s"] = stages | {"reference": cache.seconds, "evaluate": time.monotonic() - started}
-    write(run, metrics, figures)
+    written = artifact.write_json(run / "metrics.json", metrics)
+
+    # Figures and table.
+    figures = draw(evaluated, values, metrics, model.classes, config)
+    if people is not None:
+        figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
+    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name(model.options)}"}
+    figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
+    write(run, table(written), figures)
+    run.end()
 
 
 def outputs(
@@ -104,16 +110,14 @@ def outputs(
     )
 
 
-def write(run: Run, metrics: dict[str, Any], figures: dict[str, Figure]) -> None:
-    """All files of the evaluation; the table is printed too."""
-    (run / "plots").mkdir(exist_ok=True)
+def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
+    """Table and plots; those of an earlier evaluation do not stay. The table is printed too."""
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink()
     for name, figure in figures.items():
         save(figure, run / f"plots/{name}.png")
-    metrics = artifact.write_json(run / "metrics.json", metrics)
-    (run / "table.md").write_text(table(metrics) + "\n")
-    print(f"\n{table(metrics)}\n")
+    artifact.write_text(run / "table.md", text + "\n")
+    print(f"\n{text}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
 
 

@@ -2,10 +2,11 @@
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
 
-Images (png, jpg, jpeg, webp, in any folder below --images) are resized to what the student was trained on and streamed: memory does
+Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized to what the student was trained on and streamed: memory does
 not grow with their number. A broken image is skipped with a line that names it.
 """
 
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 import argparse
 import csv
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from data.folder import SUFFIXES, decode, images_below
+from data.folder import SUFFIXES, decode, files_below, images_below
 from methods.student import load_student
-from training import cli
-from training.bar import progress_bar
+from training import artifact, cli
+from training.bar import note, progress_bar
 from training.compute import choose_device
 from training.errors import UserError
 from uncertainty.distribution import MEASURES
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="folder of a run with a trained student, such as runs/digits")
     parser.add_argument("--images", required=True, type=Path, help="folder of images")
-    parser.add_argument("--out", default="predictions.csv", help="CSV file to write (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=256, help="images at once (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     options = parser.parse_args()
@@ -47,12 +47,17 @@ def main() -> None:
         try:
             return decode(path, size, channels)
         except UserError as error:
-            tqdm.write(f"skipped: {error}")
+            note(f"skipped: {error}")
             return None
 
     paths = images_below(options.images)
-    predicted = 0
-    with open(options.out, "w", newline="") as file, ThreadPoolExecutor() as pool, progress_bar(unit="image") as bar:
+    predicted = skipped = 0
+    with (
+        artifact.whole(options.out) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ThreadPoolExecutor() as pool,
+        progress_bar(unit="image") as bar,
+    ):
         rows = csv.writer(file)
         rows.writerow(["image", "class", "probability", *MEASURES, *(f"p({name})" for name in student.classes)])
         while batch := list(islice(paths, options.batch_size)):
@@ -65,10 +70,12 @@ def main() -> None:
                 for path, label, values in zip(kept, distribution.predicted.tolist(), numbers):
                     rows.writerow([path, student.classes[label], *(f"{value:.6g}" for value in values)])
                 predicted += len(kept)
+            skipped += len(batch) - len(kept)
             bar.update(len(batch))
-    if not predicted:
-        raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    print(f"{predicted} images: {options.out}")
+        if not predicted:
+            raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
+    others = sum(1 for _ in files_below(options.images)) - predicted - skipped
+    print(f"{predicted} images: {options.out} ({skipped} broken images and {others} other files left out)")
 
 
 if __name__ == "__main__":

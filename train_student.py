@@ -7,6 +7,7 @@ Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (what the 
 made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student anew.
 """
 
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -40,7 +41,9 @@ def main(config: Config, overwrite: bool) -> None:
     method = student_method(config.student.method)
     method.check(config)  # before anything is sampled for nothing
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    trained.require_same_data(train, config)
     settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
+    run.log(f"the teacher is of {len(train) if train.fingerprint == trained.data else 'other'} images of {train.name}, {trained.data}")
     finished = run.finished(student.FILE, settings)
     run.save_config(config)
     if finished:
@@ -66,6 +69,7 @@ def main(config: Config, overwrite: bool) -> None:
         metadata = {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)}
         model.save(run / student.FILE, metadata, config.weights)
     process_group.barrier()
+    run.end()
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
 
 

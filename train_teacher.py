@@ -7,6 +7,7 @@ Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teach
 skips; --overwrite starts anew.
 """
 
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 from dataclasses import asdict
 
 import torch
@@ -38,7 +39,7 @@ def main(config: Config, overwrite: bool) -> None:
         if len(members) > 1:
             run.save_config(config)
             run.log(f"network {number} of {len(members)}")
-        train_network(member, overwrite)
+        train_network(member, overwrite and run.lacks(member.folder / teacher.FILE))
 
 
 def train_network(config: Config, overwrite: bool) -> None:
@@ -63,8 +64,9 @@ def train_network(config: Config, overwrite: bool) -> None:
     progress = fit(classification_task(model.to(compute.device), train, validation, config, compute), run, compute, settings)
     if process_group.is_first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
-        artifact.save(run / teacher.FILE, model.state_dict(), metadata, config.weights)
+        artifact.save(run / teacher.FILE, "teacher", model.state_dict(), metadata, config.weights)
     process_group.barrier()
+    run.end()
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
 

@@ -4,14 +4,29 @@ The docstring below a field is its documentation: `python train_teacher.py --hel
 folder gives the fields that differ from the defaults here; the command line overrides both (`--teacher.epochs 30`).
 """
 
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt, restricted_number_type
+from jsonargparse.typing import OpenUnitInterval, restricted_number_type, restricted_string_type
 
+FINITE = float("inf")
+MANY = 10**9
+Whole = restricted_number_type("Whole", int, [(">=", 0), ("<=", MANY)], docstring="a whole number from 0 on")
+Count = restricted_number_type("Count", int, [(">=", 1), ("<=", MANY)], docstring="a whole number from 1 on")
+Several = restricted_number_type("Several", int, [(">=", 2), ("<=", MANY)], docstring="a whole number from 2 on")
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**31)], docstring="a whole number in [0, 2^31)")
+NonNegative = restricted_number_type("NonNegative", float, [(">=", 0), ("<", FINITE)], docstring="a number from 0 on")
+Positive = restricted_number_type("Positive", float, [(">", 0), ("<", FINITE)], docstring="a number above 0")
 Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
-Passes = restricted_number_type("Passes", int, (">=", 2), docstring="at least two: a variance needs them")
+RunName = restricted_string_type(
+    "RunName",
+    r"^\w[\w +.=,-]*(/\w[\w +.=,-]*)*$",
+    docstring="a name of letters, digits, spaces and -+.=, (with / between folders)",
+)
+SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a name of letters, digits, spaces and -+.=,")
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
@@ -32,13 +47,13 @@ class DataSet:
     """The folder of all published sets, or the tree of images of a `folder`."""
     partial: bool = False
     """Take a published set even if images of it are missing; its name then says how many there are."""
-    name: str | None = None
+    name: SetName | None = None
     """The name in tables, plots and file names. Default: the source, or the last part of a folder's path."""
 
     @property
     def title(self) -> str:
         """The name, given or not."""
-        return self.name or (self.root.rstrip("/").split("/")[-1] if self.source == "folder" else self.source)
+        return self.name or (re.sub(r"[^\w +.=,-]", "_", os.path.basename(os.path.abspath(self.root))) if self.source == "folder" else self.source)
 
 
 @dataclass
@@ -47,9 +62,9 @@ class Augmentation:
 
     flip: bool = True
     """Mirror left and right with probability one half."""
-    crop: NonNegativeInt = 4
+    crop: Whole = 4
     """Shift by up to this many pixels along each axis; the border is a reflection."""
-    rotation: NonNegativeFloat = 0.0
+    rotation: NonNegative = 0.0
     """Rotate by up to this many degrees either way (Truong 2019: 15)."""
 
 
@@ -61,20 +76,24 @@ class Data:
     """The in-distribution set: its train split trains teacher and student, its test split is for evaluate.py alone."""
     ood: list[DataSet] = field(default_factory=list)
     """Out-of-distribution sets (their test splits)."""
-    max_ood: PositiveInt | None = None
+    max_ood: Count | None = None
     """Evaluate on a fixed random subset of at most this many images of each out-of-distribution set."""
-    size: PositiveInt = 32
+    size: Count = 32
     """Height and width; other images are resized to it."""
     channels: Literal[1, 2, 3] = 3
     """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
-    validation: PositiveInt | OpenUnitInterval = 0.1
+    validation: Count | OpenUnitInterval = 0.1
     """Training images split off by seed for early choices (unless teacher.train_on_all): how many, or which share of all."""
-    split_seed: NonNegativeInt | None = None
+    split_seed: Seed | None = None
     """Fixes which images are split off, and which are taken where max_ood is; by default `seed` does."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the teacher's training images, and of the `augmented` views."""
     decoded: str = "datasets/decoded"
     """Where the decoded images of folders are kept for later runs."""
+
+    def __post_init__(self):
+        if self.augmentation.crop >= self.size:
+            raise ValueError(f"data.augmentation.crop: {self.augmentation.crop} is not less than data.size, {self.size}")
 
 
 @dataclass
@@ -83,17 +102,17 @@ class Training:
 
     network: Network = "vgg11"
     """The number of layers is in the name; vgg5 is for 8x8 images, mlp for points of a plane."""
-    width: PositiveFloat = 1.0
+    width: Positive = 1.0
     """Multiplies the number of channels of every layer."""
-    epochs: PositiveInt = 20
+    epochs: Count = 20
     """Passes over the training images."""
-    batch_size: PositiveInt | None = None
+    batch_size: Several | None = None
     """Images a step. Default: 256; of a small set fewer, down to 32, so that an epoch has some twenty steps."""
-    lr: PositiveFloat = 0.1
+    lr: Positive = 0.1
     """The peak of the one-cycle learning rate."""
     warmup: Rate = 0.2
     """Share of the steps before the peak."""
-    weight_decay: NonNegativeFloat = 5e-4
+    weight_decay: NonNegative = 5e-4
     """On weights of convolutions and linear layers (not on batch norm, not on biases)."""
     compile: bool = False
     """Use torch.compile: worth its minutes on a GPU and long runs."""
@@ -106,10 +125,10 @@ class Teacher(Training):
     method: str = "mc_dropout"
     """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
     mc_dropout or ensemble."""
-    members: PositiveInt = 1
+    members: Count = 1
     """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
     first."""
-    spectral_norm: PositiveFloat | None = None
+    spectral_norm: Positive | None = None
     """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
     momentum: Rate = 0.9
     """Nesterov momentum."""
@@ -127,16 +146,16 @@ class Teacher(Training):
 class McDropout:
     """How the teacher is sampled."""
 
-    passes: Passes = 16
+    passes: Several = 16
     """Forward passes with dropout on, for each image and view."""
     masks: MaskMode = "grouped"
     """`independent`: a mask for each image and pass. `grouped`: in a group of images one mask a pass serves all (the same
     distribution for each image, several times faster on a CPU). `function`: pass t is the same function for every image."""
-    group_size: PositiveInt = 256
+    group_size: Count = 256
     """Images that share a mask."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of the samples kept on disk (log-probabilities)."""
-    batch_size: PositiveInt = 512
+    batch_size: Count = 512
     """Images times passes that go through the network at once. It changes the speed, not the samples."""
 
 
@@ -151,6 +170,10 @@ class Sampling(McDropout):
     keep_samples: bool = True
     """Keep all samples beside the statistics that are made from them. Without, only a method that needs the samples has them kept."""
 
+    def __post_init__(self):
+        if not self.views:
+            raise ValueError("sampling.views: there has to be one or more")
+
 
 @dataclass
 class Student(Training):
@@ -162,16 +185,16 @@ class Student(Training):
     others are other people's."""
     options: dict[str, int | float | str | list[str]] | None = None
     """The method's own settings, by name: they are in its file."""
-    hidden: PositiveInt = 512
+    hidden: Count = 512
     """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
     propagation: bool = False
     """Show the perceptron what propagating the dropout's variance through the network in one pass gives, too: a better student that takes
     several times as long. It needs the teacher's own architecture and start."""
-    lr: PositiveFloat = 1e-4
+    lr: Positive = 1e-4
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
-    head_lr: PositiveFloat = 1e-3
+    head_lr: Positive = 1e-3
     """That of what the teacher has not: the perceptron, or a last layer of concentrations."""
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegative = 0.0
     """On weights of all layers of the network but the last."""
     averaging: Rate = 0.04
     """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
@@ -180,23 +203,25 @@ class Student(Training):
     batch_norm: Literal["teacher", "batch"] = "teacher"
     """What batch norm normalizes by in training: the teacher's statistics, as the teacher's own passes do, if all of its weights fit; or
     each batch's."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Another student of the same teacher and samples: its perceptron's weights and its batches."""
+    other_images: bool = False
+    """Learn from other images than the teacher was trained on, of the same classes. Without, they are refused."""
 
 
 @dataclass
 class Evaluation(McDropout):
     """What evaluate.py measures against: two independent halves of `passes` passes each."""
 
-    passes: Passes = 100
+    passes: Several = 100
     """Forward passes of one half of the reference."""
-    group_size: PositiveInt = 16
+    group_size: Count = 16
     """Images that share a mask; the bootstrap resamples whole groups."""
-    bootstrap: PositiveInt = 1000
+    bootstrap: Count = 1000
     """Resamples behind each 95% interval."""
-    speed_images: PositiveInt = 512
+    speed_images: Count = 512
     """Images of the speed measurement."""
-    speed_passes: Passes = 50
+    speed_passes: Several = 50
     """Passes of the teacher that the student's one is timed against."""
     human_labels: str | None = None
     """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order) or a CSV with a column `image` (the image's path below
@@ -217,7 +242,7 @@ class Row:
     """A YAML file of settings that it takes over, before its own changes."""
     changes: dict[str, Any] = field(default_factory=dict)
     """What it changes of the config; in texts {seed} and {name} stand for the row's seed and the config's name."""
-    seeds: list[NonNegativeInt] = field(default_factory=lambda: [0])
+    seeds: list[Seed] = field(default_factory=lambda: [0])
     """It is run once with each."""
     compared_with: str | None = None
     """The teacher's method whose samples it is compared with; a student's is its own teacher's."""
@@ -227,13 +252,13 @@ class Row:
 class Config:
     """Uncertainty distillation: teacher, samples, student, measures."""
 
-    name: str = "digits"
+    name: RunName = "digits"
     """Results go to <runs>/<name>."""
-    teacher_of: str | None = None
+    teacher_of: RunName | None = None
     """Use teacher and samples of the run of this name, whose settings for them must be the same, instead of an own teacher."""
     runs: str = "runs"
     """The folder of all runs."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Fixes the split, the weights, the batches, the views and the masks."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""

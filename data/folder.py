@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import tempfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -11,14 +13,18 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset
-from training.bar import progress_bar
+from training import artifact
+from training.bar import note, progress_bar
 from training.errors import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+BACKGROUND = (255, 255, 255)  # of what is transparent
+KIND = "set of decoded images"
+VERSION = 2  # of how images are decoded: a change makes what is kept unusable
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
@@ -40,18 +46,46 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         labels = [UNLABELLED] * len(files)
     if not files:
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
+    if others := sum(1 for _ in files_below(folder if classes else root)) - len(files):
+        note(f"{source.title}: {others} files below {folder if classes else root} are no images ({', '.join(sorted(SUFFIXES))}) and left out")
     images = decode_once(files, source.title, data.size, data.channels, data.decoded)
-    names = [str(path.relative_to(root)) for path in files]
-    return Dataset(source.title, images, torch.tensor(labels), names, classes)
+    dataset = Dataset(source.title, images, torch.tensor(labels), [printable(path.relative_to(root)) for path in files], classes)
+    if twice := in_two_classes(dataset):
+        note(f"{source.title}: {len(twice)} images stand in two classes, such as {twice[0][0]} and {twice[0][1]}")
+    return dataset
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, one by one, folder by folder in alphabetical order. Raises UserError for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders.sort()
+        for name in sorted(files):
+            yield Path(parent) / name
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Every image below `folder`, one by one, folder by folder in alphabetical order."""
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES:
-                yield Path(parent) / name
+    """Those that have an image's suffix."""
+    return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def printable(path: str | Path) -> str:
+    """A path whose bytes that are no UTF-8 are replaced by ?."""
+    return str(path).encode("utf-8", "replace").decode()
+
+
+def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:
+    """Pairs of names of equal images with different labels."""
+    first: dict[bytes, int] = {}
+    pairs = []
+    for i, image in enumerate(dataset.images.numpy()):
+        j = first.setdefault(hashlib.sha256(image).digest(), i)
+        if dataset.labels[j] != dataset.labels[i]:
+            pairs.append((dataset.names[j], dataset.names[i]))
+    return pairs
 
 
 def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], list[Path], list[int]]:
@@ -75,31 +109,57 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def decode(path: Path, size: int, channels: int) -> np.ndarray:
-    """One image as uint8 [size, size, channels], resized by PIL's antialiased bilinear filter. Raises UserError if it is broken."""
+    """One image as uint8 [size, size, channels], upright, on white where it is transparent, resized by PIL's antialiased bilinear filter.
+
+    Raises UserError if it is broken, has several frames or more pixels than PIL thinks safe, or a kind of numbers whose white is not known.
+    """
     try:
         with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"{image.n_frames} frames, where one is needed")
+            image = eight_bits(ImageOps.exif_transpose(image))
             image = image.convert("RGB" if channels == 3 else "L")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise UserError(f"broken image {path}: {error}") from None
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise UserError(f"broken image {printable(path)}: {printable(error)}") from None
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(size, size, channels)
 
 
+def eight_bits(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a channel, opaque. Raises ValueError for numbers whose white is not known (float, 32 bits)."""
+    if image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG":
+        return Image.fromarray((np.asarray(image).astype(np.uint32) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, whose white is not known")
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(opaque, image.convert("RGBA"))
+    return image
+
+
 def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in: str) -> torch.Tensor:
-    """uint8 [N, size, size, channels], decoded in parallel into one array in the folder `keep_in`, named by what it holds; mapped into
-    memory if it is there already."""
+    """uint8 [N, size, size, channels], decoded in parallel and kept in the folder `keep_in`, named by the files, their sizes and their
+    times; mapped into memory if it is there. A damaged one is made again."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([stats, size, channels]).encode()).hexdigest()[:16]
-    array = Path(keep_in) / f"{name}-{key}.npy"
-    if not array.exists():
-        array.parent.mkdir(parents=True, exist_ok=True)
-        partial = array.with_suffix(".partial")
-        images = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(files), size, size, channels))
-        with ThreadPoolExecutor() as pool:
-            decoded = pool.map(lambda path: decode(path, size, channels), files)
-            for i, image in enumerate(progress_bar(decoded, f"decoding {name}", len(files), unit="image", leave=False)):
-                images[i] = image
-        images.flush()
-        partial.rename(array)
-    return torch.from_numpy(np.load(array, mmap_mode="c"))
+    key = hashlib.sha256(json.dumps([VERSION, stats, size, channels]).encode()).hexdigest()[:16]
+    kept, shape = Path(keep_in) / f"{name}-{key}.safetensors", (len(files), size, size, channels)
+    if kept.exists():
+        try:
+            return artifact.load(kept, KIND)[0]["images"]
+        except UserError as error:
+            note(f"{error}; making it again")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=keep_in) as file:
+        os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # a full disk is an error here, and the death of the process later
+        images = np.memmap(file, np.uint8, "r+", shape=shape)
+        with ThreadPoolExecutor() as pool, progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar:
+            try:
+                for i, image in enumerate(pool.map(lambda path: decode(path, size, channels), files)):
+                    images[i] = image
+                    bar.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        artifact.save(kept, KIND, {"images": torch.from_numpy(images)}, {})
+    return artifact.load(kept, KIND)[0]["images"]

@@ -14,9 +14,18 @@ from training.errors import UserError
 def load(path: Path, dataset: Dataset) -> Tensor:
     """How many people gave each class, float64 [N, C], for the images of `dataset`, in its order.
 
-    Raises UserError where an image or a class has no labels, or where a file in CIFAR-10's own order meets images from folders.
+    Raises UserError where an image or a class has no labels, where a count is none, or where a file in CIFAR-10's own order meets images from
+    folders.
     """
-    return _from_csv(path, dataset) if path.suffix == ".csv" else _from_array(path, dataset)
+    try:
+        counts = _from_csv(path, dataset) if path.suffix == ".csv" else _from_array(path, dataset)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as people's labels ({error})") from None
+    wrong = ~(counts.isfinite() & (counts >= 0)).all(1) | (counts.sum(1) <= 0)
+    if wrong.any():
+        first = dataset.names[int(wrong.nonzero()[0])]
+        raise UserError(f"{path}: {int(wrong.sum())} images have labels that are no counts, such as {first}")
+    return counts
 
 
 def _from_array(path: Path, dataset: Dataset) -> Tensor:
@@ -37,6 +46,9 @@ def _from_csv(path: Path, dataset: Dataset) -> Tensor:
     missing = {"image", "test_index", *dataset.classes} - set(rows[0] if rows else ())
     if missing:
         raise UserError(f"{path}: no column {min(missing)!r}")
+    names = [row["image"] for row in rows]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: two rows of image {max(names, key=names.count)}")
     row_of = {row["image"]: row for row in rows} | {f"cifar10-test-{int(row['test_index']):05d}": row for row in rows}
     unknown = [name for name in dataset.names if name not in row_of]
     if unknown:

@@ -6,7 +6,7 @@ same data set, with one fingerprint, and the same results.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,13 +26,15 @@ Split = Literal["train", "test"]
 @dataclass(frozen=True)
 class Published:
     """What is known of a set. files: what its authors published, below `root`. counts: images of train and test. side, channels: of each
-    image. reader: torchvision's class, which also downloads the files; Tiny-ImageNet has none."""
+    image. reader: torchvision's class, which also downloads the files; Tiny-ImageNet has none. fingerprints: of train and test, where they
+    are known."""
 
     files: str
     counts: dict[Split, int]
     side: int
     channels: int
     reader: type | None = None
+    fingerprints: dict[Split, str] = field(default_factory=dict)
 
 
 def _counts(train: int, test: int) -> dict[Split, int]:
@@ -40,11 +42,17 @@ def _counts(train: int, test: int) -> dict[Split, int]:
 
 
 SETS = {
-    "cifar10": Published("cifar-10-batches-py/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR10),
-    "cifar100": Published("cifar-100-python/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR100),
+    "cifar10": Published(
+        "cifar-10-batches-py/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR10, {"train": "71cf71fbae196ade", "test": "a4aafc27636d8e02"}
+    ),
+    "cifar100": Published("cifar-100-python/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}),
     "svhn": Published("{split}_32x32.mat", _counts(73_257, 26_032), 32, 3, datasets.SVHN),
-    "mnist": Published("MNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.MNIST),
-    "fashion_mnist": Published("FashionMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.FashionMNIST),
+    "mnist": Published(
+        "MNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.MNIST, {"train": "66dea0c923757382", "test": "08c34308319490af"}
+    ),
+    "fashion_mnist": Published(
+        "FashionMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.FashionMNIST, {"train": "62ad0d57f9b195c6", "test": "225e4d5f64388640"}
+    ),
     "kmnist": Published("KMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.KMNIST),
     "tiny_imagenet": Published("tiny-imagenet-200/", _counts(86_000, 8_600), 64, 3),
 }
@@ -63,17 +71,29 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     Raises UserError if it cannot be had in any form, or if images are missing and `partial` is not set.
     """
     read = _tiny_imagenet if source.source == "tiny_imagenet" else _torchvision
+    files = Path(source.root) / SETS[source.source].files.format(split=split)
     try:
         dataset = read(source, split, data, download=False) or _class_folders(source, split, data)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a reader makes of damaged bytes
+        raise UserError(f"{source.source}: {files} cannot be read ({_reason(error)}); put the published files there anew") from None
+    try:
         dataset = dataset or read(source, split, data, download=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        files = Path(source.root) / SETS[source.source].files.format(split=split)
         raise UserError(
-            f"{source.source}: the download failed ({reason}). Check the connection, or put the published files at {files}, "
+            f"{source.source}: the download failed ({_reason(error)}). Check the connection, or put the published files at {files}, "
             f"or images at {Path(source.root) / source.source / split}/<class>/"
         ) from None
-    return by_digest(whole(dataset, source, split))
+    dataset = by_digest(whole(dataset, source, split))
+    expected = SETS[source.source].fingerprints.get(split)
+    if expected not in (None, dataset.fingerprint) and not source.partial:
+        raise UserError(f"{source.title}: the {split} images below {source.root} are not the published ones; `partial: true` takes them")
+    return dataset
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:

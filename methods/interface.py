@@ -3,12 +3,13 @@ teacher's samples. A teacher's: what trained networks say of images, without a s
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from configs.schema import Config, Student
 from data.dataset import Dataset
+from training import cli
 from training.compute import Compute
 from training.errors import UserError
 from uncertainty.cache import Sampling
@@ -105,16 +106,5 @@ class StudentMethod:
             raise UserError(f"student.method: {config.student.method} imitates functions of the teacher: set sampling.masks: function")
 
     def read_options(self, settings: Student) -> Any:
-        """`student.options` as the method's dataclass. Raises UserError for a name or a choice that it does not have, with those that it
-        has."""
-        known, given = get_type_hints(self.options), {}
-        for name, value in (settings.options or {}).items():
-            if name not in known:
-                raise UserError(f"student.options: {settings.method} has no {name}, it has: {', '.join(known) or 'none'}")
-            given[name] = tuple(value) if isinstance(value, list) else value
-            kind = get_args(known[name])[0] if get_origin(known[name]) is tuple else known[name]
-            if get_origin(kind) is Literal:
-                for one in given[name] if isinstance(value, list) else [value]:
-                    if one not in get_args(kind):
-                        raise UserError(f"student.options.{name}: {one} is not one of {', '.join(get_args(kind))}")
-        return self.options(**given)
+        """`student.options` as the method's dataclass. Raises UserError for a name or a value that it does not have."""
+        return cli.read(self.options, settings.options or {}, f"student.options of {settings.method}")

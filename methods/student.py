@@ -120,7 +120,7 @@ class Student(nn.Module):
     def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:
         """Write weights, as `dtype`, and all that is needed to build the student again."""
         built = {"architecture": asdict(self.architecture), "student": asdict(self.settings), "classes": self.classes}
-        artifact.save(path, self.state_dict(), built | metadata, dtype)
+        artifact.save(path, "student", self.state_dict(), built | metadata, dtype)
 
 
 def new_student(config: schema.Config, teacher: nn.Module, train: Dataset) -> tuple[Student, int]:
@@ -199,7 +199,7 @@ def load_distilled(config: schema.Config, compute: Compute, teacher_checksum: st
 def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> tuple[Student, dict[str, Any]]:
     if not (folder / FILE).exists():
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
-    tensors, metadata = artifact.load(folder / FILE)
+    tensors, metadata = artifact.load(folder / FILE, "student")
     if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
         raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
     student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from configs.schema import Config
+from data.dataset import Dataset
 from methods import teacher_method
 from methods.interface import Sampling
 from models import spectral_norm
@@ -22,11 +23,12 @@ FILE = "teacher.safetensors"
 
 @dataclass(frozen=True)
 class Teacher:
-    """Trained networks, in eval mode; checksum: of all their weights; history: the first one's epochs; seconds: of training, all
-    together."""
+    """Trained networks, in eval mode; data: the fingerprint of the images they were trained on; checksum: of all their weights; history:
+    the first one's epochs; seconds: of training, all together."""
 
     networks: list[nn.Sequential]
     classes: list[str]
+    data: str
     checksum: str
     history: list[dict[str, float]]
     seconds: float
@@ -35,6 +37,17 @@ class Teacher:
     def network(self) -> nn.Sequential:
         """The first, from which a student starts."""
         return self.networks[0]
+
+    def require_same_data(self, train: Dataset, config: Config) -> None:
+        """Raise UserError if these are not the images that the networks were trained on, unless the config wants that of its student; their
+        classes have to be the same."""
+        if train.classes != self.classes:
+            raise UserError(f"{train.name}: its classes are not those that the teacher was trained on")
+        if train.fingerprint != self.data and not config.student.other_images:
+            raise UserError(
+                f"{train.name}: the training images are not those that the teacher was trained on ({train.fingerprint}, {self.data}); "
+                "train the teacher anew (--overwrite), or set student.other_images: true to distil on these"
+            )
 
     def samplers(self, method: str) -> tuple[Sampling, Sampling]:
         """What gives samples of the networks: for students and the reference's first half, and for its second half.
@@ -52,7 +65,9 @@ def settings(config: Config) -> dict[str, Any]:
     own = asdict(config.teacher)
     for name in ("method", "members"):  # what is made of it
         own.pop(name)
-    return {"seed": config.seed, "teacher": own, "augmentation": asdict(config.data.augmentation)}
+    images = {"size": config.data.size, "channels": config.data.channels}
+    split = {"validation": config.data.validation, "split_seed": config.split_seed}
+    return {"seed": config.seed, "teacher": own, "augmentation": asdict(config.data.augmentation), "images": images, "split": split}
 
 
 def architecture(config: Config, classes: int) -> Architecture:
@@ -91,8 +106,10 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
         path = config.source / place / FILE
         if not path.exists():
             raise UserError(f"{path}: no such file; run train_teacher.py with the same --config first")
-        tensors, metadata = artifact.load(path)
+        tensors, metadata = artifact.load(path, "teacher")
         wanted = settings(member)
+        if config.student.other_images:
+            wanted.pop("split")
         require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
         network = build(Architecture(**metadata["architecture"]))
         network.load_state_dict(tensors)
@@ -100,4 +117,4 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
         checksums.append(artifact.checksum(tensors))
         kept.append(metadata)
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
-    return Teacher(networks, kept[0]["classes"], checksum, kept[0]["history"], sum(metadata["seconds"] for metadata in kept))
+    return Teacher(networks, kept[0]["classes"], kept[0]["settings"]["data"], checksum, kept[0]["history"], sum(metadata["seconds"] for metadata in kept))

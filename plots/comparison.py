@@ -6,8 +6,8 @@ Writes README.md (long tables), summary.json (mean and standard deviation over s
 """
 
 import argparse
-import json
 from dataclasses import fields
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from configs.schema import Student
 from plots.recipes import passes_by_cost, passes_by_recipe, passes_table
-from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, save
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, save
+from training import artifact, cli
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
 QUALITY = {
@@ -31,7 +32,7 @@ OWN = {"energy": "energy", "negative_log_density": "feature density", "max_proba
 
 def load(folder: Path) -> Records:
     """Every file of a comparison, by title, in the order of the config."""
-    records = [json.loads(path.read_text()) for path in folder.glob("*-[0-9]*.json")]
+    records = [artifact.read_json(path) for path in folder.glob("*-[0-9]*.json")]
     by_title: Records = {}
     for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
         by_title.setdefault(record["title"], []).append(record)
@@ -281,7 +282,7 @@ def correlation_by_method(by_title: Records) -> Figure:
 def ood_by_method(by_title: Records) -> Figure:
     """AUROC of each out-of-distribution set."""
     sets = list(next(r for records in by_title.values() for r in good(records))["ood"])
-    series = {name: (colour, lambda records, name=name: detection(records, name)) for name, colour in zip(sets, (BLUE, ORANGE, GREEN))}
+    series = {name: (colour, lambda records, name=name: detection(records, name)) for name, colour in zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY)))}
     figure = bars(
         by_title,
         "Telling OOD images apart, by predictive entropy or the method's own score",
@@ -321,8 +322,9 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     chosen = [record for records in by_title.values() for record in good(records) if record.get("agreement")]
     on_validation = first.get("compared_on") == "validation"
     front = passes_table(chosen) if on_validation else short(by_title)
-    (folder / "README.md").write_text(f"# {folder.name}\n\n{about(by_title)}{older(by_title)}\n\n{front}\n\n{long(by_title)}\n")
-    (folder / "summary.json").write_text(json.dumps(summary(by_title), indent=1) + "\n")
+    page = f"# {folder.name}\n\n{about(by_title)}{older(by_title)}\n\n{front}\n\n{long(by_title)}\n"
+    artifact.write_text(folder / "README.md", page)
+    artifact.write_json(folder / "summary.json", summary(by_title))
     if on_validation:
         save(passes_by_recipe(chosen), folder / "passes_by_recipe.png")
         save(passes_by_cost(chosen), folder / "passes_by_cost.png")
@@ -336,4 +338,4 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where compare.py wrote its files, such as results/comparison")
-    main(parser.parse_args().folder)
+    cli.guard(lambda: main(parser.parse_args().folder))

@@ -23,7 +23,8 @@ def extremes(
                 axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
                 name = names[index].split("/")[-1]
                 values = f"teacher {teacher[measure][index]:.3f}, student {student[measure][index]:.3f}"
-                axis.set_title("\n".join([name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}", classes[index], values]), fontsize=5)
+                lines = [name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}", classes[index], values]
+                axis.set_title("\n".join(lines), fontsize=5, parse_math=False)  # names are what they are
                 axis.set(xticks=[], yticks=[])
             row[0].set_ylabel(f"{which}\n{axis_label(measure, lines=True)}", fontsize=6)
     return figure

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from training import artifact
+
 matplotlib.use("Agg")
 matplotlib.rcParams |= {
     "axes.spines.top": False,
@@ -71,4 +73,5 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, about a third of the bytes of a full one."""
     buffer = io.BytesIO()
     figure.savefig(buffer)
-    Image.open(buffer).convert("RGB").quantize(256).save(path, optimize=True)
+    with artifact.whole(path) as temporary:
+        Image.open(buffer).convert("RGB").quantize(256).save(temporary, "png", optimize=True)

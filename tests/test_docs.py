@@ -142,5 +142,5 @@ def test_the_student_that_is_shown_is_plain_distillation(tiny, monkeypatch):
     for method in ("mean_only", "end"):
         tiny.student.method, tiny.name, tiny.teacher_of = method, method, "digits"
         train_student.main(tiny, overwrite=False)
-        losses.append(artifact.read_metadata(tiny.folder / "student.safetensors")["history"][0]["loss"])
+        losses.append(artifact.load(tiny.folder / "student.safetensors", "student")[1]["history"][0]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

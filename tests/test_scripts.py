@@ -76,7 +76,7 @@ def test_a_run_leaves_what_the_readme_promises(run):
 
 def test_metrics_have_the_promised_shape(metrics):
     assert metrics["provenance"].keys() == {
-        "command", "commit", "seed", "device", "versions", "data", "method", "student_seed",
+        "command", "commit", "seed", "device", "versions", "data", "method", "student_seed", "teacher_data",
     }  # fmt: skip
     for who in ("teacher_deterministic", "teacher", "student"):
         assert metrics[who].keys() == SCORES
@@ -132,9 +132,9 @@ def test_three_lines_of_python(run):
 
 
 def test_a_student_of_an_earlier_version_is_named(run, tmp_path):
-    tensors, metadata = artifact.load(run / "student.safetensors")
+    tensors, metadata = artifact.load(run / "student.safetensors", "student")
     metadata["student"]["alpha_floor"] = 1e-3
-    artifact.save(tmp_path / "student.safetensors", tensors, metadata)
+    artifact.save(tmp_path / "student.safetensors", "student", tensors, metadata)
     with pytest.raises(UserError, match="made by an earlier version; train the student anew"):
         load_student(tmp_path)
 

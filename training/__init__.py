@@ -1,0 +1,14 @@
+"""Imported first by every script: Ctrl-C while the others are imported, which takes seconds, prints one line."""
+
+import sys
+from types import TracebackType
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _hook

@@ -1,9 +1,12 @@
-"""Files that a run keeps: tensors with metadata in one safetensors file, written whole or not at all, checked when read; and JSON."""
+"""Files that a run keeps: written whole or not at all, checked when read. Tensors with metadata in one safetensors file; JSON; text."""
 
 import hashlib
 import json
 import math
 import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +18,116 @@ from torch import Tensor
 from training.errors import UserError
 
 
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes (16 hex digits)."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, which takes its place at the end: whoever reads sees the old file or the new one.
+
+    Each process has its own. Raises UserError where the system cannot write; the old file then stays.
+    """
+    own = f"{platform.node()}-{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{own}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(path)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Delete what processes of this machine left of `path` when they were killed."""
+    start = f".{path.name}.{platform.node()}-"
+    for other in path.parent.iterdir():
+        if other.name.startswith(start) and other.suffix == ".tmp":
+            try:
+                os.kill(int(other.stem.removeprefix(start)), 0)
+            except (ProcessLookupError, ValueError):
+                other.unlink(missing_ok=True)
+            except PermissionError:  # it lives, and is another user's
+                pass
+
+
+def checksum(tensors: dict[str, Tensor], *texts: str) -> str:
+    """SHA-256 over names, types, shapes and bytes, and `texts` (16 hex digits)."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    for text in texts:
+        digest.update(text.encode())
     return digest.hexdigest()[:16]
 
 
-def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], dtype: str = "float32") -> None:
-    """Write tensors and JSON-able metadata to a temporary file, then rename it: a reader never sees half a file.
+def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, Any], dtype: str = "float32") -> None:
+    """Write tensors and JSON-able metadata.
 
-    dtype: what float32 tensors become. Raises UserError for a number that float16 cannot hold.
+    kind: what the file is, so that none is taken for another. dtype: what float32 tensors become.
+    Raises UserError for a number that float16 cannot hold, and where the system cannot write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if dtype == "float16":
         tensors = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise UserError(f"{path}: {name} is too large for float16; set weights: float32")
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, {"metadata": json.dumps(metadata), "checksum": checksum(tensors)})
-    os.replace(temporary, path)
+    text = json.dumps(metadata)
+    header = {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)}
+    with whole(path) as temporary:
+        save_file(tensors, temporary, header)
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata alone. Raises UserError if the file is truncated or no artifact."""
-    _, metadata, _ = _open(path)
-    return metadata
-
-
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata. Raises UserError if the file is truncated or its content is not what was written."""
-    file, metadata, expected = _open(path)
-    tensors = {name: file.get_tensor(name) for name in file.keys()}
-    if checksum(tensors) != expected:
-        raise UserError(f"{path}: altered since it was written (checksum differs); delete it to make it again")
-    return tensors, metadata
-
-
-def _open(path: Path):
+def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata. Raises UserError if any bit of them is not what was written, or if the file is of another kind."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
     try:
-        file = safe_open(path, "pt")
-        header = file.metadata()
-        return file, json.loads(header["metadata"]), header["checksum"]
-    except (SafetensorError, OSError, TypeError, KeyError, json.JSONDecodeError) as error:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, UnicodeError) as error:
         raise UserError(f"{path}: truncated or damaged ({error}); delete it to make it again") from None
+    if not {"kind", "metadata", "sha256"} <= header.keys():
+        raise UserError(f"{path}: not made by this version of the project; make it again (--overwrite)")
+    if checksum(tensors, header["kind"], header["metadata"]) != header["sha256"]:
+        raise UserError(f"{path}: altered since it was written (checksum differs); delete it to make it again")
+    if header["kind"] != kind:
+        raise UserError(f"{path}: this file holds a {header['kind']}, not a {kind}")
+    return tensors, json.loads(header["metadata"])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file. Raises UserError where the system cannot."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> Any:
     """Write nested values, and return them as they were written: None, JSON's null, for what is not defined (a correlation with a
-    constant)."""
+    constant). Raises UserError where the system cannot write."""
     value = without_nan(value)
-    path.write_text(json.dumps(value, indent=1, allow_nan=False, default=float) + "\n")
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=float) + "\n")
     return value
 
 
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote. Raises UserError, with the path, for what is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: missing or damaged ({error}); delete it to make it again") from None
+
+
 def without_nan(value: Any) -> Any:
-    """Nested values with None in the place of NaN."""
+    """Nested values with None in the place of what is not finite."""
     if isinstance(value, dict):
         return {key: without_nan(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

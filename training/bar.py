@@ -1,4 +1,4 @@
-"""Progress bars: in a terminal as they are, elsewhere (a file, a CI's log) as a line every half minute."""
+"""Lines above progress bars, and the bars: in a terminal as they are, elsewhere (a file, a CI's log) as a line every half minute."""
 
 import sys
 from typing import Any, TextIO
@@ -24,6 +24,12 @@ class Lines:
     def flush(self) -> None:
         """Of the stream."""
         self.stream.flush()
+
+
+def note(message: str) -> None:
+    """Print a line above any progress bar: of several processes, the first one alone."""
+    if process_group.is_first():
+        tqdm.write(message)
 
 
 def progress_bar(*arguments: Any, **options: Any) -> tqdm:

@@ -8,8 +8,10 @@ from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from configs.schema import Config
@@ -55,7 +57,8 @@ def parse(arguments: list[str], description: str = "", shown: Collection[str] = 
         arguments = ["--config", DEFAULT, *arguments]
     for flag, path in zip(arguments, arguments[1:]):
         if flag == "--config":  # alone first, so that an error names the file it is in
-            _parse(parser, ["--config", path], where=path)
+            if _parse(parser, ["--config", path], where=path).overwrite:
+                raise UserError(f"{path}: overwrite is no setting; give --overwrite on the command line")
     settings = _parse(parser, arguments, where="command line")
     overwrite = settings.pop("overwrite")
     settings.pop("config")
@@ -72,27 +75,45 @@ def override(config: Config, changes: dict[str, Any], where: str) -> Config:
     return Config(**{field.name: settings[field.name] for field in fields(Config)})
 
 
+def read(kind: type, values: dict[str, Any], where: str) -> Any:
+    """A dataclass of values from outside. Raises UserError, in one line, for an unknown name or an impossible value."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind)
+    return kind(**vars(_checked(parser, lambda: parser.parse_object(values), where, kind)))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Nested settings of a file. Raises UserError if it is none of those."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: no settings by name")
+    return settings
+
+
 def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Nested mappings, the second over the first."""
     both = settings | changes
     return both | {key: merged(settings[key], v) for key, v in changes.items() if isinstance(v, dict) and isinstance(settings.get(key), dict)}
 
 
-def _parse(parser: ArgumentParser, arguments: list[str], where: str):
+def _parse(parser: ArgumentParser, arguments: list[str], where: str) -> Namespace:
     if where != "command line" and not Path(where).is_file():
         raise UserError(f"{where}: no such config file")
     return _checked(parser, lambda: parser.parse_args(arguments), where)
 
 
-def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str) -> Namespace:
+def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str, of: type = Config) -> Namespace:
     """What `parse` has read, as dataclasses. Raises UserError for what cannot be read."""
     try:
         return parser.instantiate(parse())
     except (ArgumentError, ValueError, TypeError) as error:
-        raise UserError(f"{where}: {_one_line(str(error), parser)}") from None
+        raise UserError(f"{where}: {_one_line(str(error), parser, of)}") from None
 
 
-def _one_line(message: str, parser: ArgumentParser) -> str:
+def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
     """jsonargparse explains over several lines, in terms of types; an unknown key gets the nearest known one."""
     message = re.sub(r"\s+", " ", message).strip()
     for pattern in UNKNOWN_KEY:
@@ -100,11 +121,37 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
             key = ".".join(match.groups())
             if key in RENAMED:
                 return f"{key} is a key of an earlier version: {RENAMED[key]}"
-            near = difflib.get_close_matches(key, parser.get_defaults().keys(), n=1)
-            return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "; see --help for all keys")
-    for pattern, shorter in SHORTER:
-        message = re.sub(pattern, shorter, message)
+            known = list(parser.get_defaults().keys())
+            near = difflib.get_close_matches(key, known, n=1)
+            others = "see --help for all keys" if of is Config else f"there are: {', '.join(known) or 'none'}"
+            return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else f"; {others}")
+    if keys := re.findall(r'Parser key "([\w.]+)":', message):
+        key = ".".join(keys)
+        values = re.findall(r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message)
+        if kind := type_of(key, of):
+            given = next(filter(None, values[-1]), "''") if values else "that"
+            return f"{key}: {given} is not {described(kind)}"
     return message
+
+
+def type_of(key: str, kind: Any) -> Any:
+    """The type of a setting of a dataclass, such as `data.ood.name`; None if there is no such setting."""
+    for name in key.split("."):
+        of = get_args(kind)[0] if get_origin(kind) is list else kind
+        kind = get_type_hints(of).get(name) if is_dataclass(of) else None
+    return kind
+
+
+def described(kind: Any) -> str:
+    """What a setting of a type can be, in words."""
+    words = {bool: "true or false", str: "a text", int: "a whole number", float: "a number", type(None): "null"}
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(described, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) in (list, tuple):
+        return f"a list, each {described(get_args(kind)[0])}"
+    return words.get(kind) or ("settings by name" if is_dataclass(kind) or get_origin(kind) is dict else kind.__doc__)
 
 
 RENAMED = {
@@ -117,14 +164,6 @@ UNKNOWN_KEY = (
     r"[Uu]nrecognized arguments: --([\w.]+)",
     r"[Oo]ption '(\S+)' is not accepted",
 )
-RESTRICTION = r"does not conform to restriction (v\S+(?: and v\S+)*)"
-SHORTER = (
-    (r"Parser key |Problem with given class_path '\S+': ", ""),
-    (rf"Does not validate against any of the Union .*?{RESTRICTION}.*Given value: (\S+)", r"\2 is not allowed, only \1"),
-    (rf"Not of type \w+: (\S+) {RESTRICTION}", r"\1 is not allowed, only \2"),
-    (r"Expected a typing.Literal\[(.*?)\]\. Got value: (\S+)", r"\2 is not allowed, only \1"),
-)
-
 
 def main(stage: Callable[[Config, bool], None], description: str, shown: Collection[str] = ()) -> None:
     """Run one script: parse the command line, then call `stage(config, overwrite)`. shown: as in `make_parser`."""
@@ -156,12 +195,24 @@ def settings_page() -> str:
 
 
 def guard(work: Callable[[], None]) -> None:
-    """Call `work`, and turn what the user can mend into one line and exit code 2."""
+    """Call `work`, and turn what comes from outside (the user, the disk, the memory) into one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # file names can hold what no encoding has
     try:
         work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        stop(str(error))
+    except OSError as error:
+        stop(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory|not enough memory", str(error)):
+            raise
+        stop("not enough memory: lower width, or batch_size (of teacher, student, sampling or evaluation), or data.size")
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command continues from what is finished", file=sys.stderr)
-        sys.exit(130)
+        stop("interrupted: the same command continues from what is finished", 130)
+
+
+def stop(message: str, code: int = 2) -> None:
+    """End the process with one line."""
+    print(message if code == 130 else f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -66,11 +66,11 @@ class State:
         for i, buffers in optimizer["state"].items():
             tensors |= {f"optimizer.{i}.{name}": value for name, value in buffers.items()}
         scalars = {"param_groups": optimizer["param_groups"], "schedule": self.schedule.state_dict()}
-        artifact.save(path, tensors, metadata | scalars)
+        artifact.save(path, "checkpoint", tensors, metadata | scalars)
 
     def restore(self, run: Run) -> tuple[Progress, dict[str, Tensor]]:
         """What `save` wrote; returns how far it was, and the best weights."""
-        tensors, metadata = artifact.load(run.checkpoint)
+        tensors, metadata = artifact.load(run.checkpoint, "checkpoint")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -132,32 +132,32 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
     started = time.monotonic() - progress.seconds
     first = len(progress.history)
     bar = progress_bar(desc=run.stage, total=epochs * steps, initial=first * steps, unit="step", smoothing=0.05)
-    for epoch in range(first, epochs):
-        torch.manual_seed(seed_of(seed, epoch, process_group.rank()))
-        parts = [process_group.shard(indices) for indices in shuffled(task.count, batch_size, seed_of(seed, epoch))]
-        batches = (task.batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
-        task.model.train()
-        try:
-            row = _train_epoch(parallel, state, batches, task.losses, compute, bar)
-        except FloatingPointError:
-            raise UserError(
-                f"{run.stage}: the loss is not finite; the last finished epoch is kept. "
-                f"Try a lower learning rate (--{run.stage}.lr) with --overwrite"
-            ) from None
-        row |= {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
-        process_group.broadcast_buffers(state.kept)
-        if task.validate is not None:
-            row |= {f"validation_{name}": value for name, value in task.validate(state.kept.eval()).items()}
-        progress.history.append(row)
-        progress.seconds = time.monotonic() - started
-        if task.validate is None or is_best(progress.history):
-            progress.best = row.get("validation_score")
-            best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
-        if process_group.is_first():
-            state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
-        run.scalars(epoch + 1, row)
-        run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
-    bar.close()
+    with bar:
+        for epoch in range(first, epochs):
+            torch.manual_seed(seed_of(seed, epoch, process_group.rank()))
+            parts = [process_group.shard(indices) for indices in shuffled(task.count, batch_size, seed_of(seed, epoch))]
+            batches = (task.batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
+            task.model.train()
+            try:
+                row = _train_epoch(parallel, state, batches, task.losses, compute, bar)
+            except FloatingPointError:
+                raise UserError(
+                    f"{run.stage}: the loss is not finite; the last finished epoch is kept. "
+                    f"Try a lower learning rate (--{run.stage}.lr) with --overwrite"
+                ) from None
+            row |= {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
+            process_group.broadcast_buffers(state.kept)
+            if task.validate is not None:
+                row |= {f"validation_{name}": value for name, value in task.validate(state.kept.eval()).items()}
+            progress.history.append(row)
+            progress.seconds = time.monotonic() - started
+            if task.validate is None or is_best(progress.history):
+                progress.best = row.get("validation_score")
+                best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
+            if process_group.is_first():
+                state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
+            run.scalars(epoch + 1, row)
+            run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     task.model.load_state_dict(best)
     task.model.eval()
     return progress

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 import yaml
-from tqdm import tqdm
 
 from configs.schema import Config
 from training import artifact, process_group
+from training.bar import note
 from training.compute import Compute, choose
 from training.errors import UserError
 
@@ -40,10 +40,13 @@ class Run:
         """Print a line above any progress bar and append it to log.txt: of several processes, the first one alone."""
         if not process_group.is_first():
             return
-        tqdm.write(f"[{self.stage}] {message}")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self / "log.txt", "a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{self.stage}] {message}\n")
+        note(f"[{self.stage}] {message}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self / "log.txt", "a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{self.stage}] {message}\n")
+        except OSError as error:
+            raise UserError(f"{self / 'log.txt'}: cannot be written ({error.strerror})") from None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """TensorBoard events in the run's folder, if tensorboard is installed."""
@@ -64,34 +67,69 @@ class Run:
         """The state of an unfinished training of this stage."""
         return self / f"checkpoints/{self.stage}.safetensors"
 
-    def finished(self, file: str, settings: dict[str, Any]) -> bool:
-        """Whether this stage has written `file`; with `overwrite`, what it wrote is deleted first.
+    def begin(self, config: Config) -> None:
+        """With `overwrite`, note when it was first asked for by these settings: what is newer was made by this command, or by an
+        interrupted one like it, and is gone on with. Without, forget it."""
+        if process_group.is_first() and not self.overwrite:
+            self._overwriting.unlink(missing_ok=True)
+        elif process_group.is_first():
+            wanted = as_yaml(config)
+            if not self._overwriting.exists() or self._overwriting.read_text(encoding="utf-8", errors="replace") != wanted:
+                artifact.write_text(self._overwriting, wanted)
+        process_group.barrier()
 
-        Raises UserError if the stage was run, or begun, with other settings, and leaves everything as it is.
+    def end(self) -> None:
+        """The stage is done: an --overwrite after this one starts anew again."""
+        if process_group.is_first():
+            self._overwriting.unlink(missing_ok=True)
+
+    def lacks(self, path: Path) -> bool:
+        """Whether `path` is not there, or was there before --overwrite was asked for: then it stays until its successor is complete."""
+        if not path.exists():
+            return True
+        return self.overwrite and path.stat().st_mtime_ns < self._overwriting.stat().st_mtime_ns
+
+    @property
+    def _overwriting(self) -> Path:
+        return self / f"{self.stage}.overwrite"
+
+    def finished(self, file: str, settings: dict[str, Any]) -> bool:
+        """Whether this stage has written `file`. A checkpoint that cannot be gone on with is deleted if --overwrite is asked for.
+
+        Raises UserError if the stage was run, or begun, with other settings, or if its file is damaged, and leaves everything as it is.
         """
-        for path in (self / file, self.checkpoint):
-            if self.overwrite:
-                path.unlink(missing_ok=True)
-            if path.exists():
-                require_same(path, artifact.read_metadata(path)["settings"], settings, self.folder)
-        if (self / file).exists():
+        if not self.lacks(self / file):
+            require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
             self.log(f"{file} is done already: skipped (--overwrite starts anew)")
             return True
+        if self.checkpoint.exists():
+            try:
+                require_same(self.checkpoint, artifact.load(self.checkpoint, "checkpoint")[1]["settings"], settings, self.folder)
+            except UserError:
+                if not self.overwrite:
+                    raise
+                self.checkpoint.unlink(missing_ok=True)
+            if self.lacks(self.checkpoint):
+                self.checkpoint.unlink(missing_ok=True)
         return False
 
     def save_config(self, config: Config) -> None:
         """Write the settings of this call to config.yaml."""
-        if not process_group.is_first():
-            return
-        plain = json.loads(json.dumps(asdict(config)))  # jsonargparse's restricted numbers are subclasses, which YAML refuses
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+        if process_group.is_first():
+            artifact.write_text(self / "config.yaml", as_yaml(config))
+
+
+def as_yaml(config: Config) -> str:
+    """All settings, as a file that `--config` reads."""
+    plain = json.loads(json.dumps(asdict(config)))  # jsonargparse's restricted numbers are subclasses, which YAML refuses
+    return yaml.safe_dump(plain, sort_keys=False)
 
 
 def begin(config: Config, stage: str, overwrite: bool = False) -> tuple[Run, Compute]:
     """The run of a script and what it computes on; the first line of its log is the command."""
     run, compute = Run(config.folder, stage, overwrite), choose(config.device, config.dtype)
     run.log(f"{' '.join(sys.argv)} (torch {torch.__version__}, {compute.device}, {compute.dtype})")
+    run.begin(config)
     return run, compute
 
 

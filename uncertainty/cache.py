@@ -28,6 +28,7 @@ from uncertainty.samples import Samples, statistics
 
 VERSION = 3  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
+KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of its halves
 
 Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
@@ -51,25 +52,26 @@ class SampleCache:
 
     samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`; the second is for the reference's
     second half, which nothing is learnt from. checksum: of the teacher's weights. seconds: what sampling all that was asked for has taken,
-    in this process or an earlier one.
+    in this process or an earlier one. anew: with --overwrite, make all samples again.
     """
 
-    def __init__(self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str):
+    def __init__(
+        self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str, anew: bool = False
+    ):
         self.config = config
         self.folder = config.source / "mc_samples"
         self.run = run
         self.compute = compute
         self.samplers = samplers
         self.checksum = checksum
+        self.anew = anew
         self.seconds = 0.0
 
-    def get(
-        self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool, anew: bool = False
-    ) -> dict[str, Tensor]:
+    def get(self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool) -> dict[str, Tensor]:
         """Statistics, mask groups (and samples, if kept) of the teacher on a view of `dataset`, in its order.
 
         role says what they are for: roles never share a mask. A file made for another request, or damaged, is made again with a
-        line that says why; a partial one is continued. anew: what is there is deleted first.
+        line that says why; a partial one is continued.
         """
         key = (self.config.seed, role, dataset.name, view.name)
         plan = Plan(settings.passes, settings.masks, settings.group_size, key)
@@ -85,20 +87,17 @@ class SampleCache:
         }
         kind = "-function" if plan.masks == "function" else ""
         path = self.folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
-        if anew:
-            path.unlink(missing_ok=True)
-            self._partial(path, process_group.rank()).unlink(missing_ok=True)
         sampler = self.samplers[REFERENCE.index(role) if role in REFERENCE else 0]
         work = Work(request, plan, len(dataset), view, settings.batch_size, sampler)
         tensors, metadata = self._read(path, request) or self._make(path, work)
         self.seconds += metadata["seconds"]
         return tensors
 
-    def reference(self, dataset: Dataset, anew: bool = False) -> tuple[list[Samples], ndarray]:
+    def reference(self, dataset: Dataset) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
         config = self.config
         view = make_views(["plain"], dataset.images.to(self.compute.device), config.data.augmentation, config.seed)[0]
-        halves = [self.get(dataset, half, view, config.evaluation, True, anew) for half in REFERENCE]
+        halves = [self.get(dataset, half, view, config.evaluation, True) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -107,7 +106,7 @@ class SampleCache:
         rows, metadata = self._sample(partials[process_group.rank()], work)
         process_group.barrier()
         if process_group.is_first():
-            shares = [rows, *(artifact.load(partial)[0] for partial in partials[1:])]
+            shares = [rows, *(artifact.load(partial, KIND)[0] for partial in partials[1:])]
             shares = [share for share in shares if len(share["indices"])]
             tensors = {}
             for name in set.intersection(*map(set, shares)) - {"indices"}:
@@ -116,12 +115,12 @@ class SampleCache:
                     tensors[name][share["indices"]] = share[name]
             kept = {"keep_samples": "log_probs" in tensors}
             metadata |= {"request": work.request | kept, "groups": len(work.plan.groups(work.count))}
-            artifact.save(path, tensors, metadata)
+            artifact.save(path, KIND, tensors, metadata)
             for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
                 partial.unlink()
             self.run.log(f"{path.name}: {work.count} images x {work.plan.passes} passes in {metadata['seconds']:.0f} s")
         process_group.barrier()
-        return (tensors, metadata) if process_group.is_first() else artifact.load(path)
+        return (tensors, metadata) if process_group.is_first() else artifact.load(path, KIND)
 
     @staticmethod
     def _partial(path: Path, rank: int) -> Path:
@@ -158,18 +157,18 @@ class SampleCache:
                 metadata |= {"groups": metadata["groups"] + 1, "seconds": time.monotonic() - clock}
                 bar.update(len(indices))
                 if time.monotonic() - saved > SAVE_EVERY_S:
-                    artifact.save(partial, rows, metadata)
+                    artifact.save(partial, KIND, rows, metadata)
                     saved = time.monotonic()
         if process_group.rank() > 0:
-            artifact.save(partial, rows, metadata)
+            artifact.save(partial, KIND, rows, metadata)
         return rows, metadata
 
     def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The file's content if it is whole and answers `request`."""
-        if not path.exists():
+        if self.run.lacks(path) if self.anew else not path.exists():
             return None
         try:
-            tensors, metadata = artifact.load(path)
+            tensors, metadata = artifact.load(path, KIND)
         except UserError as error:
             self.run.log(f"{error}; making it again")
             return None

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.schema import Count, Positive
 from methods.interface import Context, Matched, StudentMethod, Targets
 from methods.students.moments import moments
 from uncertainty.dirichlet import Dirichlet
@@ -29,8 +30,8 @@ class Options:
     head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
     matched: tuple[Matched, ...] = ("total_variance",)
-    mean_weight: float = 12.0
-    rank: int | None = None
+    mean_weight: Positive = 12.0
+    rank: Count | None = None
 
 
 def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.schema import Positive
 from methods.interface import Context, StudentMethod, Targets
 from uncertainty.point import Point
 
@@ -13,7 +14,7 @@ from uncertainty.point import Point
 class Options:
     """temperature: T, which softens the teacher's samples and the student."""
 
-    temperature: float = 1.0
+    temperature: Positive = 1.0
 
 
 def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Point:

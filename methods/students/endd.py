@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from configs.schema import NonNegative, Positive, Rate
 from methods.interface import Context, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
@@ -12,9 +13,9 @@ from uncertainty.dirichlet import Dirichlet
 class Options:
     """temperature: T at the start; it falls linearly to 1 over the share `annealing` of the training. smoothing: γ."""
 
-    temperature: float = 10.0
-    annealing: float = 0.5
-    smoothing: float = 1e-4
+    temperature: Positive = 10.0
+    annealing: Rate = 0.5
+    smoothing: NonNegative = 1e-4
 
     def temperature_at(self, progress: float) -> float:
         """T when the share `progress` of the training is done."""

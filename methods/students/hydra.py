@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from configs.schema import Count
 from methods.interface import Context, StudentMethod, Targets
 from training.errors import UserError
 from uncertainty.samples import Samples
@@ -13,7 +14,7 @@ from uncertainty.samples import Samples
 class Options:
     """heads: M, as many as the teacher has members, or MC-dropout functions (`sampling.passes`)."""
 
-    heads: int = 5
+    heads: Count = 5
 
 
 def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Samples:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from configs.schema import Count, NonNegative, Positive
 from methods.interface import Context, StudentMethod, Targets
 from methods.students.hydra import divergence, head
 from models.architecture import HeadsLinear
@@ -20,12 +21,12 @@ class Options:
     their CIFAR-10 ones. Their code takes diversity row by row against the heads' mean, with a weight that grows in training.
     """
 
-    heads: int = 5
-    correctness: float = 0.05
-    aggregation: float = 0.475
-    individuality: float = 0.475
-    diversity: float = 0.1
-    temperature: float = 8.0
+    heads: Count = 5
+    correctness: NonNegative = 0.05
+    aggregation: NonNegative = 0.475
+    individuality: NonNegative = 0.475
+    diversity: NonNegative = 0.1
+    temperature: Positive = 8.0
 
 
 def correctness(student: Tensor, labels: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def aggregation(student: Tensor, teacher: Tensor) -> Tensor:
     return divergence(*log_means).mean()
 
 
-def individuality(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def individuality(student: Tensor, teacher: Tensor, temperature: Positive) -> Tensor:
     """L3: T² KL of teacher's function i mod M to head i mod S, both softened by T, for i < max(S, M)."""
     s, m = student.shape[1], teacher.shape[1]
     i = torch.arange(max(s, m), device=student.device)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.schema import Count, Positive
 from methods.interface import Matched, StudentMethod
 from methods.students.moments import moments
 from uncertainty.gaussian import LogitGaussian
@@ -18,8 +19,8 @@ class Options:
     diagonal is added; by default it is a full matrix."""
 
     matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
-    mean_weight: float = 4.0
-    rank: int | None = None
+    mean_weight: Positive = 4.0
+    rank: Count | None = None
 
 
 def gaussian(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:

@@ -351,7 +351,7 @@ def test_a_views_labels_are_the_shares_of_its_pixels(kind):
 
 @pytest.mark.parametrize("source, classes, lowest", [("two_moons", 2, 0.95), ("spiral", 3, 0.95)])
 def test_toys_are_classes_that_their_nearest_neighbours_tell(source, classes, lowest, tmp_path):
-    settings = config(DataSet(source=source), tmp_path, size=1, channels=2)
+    settings = config(DataSet(source=source), tmp_path, size=1, channels=2, augmentation=Augmentation(crop=0))
     train, test = (data.load(settings.train, split, settings) for split in ("train", "test"))
     assert train.images.shape == (1500, 1, 1, 2) and train.images.dtype == torch.uint8 and len(train.classes) == classes
     assert train.images.amin() > 0 and train.images.amax() < 255  # all of them within the plane
@@ -361,7 +361,7 @@ def test_toys_are_classes_that_their_nearest_neighbours_tell(source, classes, lo
 
 
 def test_the_plane_is_a_grid_from_corner_to_corner(tmp_path):
-    settings = config(DataSet(source="plane"), tmp_path, size=1, channels=2)
+    settings = config(DataSet(source="plane"), tmp_path, size=1, channels=2, augmentation=Augmentation(crop=0))
     plane = data.load(settings.train, "test", settings)
     points = plane.images.view(64, 64, 2)
     assert points[0, 0].tolist() == [0, 0] and points[0, -1].tolist() == [255, 0] and points[-1, -1].tolist() == [255, 255]

@@ -16,7 +16,7 @@ from models.architecture import Architecture
 from models.vgg import vgg
 from training import artifact, process_group
 from training.run import begin
-from uncertainty.cache import SampleCache
+from uncertainty.cache import KIND, SampleCache
 from uncertainty.distribution import MEASURES
 from uncertainty.mc_dropout import Sampler
 
@@ -74,15 +74,15 @@ def test_samples_are_the_same_for_any_number_of_processes(runs):
     assert files == sorted(path.name for path in (runs / "two/mc_samples").iterdir())
     assert len(files) == 9 and all(name.endswith(".safetensors") for name in files)  # no share is left over
     for name in files:
-        two, one = (artifact.load(runs / folder / name) for folder in ("of_two", "two/mc_samples"))
+        two, one = (artifact.load(runs / folder / name, KIND) for folder in ("of_two", "two/mc_samples"))
         assert two[1]["request"] == one[1]["request"] and two[1]["groups"] == one[1]["groups"]
         assert two[0].keys() == one[0].keys()
         assert all(torch.equal(two[0][key], one[0][key]) for key in one[0])
 
 
 def test_a_student_without_batch_norm_of_its_own_is_the_same_but_for_rounding(runs):
-    teacher = artifact.load(runs / "two/teacher.safetensors")[0]
-    two, one = (artifact.load(runs / name / "student.safetensors")[0] for name in ("end_two", "end_one"))
+    teacher = artifact.load(runs / "two/teacher.safetensors", "teacher")[0]
+    two, one = (artifact.load(runs / name / "student.safetensors", "student")[0] for name in ("end_two", "end_one"))
     learnt = [name for name in teacher if name.endswith(("weight", "bias"))]
     movement, difference = (
         sum((a[f"network.{name}"] - b).square().sum() for name, b in other.items() if name in learnt).sqrt()
@@ -103,7 +103,7 @@ def test_a_teacher_of_two_processes_learns_as_one_does(runs):
     done = start("train_teacher.py", "--runs", runs, "--name", "alone", processes=1)
     lines = [(runs / name / "log.txt").read_text().count("[teacher]") for name in ("two", "alone")]
     assert done.returncode == 0 and lines[0] == lines[1] > 5
-    two, alone = (artifact.read_metadata(runs / name / "teacher.safetensors")["best"] for name in ("two", "alone"))
+    two, alone = (artifact.load(runs / name / "teacher.safetensors", "teacher")[1]["best"] for name in ("two", "alone"))
     assert two == pytest.approx(alone, abs=0.1)  # accuracy: other images are flipped and other units dropped
 
 
@@ -115,7 +115,7 @@ def test_when_a_process_dies_the_others_end_and_the_same_command_goes_on(tmp_pat
     assert not (tmp_path / "dies/teacher.safetensors").exists()
     done = start("train_teacher.py", "--runs", tmp_path, "--name", "dies")
     assert done.returncode == 0 and "continues after epoch 1" in done.stdout
-    assert len(artifact.read_metadata(tmp_path / "dies/teacher.safetensors")["history"]) == 5
+    assert len(artifact.load(tmp_path / "dies/teacher.safetensors", "teacher")[1]["history"]) == 5
 
 
 def test_shares_that_do_not_all_have_samples_are_merged_without_them(tiny, monkeypatch):

@@ -20,7 +20,7 @@ from uncertainty.dirichlet import Dirichlet
 
 
 def weights(config, stage: str = "teacher") -> dict[str, torch.Tensor]:
-    return artifact.load(config.folder / f"{stage}.safetensors")[0]
+    return artifact.load(config.folder / f"{stage}.safetensors", stage)[0]
 
 
 class Stop(Exception):
@@ -46,8 +46,9 @@ def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stag
         patch.setattr(loop, "_require_finite", interrupt)
         with pytest.raises(Stop):
             script.main(tiny, overwrite=True)
+    assert all(torch.equal(whole[name], value) for name, value in weights(tiny, stage).items())  # the old file stays
     torch.manual_seed(1234)
-    script.main(tiny, overwrite=False)
+    script.main(tiny, overwrite=True)
     assert "continues after epoch 2" in (tiny.folder / "log.txt").read_text()
     resumed = weights(tiny, stage)
     assert whole.keys() == resumed.keys()
@@ -85,19 +86,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, mon
     monkeypatch.setattr(loop, "_train_epoch", spoiled)
     with pytest.raises(UserError, match="not finite"):
         train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors")
+    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors", "checkpoint")
     assert len(metadata["history"]) == 1
     assert all(value.isfinite().all() for name, value in tensors.items() if name.startswith("model."))
 
 
 def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(tiny):
     train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors")
+    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors", "checkpoint")
     scores = [row["validation_score"] for row in metadata["history"]]
     assert metadata["best"] == max(scores)
     tiny.name, tiny.teacher.train_on_all = "all", True
     train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors")
+    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors", "checkpoint")
     assert metadata["best"] is None
     assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in weights(tiny).items())
 
@@ -138,7 +139,7 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, method):
     for script in (train_teacher, train_student, evaluate):
         script.main(tiny, overwrite=False)
     assert sorted(path.parent.name for path in tiny.folder.glob("*/teacher.safetensors")) == [f"member{k}" for k in range(4)]
-    first, other = (artifact.load(tiny.folder / f"member{k}/teacher.safetensors") for k in (0, 1))
+    first, other = (artifact.load(tiny.folder / f"member{k}/teacher.safetensors", "teacher") for k in (0, 1))
     assert first[1]["settings"]["data"] == other[1]["settings"]["data"]  # one split
     assert not torch.equal(first[0]["conv1_1.weight"], other[0]["conv1_1.weight"])
     metrics = json.loads((tiny.folder / "metrics.json").read_text())
@@ -191,7 +192,7 @@ def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):
     network = load_teacher(tiny, choose(tiny.device, tiny.dtype)).network
     assert all(torch.equal(value, weights(tiny)[name].to(value.dtype)) for name, value in network.state_dict().items())
     with pytest.raises(UserError, match="large is too large for float16"):
-        artifact.save(tiny.folder / "x.safetensors", {"large": torch.tensor([7e4])}, {}, "float16")
+        artifact.save(tiny.folder / "x.safetensors", "teacher", {"large": torch.tensor([7e4])}, {}, "float16")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 12])

@@ -13,7 +13,7 @@ from data.dataset import Dataset
 from data.views import make_views
 from training import artifact
 from training.run import begin
-from uncertainty.cache import SampleCache
+from uncertainty.cache import KIND, SampleCache
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import statistics
 
@@ -160,4 +160,4 @@ def test_statistics_do_not_grow_with_the_passes(get, tiny):
     assert {name: value.shape for name, value in few.items()} == {name: value.shape for name, value in many.items()}
     for passes in (6, 60):  # side by side
         path = path_of(tiny).with_name(f"toy-train-plain-0x{passes}.safetensors")
-        assert artifact.read_metadata(path)["request"]["plan"]["passes"] == passes
+        assert artifact.load(path, KIND)[1]["request"]["plan"]["passes"] == passes
