@@ -30,9 +30,11 @@ from training.run import begin
 def main(config: Config, overwrite: bool) -> None:
     """The one network, or the members of an ensemble one after the other."""
     members = teacher.members(config)
-    run, _ = begin(config, "teacher", overwrite)
+    run, compute = begin(config, "teacher", overwrite)
     if config.teacher_of is not None:
+        teacher.load_teacher(config, compute)
         run.save_config(config)
+        run.end()
         run.log(f"the teacher is that of {config.source}: nothing to train")
         return
     for number, member in enumerate(members.values(), 1):
@@ -40,6 +42,7 @@ def main(config: Config, overwrite: bool) -> None:
             run.save_config(config)
             run.log(f"network {number} of {len(members)}")
         train_network(member, overwrite and run.lacks(member.folder / teacher.FILE))
+    run.end()
 
 
 def train_network(config: Config, overwrite: bool) -> None:

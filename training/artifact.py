@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,10 +23,9 @@ from training.errors import UserError
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, which takes its place at the end: whoever reads sees the old file or the new one.
 
-    Each process has its own. Raises UserError where the system cannot write; the old file then stays.
+    Each call has its own. Raises UserError where the system cannot write; the old file then stays.
     """
-    own = f"{platform.node()}-{os.getpid()}"
-    temporary = path.with_name(f".{path.name}.{own}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_orphans(path)
@@ -46,7 +46,7 @@ def _remove_orphans(path: Path) -> None:
     for other in path.parent.iterdir():
         if other.name.startswith(start) and other.suffix == ".tmp":
             try:
-                os.kill(int(other.stem.removeprefix(start)), 0)
+                os.kill(int(other.name.removeprefix(start).split(".")[0]), 0)
             except (ProcessLookupError, ValueError):
                 other.unlink(missing_ok=True)
             except PermissionError:  # it lives, and is another user's

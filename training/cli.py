@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -108,9 +108,23 @@ def _parse(parser: ArgumentParser, arguments: list[str], where: str) -> Namespac
 def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str, of: type = Config) -> Namespace:
     """What `parse` has read, as dataclasses. Raises UserError for what cannot be read."""
     try:
-        return parser.instantiate(parse())
+        settings = parser.instantiate(parse())
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {_one_line(str(error), parser, of)}") from None
+    if key := next(_nulls(settings, of), None):
+        raise UserError(f"{where}: {key}: null is not {described(type_of(key, of))}")
+    return settings
+
+
+def _nulls(settings: Any, of: type, prefix: str = "") -> Iterator[str]:
+    """Settings of a dataclass that are null and may not be: the parser takes null for every one."""
+    for name, kind in get_type_hints(of).items():
+        value = getattr(settings, name)
+        if value is None and type(None) not in get_args(kind):
+            yield prefix + name
+        for part in value if isinstance(value, list) else [value]:
+            if is_dataclass(part):
+                yield from _nulls(part, type(part), f"{prefix}{name}.")
 
 
 def _one_line(message: str, parser: ArgumentParser, of: type) -> str:

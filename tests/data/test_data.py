@@ -103,6 +103,19 @@ def test_a_part_of_a_published_set_has_to_be_asked_for(cifar, tmp_path):
         data.load(settings.train, "test", settings)
 
 
+def test_a_published_set_with_a_changed_pixel_is_refused(cifar, tmp_path, monkeypatch):
+    """Of the sets whose fingerprint is known; MNIST's files have no digest of their own."""
+    known = published.SETS["cifar10"]
+    monkeypatch.setitem(published.SETS, "cifar10", replace(known, counts={"test": 2}, fingerprints={"test": split_of("cifar10", tmp_path).fingerprint}))
+    settings = config(DataSet("cifar10", str(tmp_path)), tmp_path)
+    assert len(data.load(settings.train, "test", settings)) == 2
+    content = bytearray((tmp_path / "cifar-10-batches-py/test_batch").read_bytes())
+    content[content.index(cifar[0][4].transpose(2, 0, 1).tobytes())] ^= 1
+    (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(content)
+    with pytest.raises(UserError, match="the test images below .* are not the published ones; `partial: true` takes them"):
+        data.load(settings.train, "test", settings)
+
+
 def test_svhn(tmp_path, monkeypatch):
     pixels = RNG.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
     scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[1], [10], [3], [2]])})

@@ -126,3 +126,21 @@ def test_labels_in_the_authors_form(labelled, tmp_path):
     np.save(tmp_path / "counts.npy", np.zeros((4, 2)))
     with pytest.raises(UserError, match="labels of shape"):
         humans.load(tmp_path / "counts.npy", labelled)
+
+
+@pytest.mark.parametrize("row", ["0,0", "nan,3", "inf,3", "-1,51", "x,3", "3"])
+def test_labels_that_are_no_counts_are_named(labelled, tmp_path, row):
+    rows = ["0,test/a/x.png,40,8", f"1,test/b/y.png,{row}", "2,test/b/z.png,25,25"]
+    (tmp_path / "h.csv").write_text("\n".join(["test_index,image,a,b", *rows]))
+    with pytest.raises(UserError, match="h.csv: (1 images have labels that are no counts, such as test/b/y.png|cannot be read as people)"):
+        humans.load(tmp_path / "h.csv", labelled)
+
+
+def test_labels_of_one_image_twice_and_damaged_files(labelled, tmp_path):
+    (tmp_path / "h.csv").write_text("test_index,image,a,b\n0,test/a/x.png,1,2\n1,test/a/x.png,2,1\n")
+    with pytest.raises(UserError, match="two rows of image test/a/x.png"):
+        humans.load(tmp_path / "h.csv", labelled)
+    for name, content in (("h.csv", b"\xff\x00,"), ("h.npy", b"\x93NUMPY"), ("g.npy", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            humans.load(tmp_path / name, labelled)

@@ -7,7 +7,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,53 +22,58 @@ KINDS = {"kill": "kills of a stage at a random moment, three a trial", "disk": "
          "file": "broken files", "setting": "bad settings"}  # fmt: skip
 
 
-def all_trials(folder: Path) -> dict[str, Callable[[], str]]:
-    """Every trial, by name; those that need the undisturbed run make it first."""
-    base = folder / "base"
-    state: dict = {}
+class Bench:
+    """The undisturbed run, made when it is first needed, and an empty folder for each trial."""
 
-    def expected() -> dict:
-        if "expected" not in state:
-            shutil.rmtree(base, ignore_errors=True)
-            started = time.monotonic()
-            state["expected"], state["seconds"] = trials.whole_run(base), (time.monotonic() - started) / 2
-        return state["expected"]
+    def __init__(self, folder: Path):
+        self.folder = folder
 
-    def fresh() -> Path:
-        shutil.rmtree(folder / "trial", ignore_errors=True)
-        (folder / "trial").mkdir(parents=True)
-        return folder / "trial"
+    @cached_property
+    def base(self) -> tuple[dict, float]:
+        """What has to come out, and the seconds of the longest stage."""
+        shutil.rmtree(self.folder / "base", ignore_errors=True)
+        started = time.monotonic()
+        return trials.whole_run(self.folder / "base"), (time.monotonic() - started) / 2
 
-    def file_trial(number: int, how: str, seed: int) -> str:
-        if "readers" not in state:
-            expected()
-            shutil.copytree(base, fresh().parent / "files", dirs_exist_ok=False)
-            state["readers"] = trials.readers(base, folder / "files")
-        files = list(state["readers"])
-        return trials.broken(files[number], state["readers"][files[number]], how, seed, files[(number + 1 + seed % 8) % len(files)])
+    @cached_property
+    def readers(self) -> dict:
+        """Copies of files, and what reads them."""
+        assert self.base
+        shutil.rmtree(self.folder / "files", ignore_errors=True)
+        shutil.copytree(self.folder / "base", self.folder / "files")
+        return trials.readers(self.folder / "base", self.folder / "files")
 
-    found = {}
-    for seed in range(24):
-        for stage in trials.STAGES:
-            found[f"kill {stage} {seed}"] = lambda stage=stage, seed=seed: trials.killed(
-                fresh(), stage, seed, expected(), dict.fromkeys(trials.STAGES, state["seconds"])
-            )
-    for seed in range(9):
-        for stage in trials.STAGES:
-            found[f"disk {stage} {seed}"] = lambda stage=stage, seed=seed: trials.full_disk(fresh(), stage, seed, expected())
-    for seed in range(4):
-        for stage in trials.STAGES:
-            found[f"race {stage} {seed}"] = lambda stage=stage: trials.race(fresh(), stage, expected())
-    for seed in range(6):
-        found[f"torchrun {seed}"] = lambda seed=seed: trials.torchrun_killed(fresh(), seed)
-    for number in range(10):
-        for place, how in enumerate(trials.DAMAGES):
-            for seed in range(15):
-                found[f"file {number} {how}{place} {seed}"] = lambda *a, a=(number, how, 100 * place + seed): file_trial(*a)
-    for key in trials.settings():
-        for place, value in enumerate(trials.BAD):
-            found[f"setting {key} {place}"] = lambda key=key, value=value: trials.bad_setting(fresh(), key, value)
-    return found
+    def empty(self) -> Path:
+        """For one trial."""
+        shutil.rmtree(self.folder / "trial", ignore_errors=True)
+        (self.folder / "trial").mkdir()
+        return self.folder / "trial"
+
+    def run(self, kind: str, what: str, number: int) -> str:
+        """The outcome of one trial."""
+        match kind:
+            case "kill":
+                return trials.killed(self.empty(), what, number, *self.base)
+            case "disk":
+                return trials.full_disk(self.empty(), what, number, self.base[0])
+            case "race":
+                return trials.race(self.empty(), what, self.base[0])
+            case "torchrun":
+                return trials.torchrun_killed(self.empty(), number)
+            case "setting":
+                return trials.bad_setting(self.empty(), what, trials.BAD[number], self.folder / "base") if self.base else ""
+        files = list(self.readers)
+        place, how = int(what), trials.DAMAGES[number % len(trials.DAMAGES)]
+        return trials.broken(files[place], self.readers[files[place]], how, number, files[(place + 1 + number % 8) % len(files)])
+
+
+def all_trials() -> list[tuple[str, str, int]]:
+    """Kind, what is disturbed, number."""
+    found = [("file", str(file), number) for file in range(10) for number in range(120)]
+    for kind, count in (("kill", 24), ("disk", 9), ("race", 4)):
+        found += [(kind, stage, number) for number in range(count) for stage in trials.STAGES]
+    found += [("torchrun", "teacher", number) for number in range(6)]
+    return found + [("setting", key, number) for key in trials.settings() for number in range(len(trials.BAD))]
 
 
 def table(outcomes: dict[str, str]) -> str:
@@ -90,14 +95,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # processes are forked from this one
     options.runs.mkdir(parents=True, exist_ok=True)
-    file = options.runs.resolve() / "outcomes.json"
+    file, bench = options.runs.resolve() / "outcomes.json", Bench(options.runs.resolve())
     outcomes = artifact.read_json(file) if file.exists() else {}
-    chosen = {name: trial for name, trial in all_trials(options.runs.resolve()).items() if name.startswith(options.only)}
+    chosen = {" ".join(map(str, trial)): trial for trial in all_trials() if trial[0].startswith(options.only)}
     until = time.monotonic() + 60 * options.minutes
     with progress_bar(desc="faults", total=len(chosen), initial=sum(name in outcomes for name in chosen)) as bar:
         for name, trial in chosen.items():
             if name not in outcomes and time.monotonic() < until:
-                outcomes[name] = trial()
+                outcomes[name] = bench.run(*trial)
                 file.write_text(json.dumps(outcomes, indent=1))
                 bar.update()
                 if outcomes[name].startswith("wrong"):

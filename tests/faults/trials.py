@@ -33,7 +33,6 @@ from data import folder, humans
 from data import load as load_data
 from methods import student, teacher
 from training import artifact, cli
-from training.errors import UserError
 from training.run import begin
 from uncertainty.cache import SampleCache
 
@@ -72,14 +71,16 @@ def whole_run(runs: Path) -> dict[str, Any]:
 
 
 def outcome(work: Callable[[], bool]) -> str:
-    """Of a call in this process: held if it returns true."""
+    """Of a call in this process, guarded as the scripts are: held if it returns true, clear if it ends with one line."""
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("hang")))
     signal.alarm(120)
+    results = []
     try:
-        return "held" if work() else "wrong: other numbers"
-    except UserError as error:
-        return "clear" if "\n" not in str(error) else f"wrong: {error}"
-    except Exception as error:
+        cli.guard(lambda: results.append(work()))
+        return "held" if results[0] else "wrong: other numbers"
+    except SystemExit as end:
+        return "clear" if end.code == 2 else f"wrong: code {end.code}"
+    except BaseException as error:
         return f"wrong: {type(error).__name__}: {error} {traceback.format_exc(limit=-2)}"
     finally:
         signal.alarm(0)
@@ -119,7 +120,7 @@ def ended(pids: list[int], log: Path, codes: tuple[int, ...]) -> str | None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         text = log.read_text(errors="replace")
         if code not in codes or "Traceback" in text:
-            return f"wrong: code {code}: {text[-1500:]}"
+            return f"wrong: code {code}: {text[max(0, text.find('Traceback') - 200) :][:1500]}"
     return None
 
 
@@ -131,7 +132,7 @@ def finish(config: Config, log: Path, expected: dict[str, Any]) -> str:
     return "held" if result(config) == expected else "wrong: other numbers"
 
 
-def killed(runs: Path, stage: str, seed: int, expected: dict, seconds: dict[str, float]) -> str:
+def killed(runs: Path, stage: str, seed: int, expected: dict, seconds: float) -> str:
     """A stage is killed at a random moment, three times, by one of three signals; then it ends as if nothing had been."""
     rng = np.random.default_rng(seed)
     config, log = config_of(runs), runs / "out.log"
@@ -139,7 +140,7 @@ def killed(runs: Path, stage: str, seed: int, expected: dict, seconds: dict[str,
         for _ in range(3 if other == stage else 0):
             number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
             pid = start(config, stage, log, overwrite=bool(seed % 3 == 0))
-            time.sleep(rng.uniform(0, seconds[stage]))
+            time.sleep(rng.uniform(0, seconds))
             os.kill(pid, number)
             if wrong := ended([pid], log, (0, 130, -number, -signal.SIGINT)):
                 return wrong
@@ -289,25 +290,29 @@ def settings(kind: Any = Config, key: str = "") -> Iterator[str]:
             yield name
 
 
-def bad_setting(runs: Path, key: str, value: Any) -> str:
-    """A YAML file with one bad value: it is refused, or every stage ends well or with one line."""
-    plain = json.loads(json.dumps(compare.plain(config_of(runs))))
-    *parents, last = key.split(".")
-    part: Any = plain | {"rows": [{"title": "x"}]} if parents[:1] == ["rows"] else plain
-    root = part
+NEEDS = {"teacher": [], "sampling": ["teacher"], "student": ["teacher"], "evaluation": ["teacher", "student"]}  # what is there already
+
+
+def bad_setting(runs: Path, key: str, value: Any, base: Path) -> str:
+    """A YAML file with one bad value: it is refused, or the stages that use it end well or with one line."""
+    plain = json.loads(json.dumps(compare.plain(config_of(runs)))) | {"rows": [{"title": "x"}]}
+    group, *_ = *parents, last = key.split(".")
+    part = plain
     for name in parents:
         part = part[int(name) if name.isdigit() else name]
     part[last] = value
-    (runs / "bad.yaml").write_text(yaml.safe_dump(root))
+    (runs / "bad.yaml").write_text(yaml.safe_dump(plain))
 
     def work() -> bool:
         config, _ = cli.parse(["--config", str(runs / "bad.yaml")])
-        if key.startswith(("rows", "runs", "data.decoded")):
-            return True
-        shutil.rmtree(config.folder, ignore_errors=True)
-        for stage in STAGES.values():
-            stage(copy.deepcopy(config), False)
+        if group in ("rows", "runs") or key == "data.decoded":
+            return True  # not to write anywhere
+        for stage in NEEDS.get(group, []):
+            config.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(base / f"digits/{stage}.safetensors", config.folder)
+        for name, stage in STAGES.items():
+            if group not in NEEDS or name == "student" and group != "evaluation" or name == {"teacher": "teacher", "evaluation": "evaluate"}.get(group):
+                stage(copy.deepcopy(config), False)
         return True
 
     return outcome(work)
-

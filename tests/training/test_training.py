@@ -1,11 +1,15 @@
 """The loop: exact resumption, and what it does when things go wrong."""
 
 import json
+import os
+import platform
+import subprocess
 from dataclasses import replace
 
 import pytest
 import torch
 
+import data
 import evaluate
 import train_student
 import train_teacher
@@ -226,3 +230,99 @@ def test_bars_outside_a_terminal_are_lines(capsys, monkeypatch):
             bar.update()
     written = capsys.readouterr().err
     assert "\r" not in written and written.splitlines()[-1].startswith("work: 100%")
+
+
+# Nothing lost, nothing wrong.
+
+
+def test_an_overwrite_that_fails_leaves_the_finished_files_as_they_are(tiny, monkeypatch):
+    train_teacher.main(tiny, overwrite=False)
+    train_student.main(tiny, overwrite=False)
+    before = {path: path.read_bytes() for path in tiny.folder.glob("*.safetensors")}
+    monkeypatch.setattr(loop, "_train_epoch", lambda *arguments: (_ for _ in ()).throw(FloatingPointError))
+    for script in (train_teacher, train_student):
+        with pytest.raises(UserError, match="the loss is not finite"):
+            script.main(tiny, overwrite=True)
+    tiny.student.options = {"rank": 2, "nonsense": 1}
+    with pytest.raises(UserError, match="unknown key nonsense"):
+        train_student.main(tiny, overwrite=True)
+    assert {path: path.read_bytes() for path in tiny.folder.glob("*.safetensors")} == before
+
+
+def test_an_overwrite_with_other_settings_starts_anew_and_the_next_one_as_well(tiny):
+    train_teacher.main(tiny, overwrite=False)
+    tiny.teacher.lr = 0.004
+    for _ in range(2):
+        written = (tiny.folder / "teacher.safetensors").stat().st_mtime_ns
+        train_teacher.main(tiny, overwrite=True)
+        assert (tiny.folder / "teacher.safetensors").stat().st_mtime_ns > written
+    assert "continues" not in (tiny.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])
+def test_a_student_of_other_images_than_its_teachers_is_refused(tiny, data):
+    train_teacher.main(tiny, overwrite=False)
+    tiny.data = replace(tiny.data, **data)
+    for script in (train_student, evaluate):
+        with pytest.raises(UserError, match=f"{list(data)[0]}: .* there, {list(data.values())[0]} asked for"):
+            script.main(tiny, overwrite=False)
+
+
+def test_replaced_training_images_are_refused_or_asked_for(tiny, monkeypatch):
+    train_teacher.main(tiny, overwrite=False)
+    load = data.load_train
+
+    def brighter(*arguments):
+        train, validation = load(*arguments)
+        return replace(train, images=train.images // 2), validation
+
+    monkeypatch.setattr(data, "load_train", brighter)
+    with pytest.raises(UserError, match="the training images are not those that the teacher was trained on"):
+        train_student.main(tiny, overwrite=False)
+    tiny.student.other_images = True
+    train_student.main(tiny, overwrite=False)
+    evaluate.main(tiny, overwrite=False)
+    settings = [artifact.load(tiny.folder / f"{kind}.safetensors", kind)[1]["settings"]["data"] for kind in ("teacher", "student")]
+    assert settings[0] != settings[1]
+    assert json.loads((tiny.folder / "metrics.json").read_text())["provenance"]["teacher_data"] == settings[0]
+
+
+def test_a_run_does_not_look_at_another(tiny):
+    sibling = tiny.folder.parent / "other"
+    sibling.mkdir(parents=True)
+    for name in ("teacher.safetensors", "student.safetensors", "config.yaml"):
+        (sibling / name).write_bytes(b"damaged")
+    train_teacher.main(tiny, overwrite=False)
+    tiny.teacher_of = "nobody"
+    with pytest.raises(UserError, match="nobody/teacher.safetensors: no such file"):
+        train_teacher.main(tiny, overwrite=False)
+
+
+def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
+    path = tmp_path / "x.safetensors"
+    artifact.save(path, "teacher", {"weight": torch.arange(3.0)}, {"rate": 0.5, "name": "é", "large": 1e-5})
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match="x.safetensors"):
+            artifact.load(path, "teacher")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="this file holds a teacher, not a student"):
+        artifact.load(path, "student")
+
+
+def test_what_was_killed_while_it_wrote_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "x.json"
+    with pytest.raises(ZeroDivisionError):
+        with artifact.whole(path) as temporary:
+            temporary.write_text("half")
+            1 / 0
+    assert not list(tmp_path.iterdir())
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".x.json.{platform.node()}-{dead.pid}.abc.tmp").write_text("half")
+    (tmp_path / f".x.json.{platform.node()}-{os.getpid()}.abc.tmp").write_text("a living process's")
+    artifact.write_json(path, {"a": 1})
+    assert sorted(other.name for other in tmp_path.iterdir()) == [f".x.json.{platform.node()}-{os.getpid()}.abc.tmp", "x.json"]

@@ -1,0 +1,145 @@
+"""Images of every kind that users have: decoded as their format says, or named."""
+
+import os
+import struct
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.schema import Data, DataSet
+from data import folder
+from training.errors import UserError
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+RNG = np.random.default_rng(0)
+
+
+def decoded(path: Path, channels: int = 3) -> np.ndarray:
+    return folder.decode(path, 8, channels)
+
+
+def test_sixteen_bits_become_eight_by_their_share_of_white(tmp_path):
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.tif")
+    for name in ("deep.png", "deep.tif"):
+        assert np.array_equal(decoded(tmp_path / name, 1)[..., 0], GREY)
+        assert np.array_equal(decoded(tmp_path / name), np.repeat(GREY[..., None], 3, 2))
+
+
+def test_numbers_without_a_known_white_are_named(tmp_path):
+    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(GREY.astype(np.int32)).save(tmp_path / "int.tif")
+    for name in ("float.tif", "int.tif"):
+        with pytest.raises(UserError, match=f"broken image .*{name}: pixels of mode ., whose white is not known"):
+            decoded(tmp_path / name)
+
+
+def test_images_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by 90 degrees
+    Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(decoded(tmp_path / "turned.png", 1)[..., 0], np.rot90(GREY, -1))
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:, :4, 3] = 255  # black on the left, nothing on the right
+    pixels[0, 7] = (255, 0, 0, 51)  # a fifth of red
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = decoded(tmp_path / "a.png")
+    assert (image[:, :4] == 0).all() and (image[1:, 4:] == 255).all() and image[0, 7].tolist() == [255, 204, 204]
+    palette = Image.fromarray(GREY // 16).convert("P")
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert (decoded(tmp_path / "p.png")[0, :4] == 255).all()
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tif", "png", "webp"])
+def test_colours_survive_every_lossless_format(tmp_path, suffix):
+    pixels = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    assert np.array_equal(decoded(tmp_path / f"a.{suffix}"), pixels)
+
+
+def test_palettes_and_inks(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4] = (250, 10, 20)
+    Image.fromarray(pixels).quantize(4).save(tmp_path / "palette.png")
+    assert np.abs(decoded(tmp_path / "palette.png").astype(int) - pixels).max() <= 1
+    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "inks.tif")
+    assert np.abs(decoded(tmp_path / "inks.tif").astype(int) - pixels).max() <= 1
+
+
+def test_several_frames_are_named(tmp_path):
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    frames[0].save(tmp_path / "film.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(UserError, match="film.png: 2 frames, where one is needed"):
+        decoded(tmp_path / "film.png")
+
+
+def test_a_picture_of_more_pixels_than_is_safe_is_named(tmp_path):
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    with pytest.raises(UserError, match="bomb.png: Image size .* exceeds limit"):
+        decoded(tmp_path / "bomb.png")
+
+
+@pytest.fixture
+def tree(tmp_path) -> tuple[DataSet, Data]:
+    for c in "ab":
+        (tmp_path / "birds/train" / c).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / f"birds/train/{c}/{i}.png")
+    source = DataSet(source="folder", root=str(tmp_path / "birds"))
+    return source, Data(train=source, size=8, channels=1, decoded=str(tmp_path / "decoded"))
+
+
+def test_other_files_are_counted_and_a_picture_in_two_classes_is_named(tree, tmp_path, capsys):
+    (tmp_path / "birds/train/a/notes.txt").write_text("no image")
+    (tmp_path / "birds/train/b/same.png").write_bytes((tmp_path / "birds/train/a/3.png").read_bytes())
+    assert len(folder.load(tree[0], "train", tree[1])) == 41
+    said = capsys.readouterr().out
+    assert "birds: 1 files below" in said and "are no images" in said
+    assert "birds: 1 images stand in two classes, such as train/a/3.png and train/b/same.png" in said
+
+
+def test_names_that_are_no_utf8(tree, tmp_path):
+    os.rename(os.fsencode(tmp_path / "birds/train/a/0.png"), os.fsencode(tmp_path / "birds/train/a") + b"/\xff.png")
+    dataset = folder.load(tree[0], "train", tree[1])
+    assert "train/a/?.png" in dataset.names
+    (tmp_path / "birds/train/a/1.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="broken image .*1.png"):
+        folder.load(tree[0], "train", tree[1])
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="gone: cannot be read"):
+        list(folder.files_below(tmp_path / "gone"))
+
+
+def test_decoded_images_that_were_changed_are_made_again(tree, capsys):
+    pixels = folder.load(tree[0], "train", tree[1]).images.clone()
+    (kept,) = Path(tree[1].decoded).iterdir()
+    content = bytearray(kept.read_bytes())
+    content[-200:] = bytes(255 - byte for byte in content[-200:])
+    kept.write_bytes(content)
+    assert torch.equal(folder.load(tree[0], "train", tree[1]).images, pixels)
+    assert "altered since it was written" in capsys.readouterr().out
+
+
+def test_runs_that_decode_the_same_folder_at_once_get_the_same_pixels(tree):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(folder.load(tree[0], "train", tree[1]).images)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and all(torch.equal(images, results[0]) for images in results)
+    assert len(list(Path(tree[1].decoded).iterdir())) == 1
