@@ -18,6 +18,7 @@ from models.spectral_norm import bake
 from plots import comparison as report
 from plots.recipes import passes_table
 from training.cli import parse
+from training.errors import UserError
 from uncertainty.speed import cost, peak_bytes
 
 MOONS = [
@@ -129,6 +130,33 @@ def test_a_row_that_fails_is_shown_as_failed(folder, monkeypatch, tmp_path):
     text = Path("results/moons/README.md").read_text()
     assert "| lost | failed |" in text and "lost is of nobody, and there is no row of that title" in text
     assert "| softmax | 1 |" in text
+
+
+def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*MOONS, "--rows", "[{title: lost, of: nobody}]"]
+    Path("results/moons").mkdir(parents=True)
+    kept = json.dumps(record(folder, "end") | {"title": "lost"})
+    Path("results/moons/lost-0.json").write_text(kept)
+    with pytest.raises(UserError, match="all 1 rows failed; runs/moons/log.txt says why"):
+        compare.main(*parse(arguments))
+    assert Path("results/moons/lost-0.json").read_text() == kept
+    Path("results/moons/lost-0.json").write_text(kept[:100])
+    with pytest.raises(UserError, match="lost-0.json: missing or damaged"):
+        report.main(Path("results/moons"))
+    with pytest.raises(UserError, match="two would be written to a-b-0.json"):
+        compare.main(*parse([*MOONS, "--rows", "[{title: a b}, {title: a  b}]"]))
+    with pytest.raises(UserError, match="needs one set or more"):
+        compare.main(*parse([*MOONS, "--data.ood", "[]"]))
+
+
+def test_a_figure_of_many_data_sets(folder):
+    by_title = report.load(folder)
+    for records in by_title.values():
+        for one in report.good(records):
+            one["ood"] |= {f"set {i}": next(iter(one["ood"].values())) for i in range(6)}
+    figure = report.ood_by_method(by_title)
+    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} >= {f"set {i}" for i in range(6)}
 
 
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):

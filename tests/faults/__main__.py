@@ -52,12 +52,8 @@ class Bench:
     def run(self, kind: str, what: str, number: int) -> str:
         """The outcome of one trial."""
         match kind:
-            case "kill":
-                return trials.killed(self.empty(), what, number, *self.base)
-            case "disk":
-                return trials.full_disk(self.empty(), what, number, self.base[0])
-            case "race":
-                return trials.race(self.empty(), what, self.base[0])
+            case "kill" | "disk" | "race":
+                return trials.disturbed(kind, self.empty(), what, number, *self.base)
             case "torchrun":
                 return trials.torchrun_killed(self.empty(), number)
             case "setting":

@@ -86,9 +86,6 @@ def outcome(work: Callable[[], bool]) -> str:
         signal.alarm(0)
 
 
-# Kills, full disks, races: the scripts in processes of their own, forked from this one, which has imported everything.
-
-
 def start(config: Config, stage: str, log: Path, limit: int | None = None, overwrite: bool = False) -> int:
     """A process that runs a stage; its number. limit: the largest file that it can write, as if the disk was full."""
     if pid := os.fork():
@@ -124,49 +121,27 @@ def ended(pids: list[int], log: Path, codes: tuple[int, ...]) -> str | None:
     return None
 
 
-def finish(config: Config, log: Path, expected: dict[str, Any]) -> str:
-    """After a fault: the same commands again give what they would have given."""
-    for stage in STAGES:
-        if wrong := ended([start(config, stage, log)], log, (0,)):
-            return wrong
-    return "held" if result(config) == expected else "wrong: other numbers"
+def disturbed(kind: str, runs: Path, stage: str, seed: int, expected: dict, seconds: float) -> str:
+    """All stages, one of them with a fault before it is run again: the results are those of an undisturbed run.
 
-
-def killed(runs: Path, stage: str, seed: int, expected: dict, seconds: float) -> str:
-    """A stage is killed at a random moment, three times, by one of three signals; then it ends as if nothing had been."""
+    kill: three times, at a random moment, by a random signal, of an --overwrite as well. disk: no file can grow beyond a random size.
+    race: two processes run it at once.
+    """
     rng = np.random.default_rng(seed)
     config, log = config_of(runs), runs / "out.log"
-    for other in STAGES:
-        for _ in range(3 if other == stage else 0):
-            number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            pid = start(config, stage, log, overwrite=bool(seed % 3 == 0))
-            time.sleep(rng.uniform(0, seconds))
-            os.kill(pid, number)
-            if wrong := ended([pid], log, (0, 130, -number, -signal.SIGINT)):
+    for name in STAGES:
+        if name == stage and kind == "kill":
+            for number in rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], 3).tolist():
+                pid = start(config, stage, log, overwrite=seed % 3 == 0)
+                time.sleep(rng.uniform(0, seconds))
+                os.kill(pid, number)
+                if wrong := ended([pid], log, (0, 130, -number)):
+                    return wrong
+        elif name == stage:
+            limit = int(10 ** rng.uniform(2, 5.3)) if kind == "disk" else None
+            if wrong := ended([start(config, stage, log, limit) for _ in range(1 + (kind == "race"))], log, (0, 2) if limit else (0,)):
                 return wrong
-        if wrong := ended([start(config, other, log)], log, (0,)):
-            return wrong
-    return "held" if result(config) == expected else "wrong: other numbers"
-
-
-def full_disk(runs: Path, stage: str, seed: int, expected: dict) -> str:
-    """A stage cannot write a file beyond a random size; later it can."""
-    config, log = config_of(runs), runs / "out.log"
-    limit = int(10 ** np.random.default_rng(seed).uniform(2, 5.3))
-    for other in STAGES:
-        if wrong := ended([start(config, other, log, limit if other == stage else None)], log, (0, 2) if other == stage else (0,)):
-            return wrong
-        if other == stage:
-            break
-    return finish(config, log, expected)
-
-
-def race(runs: Path, stage: str, expected: dict) -> str:
-    """Two processes run the same commands at once."""
-    config, log = config_of(runs), runs / "out.log"
-    for other in STAGES:
-        pids = [start(config, other, log) for _ in range(2 if other == stage else 1)]
-        if wrong := ended(pids, log, (0,)):
+        if wrong := ended([start(config, name, log)], log, (0,)):
             return wrong
     return "held" if result(config) == expected else "wrong: other numbers"
 
@@ -290,7 +265,7 @@ def settings(kind: Any = Config, key: str = "") -> Iterator[str]:
             yield name
 
 
-NEEDS = {"teacher": [], "sampling": ["teacher"], "student": ["teacher"], "evaluation": ["teacher", "student"]}  # what is there already
+USES = {"teacher": ["teacher", "student"], "sampling": ["student"], "student": ["student"], "evaluation": ["evaluate"]}
 
 
 def bad_setting(runs: Path, key: str, value: Any, base: Path) -> str:
@@ -307,12 +282,9 @@ def bad_setting(runs: Path, key: str, value: Any, base: Path) -> str:
         config, _ = cli.parse(["--config", str(runs / "bad.yaml")])
         if group in ("rows", "runs") or key == "data.decoded":
             return True  # not to write anywhere
-        for stage in NEEDS.get(group, []):
-            config.folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(base / f"digits/{stage}.safetensors", config.folder)
-        for name, stage in STAGES.items():
-            if group not in NEEDS or name == "student" and group != "evaluation" or name == {"teacher": "teacher", "evaluation": "evaluate"}.get(group):
-                stage(copy.deepcopy(config), False)
+        shutil.copytree(base / "digits", config.folder, ignore=shutil.ignore_patterns(*(f"{stage}.safetensors" for stage in USES.get(group, STAGES))))
+        for stage in USES.get(group, STAGES):
+            STAGES[stage](copy.deepcopy(config), False)
         return True
 
     return outcome(work)
