@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 from jsonargparse.typing import OpenUnitInterval, restricted_number_type, restricted_string_type
 
-FINITE = float("inf")
 MANY = 10**9
 Whole = restricted_number_type("Whole", int, [(">=", 0), ("<=", MANY)], docstring="a whole number from 0 on")
 Count = restricted_number_type("Count", int, [(">=", 1), ("<=", MANY)], docstring="a whole number from 1 on")
 Several = restricted_number_type("Several", int, [(">=", 2), ("<=", MANY)], docstring="a whole number from 2 on")
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**31)], docstring="a whole number in [0, 2^31)")
-NonNegative = restricted_number_type("NonNegative", float, [(">=", 0), ("<", FINITE)], docstring="a number from 0 on")
-Positive = restricted_number_type("Positive", float, [(">", 0), ("<", FINITE)], docstring="a number above 0")
+NonNegative = restricted_number_type("NonNegative", float, [(">=", 0), ("<", 1e6)], docstring="a number from 0 to a million")
+Positive = restricted_number_type("Positive", float, [(">", 0), ("<", 1e6)], docstring="a number above 0, below a million")
 Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
 RunName = restricted_string_type(
     "RunName",
@@ -41,7 +40,7 @@ class DataSet:
 
     source: Source = "digits"
     """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below `root`, or from class
-    folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, jpeg, webp), or, out
+    folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or, out
     of distribution, any tree of images."""
     root: str = "datasets"
     """The folder of all published sets, or the tree of images of a `folder`."""

@@ -108,23 +108,25 @@ def _parse(parser: ArgumentParser, arguments: list[str], where: str) -> Namespac
 def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str, of: type = Config) -> Namespace:
     """What `parse` has read, as dataclasses. Raises UserError for what cannot be read."""
     try:
-        settings = parser.instantiate(parse())
+        parsed = parse()
+        if found := next(_overlooked(parsed, of), None):
+            key, value = found
+            raise UserError(f"{where}: {key}: {json.dumps(value)} is not {described(type_of(key, of))}")
+        return parser.instantiate(parsed)
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {_one_line(str(error), parser, of)}") from None
-    if key := next(_nulls(settings, of), None):
-        raise UserError(f"{where}: {key}: null is not {described(type_of(key, of))}")
-    return settings
 
 
-def _nulls(settings: Any, of: type, prefix: str = "") -> Iterator[str]:
-    """Settings of a dataclass that are null and may not be: the parser takes null for every one."""
+def _overlooked(settings: Any, of: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings of a dataclass, and their values, that the parser should not have taken: it takes null for everything, and true for 1."""
     for name, kind in get_type_hints(of).items():
         value = getattr(settings, name)
-        if value is None and type(None) not in get_args(kind):
-            yield prefix + name
-        for part in value if isinstance(value, list) else [value]:
-            if is_dataclass(part):
-                yield from _nulls(part, type(part), f"{prefix}{name}.")
+        inner = get_args(kind)[0] if get_origin(kind) is list else kind
+        if kind is not Any and (value is None and type(None) not in get_args(kind) or value is True and bool not in (kind, *get_args(kind))):
+            yield prefix + name, value
+        elif is_dataclass(inner):
+            for part in value if isinstance(value, list) else [value]:
+                yield from _overlooked(part, inner, f"{prefix}{name}.")
 
 
 def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
@@ -139,6 +141,7 @@ def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
             near = difflib.get_close_matches(key, known, n=1)
             others = "see --help for all keys" if of is Config else f"there are: {', '.join(known) or 'none'}"
             return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else f"; {others}")
+    message = re.sub(r" Subclass types expect one of.*", "", message)
     if keys := re.findall(r'Parser key "([\w.]+)":', message):
         key = ".".join(keys)
         values = re.findall(r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message)

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import shutil
 import time
 from functools import cached_property
@@ -17,9 +16,12 @@ from training import artifact
 from training.bar import progress_bar
 
 PAGE = Path("docs/reliability.md")
-KINDS = {"kill": "kills of a stage at a random moment, three a trial", "disk": "a file that cannot grow (a full disk)",
-         "race": "two processes with the same command", "torchrun": "kills of torchrun with two processes",
+KINDS = {"kill": "kills, three a trial", "disk": "a full disk", "race": "two processes with the same command", "torchrun": "kills of torchrun",
          "file": "broken files", "setting": "bad settings"}  # fmt: skip
+ALL = [("file", str(file), seed) for file in range(10) for seed in range(120)]
+ALL += [(kind, stage, seed) for kind, count in (("kill", 24), ("disk", 9), ("race", 4)) for seed in range(count) for stage in trials.STAGES]
+ALL += [("torchrun", "teacher", seed) for seed in range(6)]
+ALL += [("setting", key, number) for key in trials.settings() for number in range(len(trials.BAD))]
 
 
 class Bench:
@@ -43,42 +45,27 @@ class Bench:
         shutil.copytree(self.folder / "base", self.folder / "files")
         return trials.readers(self.folder / "base", self.folder / "files")
 
-    def empty(self) -> Path:
-        """For one trial."""
-        shutil.rmtree(self.folder / "trial", ignore_errors=True)
-        (self.folder / "trial").mkdir()
-        return self.folder / "trial"
-
     def run(self, kind: str, what: str, number: int) -> str:
         """The outcome of one trial."""
-        match kind:
-            case "kill" | "disk" | "race":
-                return trials.disturbed(kind, self.empty(), what, number, *self.base)
-            case "torchrun":
-                return trials.torchrun_killed(self.empty(), number)
-            case "setting":
-                return trials.bad_setting(self.empty(), what, trials.BAD[number], self.folder / "base") if self.base else ""
-        files = list(self.readers)
-        place, how = int(what), trials.DAMAGES[number % len(trials.DAMAGES)]
-        return trials.broken(files[place], self.readers[files[place]], how, number, files[(place + 1 + number % 8) % len(files)])
-
-
-def all_trials() -> list[tuple[str, str, int]]:
-    """Kind, what is disturbed, number."""
-    found = [("file", str(file), number) for file in range(10) for number in range(120)]
-    for kind, count in (("kill", 24), ("disk", 9), ("race", 4)):
-        found += [(kind, stage, number) for number in range(count) for stage in trials.STAGES]
-    found += [("torchrun", "teacher", number) for number in range(6)]
-    return found + [("setting", key, number) for key in trials.settings() for number in range(len(trials.BAD))]
+        if kind == "file":
+            return trials.broken(self.readers, int(what), number)
+        empty, expected = self.folder / "trial", self.base
+        shutil.rmtree(empty, ignore_errors=True)
+        empty.mkdir()
+        if kind == "torchrun":
+            return trials.torchrun(empty, number)
+        if kind == "setting":
+            return trials.bad_setting(empty, what, trials.BAD[number], self.folder / "base")
+        return trials.disturbed(kind, empty, what, number, *expected)
 
 
 def table(outcomes: dict[str, str]) -> str:
-    """Tried, held, clear, wrong of each kind, and what was wrong."""
+    """Tried, held, clear, wrong of each kind."""
     lines = ["| fault | tried | held | clear | wrong |", "|---|---|---|---|---|"]
     for kind, meaning in KINDS.items():
         mine = [outcome for name, outcome in outcomes.items() if name.startswith(kind)]
         counts = [sum(outcome.startswith(word) for outcome in mine) for word in ("held", "clear", "wrong")]
-        lines.append(f"| {meaning} | {len(mine) * (3 if kind == 'kill' else 1)} | " + " | ".join(map(str, counts)) + " |")
+        lines.append(f"| {meaning} | {len(mine)} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
 
 
@@ -87,25 +74,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/faults"), help="where it works and keeps outcomes.json (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=40, help="how long (default: %(default)s)")
-    parser.add_argument("--only", default="", help="trials whose name begins so")
+    parser.add_argument("--only", default="", choices=["", *KINDS], help="one kind of fault")
     options = parser.parse_args()
     torch.set_num_threads(1)  # processes are forked from this one
-    options.runs.mkdir(parents=True, exist_ok=True)
-    file, bench = options.runs.resolve() / "outcomes.json", Bench(options.runs.resolve())
+    bench, file = Bench(options.runs.resolve()), options.runs.resolve() / "outcomes.json"
     outcomes = artifact.read_json(file) if file.exists() else {}
-    chosen = {" ".join(map(str, trial)): trial for trial in all_trials() if trial[0].startswith(options.only)}
+    chosen = [trial for trial in ALL if trial[0].startswith(options.only) and " ".join(map(str, trial)) not in outcomes]
     until = time.monotonic() + 60 * options.minutes
-    with progress_bar(desc="faults", total=len(chosen), initial=sum(name in outcomes for name in chosen)) as bar:
-        for name, trial in chosen.items():
-            if name not in outcomes and time.monotonic() < until:
-                outcomes[name] = bench.run(*trial)
-                file.write_text(json.dumps(outcomes, indent=1))
-                bar.update()
-                if outcomes[name].startswith("wrong"):
-                    bar.write(f"{name}: {outcomes[name]}")
-    text = PAGE.read_text()
+    for trial in progress_bar(chosen, "faults", unit="trial"):
+        if time.monotonic() > until:
+            break
+        outcome = outcomes[" ".join(map(str, trial))] = bench.run(*trial)
+        artifact.write_json(file, outcomes)
+        if outcome.startswith("wrong"):
+            print(trial, outcome)
     start, end = "<!-- faults -->\n", "<!-- end -->"
-    PAGE.write_text(f"{text.split(start)[0]}{start}\n{table(outcomes)}\n\n{end}{text.split(end)[1]}")
+    head, rest = PAGE.read_text().split(start)
+    PAGE.write_text(f"{head}{start}\n{table(outcomes)}\n\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

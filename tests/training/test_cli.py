@@ -1,11 +1,15 @@
 """Settings: from files and command lines, and the one line that says what is wrong with them."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from configs.schema import Network, Source, View
@@ -13,7 +17,7 @@ from data import SOURCES
 from data.views import VIEWS
 from methods import STUDENTS, options_help
 from models.networks import NETWORKS
-from training.cli import make_parser, override, parse
+from training.cli import guard, make_parser, override, parse
 from training.compute import choose
 from training.errors import UserError
 
@@ -57,10 +61,10 @@ def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
         ({"teacher__epoch": 3}, "unknown key teacher.epoch, did you mean teacher.epochs?"),
         ({"techer": {"epochs": 3}}, "unknown key techer.epochs, did you mean teacher.epochs?"),
         ({"teacher__conv_dropout": 1.2}, "teacher.conv_dropout: 1.2 is not a number in [0, 1) or a list, each a number in [0, 1)"),
-        ({"teacher__width": 0}, "teacher.width: 0 is not a number above 0"),
-        ({"teacher__width": float("inf")}, "teacher.width: inf is not a number above 0"),
+        ({"teacher__width": 0}, "teacher.width: 0 is not a number above 0, below a million"),
+        ({"teacher__width": float("inf")}, "teacher.width: inf is not a number above 0, below a million"),
         ({"sampling__passes": 0}, "sampling.passes: 0 is not a whole number from 2 on"),
-        ({"teacher__lr": "fast"}, "teacher.lr: fast is not a number above 0"),
+        ({"teacher__lr": "fast"}, "teacher.lr: fast is not a number above 0, below a million"),
         ({"student__seed": 2**31}, "student.seed: 2147483648 is not a whole number in [0, 2^31)"),
         ({"data__ood": [{"source": "leters"}]}, "data.ood.source: leters is not one of digits, letters"),
         ({"data__ood": [{"name": "../zz"}]}, "data.ood.name: ../zz is not a name of letters, digits"),
@@ -137,3 +141,33 @@ def test_settings_that_a_method_would_ignore_are_refused():
     config.student.method = "dirichlet"
     STUDENTS["dirichlet"].check(config)
     assert "heads" in options_help() and "mean_weight 12.0" in options_help()
+
+
+@pytest.mark.parametrize(
+    "work, said",
+    [
+        (lambda: open("/nowhere/x", "w"), "error: /nowhere/x: No such file or directory"),
+        (lambda: open("/" + "x" * 300), "File name too long"),
+        (lambda: torch.empty(10**15), "error: not enough memory: lower width, or batch_size"),
+        (lambda: np.empty(10**15), "error: not enough memory"),
+        (lambda: (_ for _ in ()).throw(UserError("a\udcff")), "error: a"),
+    ],
+)
+def test_what_comes_from_outside_is_one_line_and_code_2(capsys, work, said):
+    with pytest.raises(SystemExit) as end:
+        guard(work)
+    text = capsys.readouterr().err
+    assert end.value.code == 2 and said in text and text.count("\n") == 1
+
+
+def test_what_is_our_own_fault_is_a_traceback():
+    with pytest.raises(RuntimeError, match="a bug"):
+        guard(lambda: (_ for _ in ()).throw(RuntimeError("a bug")))
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line():
+    process = subprocess.Popen([sys.executable, "train_teacher.py", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert "Traceback" not in said and process.returncode in (-signal.SIGINT, 130) and "interrupted" in said
