@@ -113,7 +113,7 @@ def outputs(
 def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
     """Table and plots; those of an earlier evaluation do not stay. The table is printed too."""
     for earlier in (run / "plots").glob("*.png"):
-        earlier.unlink()
+        earlier.unlink(missing_ok=True)
     for name, figure in figures.items():
         save(figure, run / f"plots/{name}.png")
     artifact.write_text(run / "table.md", text + "\n")

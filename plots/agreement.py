@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy import ndarray
 
-from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, RED, TRUONG, axis_label, grid, passes
+from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, RED, TRUONG, axis_label, defined, grid, passes
 from uncertainty.agreement import calibration
 
 
@@ -33,7 +33,7 @@ def teacher_against_student(
             axis.plot([0, limit], [0, limit], color=RED, linewidth=1)
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal", xlabel="teacher")
             entry = agreement[name][measure]
-            lines = [f"Pearson {entry['pearson']:.3f}: as {passes(entry)} passes", f"floor {entry['floor_pearson']:.3f}"]
+            lines = [f"Pearson {defined(entry['pearson'])}: as {passes(entry)} passes", f"floor {defined(entry['floor_pearson'])}"]
             if beyond := (~inside).sum():
                 lines[1] += f"; {beyond} of {len(x)} beyond the axes"
             axis.set_title("\n".join(lines), fontsize=7.5, loc="left")
@@ -113,7 +113,7 @@ def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, n
             axis.plot([0, limit], [0, limit], color="black", linewidth=0.8)
             axis.plot(x, y, "o-", ms=3, color=COLOURS["student"])
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
-            text = f"mean {agreement[name][measure]['scale']:.2f} of the teacher's"
+            text = f"mean {defined(agreement[name][measure]['scale'], 2)} of the teacher's"
             axis.text(0.05, 0.9, text, transform=axis.transAxes, fontsize=8)
             axis.set_xlabel("student")
     _label_edges(axes, list(teacher), PANELS, "teacher")

@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -57,9 +58,14 @@ def axis_label(measure: str, lines: bool = False) -> str:
 
 def passes(entry: dict) -> str:
     """The equivalent passes of an entry of `agreement` in metrics.json: a number, what it is above, or a dash of a constant."""
-    if entry["equivalent_passes"] is None:
+    if entry["equivalent_passes"] is None or np.isnan(entry["equivalent_passes"]):
         return "-"
     return f"{'> ' if entry['censored'] else ''}{entry['equivalent_passes']:.0f}"
+
+
+def defined(value: float, digits: int = 3) -> str:
+    """A number in a figure; of a constant no correlation is defined, and the figure says so."""
+    return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:

@@ -54,11 +54,11 @@ def table(metrics: dict) -> str:
     for dataset, entry in metrics["agreement"].items():
         for measure, name in MEASURE_NAMES.items():
             e = entry[measure]
-            low, high = e["pearson_ci"]
-            cells = [f"**{number(e['pearson'])}** ({number(low)}-{number(high)})", passes_cell(e)]
+            interval = "-" if e["pearson"] is None else "-".join(map(number, e["pearson_ci"]))
+            cells = [f"**{number(e['pearson'])}** ({interval})", passes_cell(e)]
             keys = ("limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
             cells += [number(e[key]) for key in keys]
-            cells.append(f"{e['scale']:.2f}")
+            cells.append("-" if e["scale"] is None else f"{e['scale']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- *{column}*: {meaning}." for column, meaning in MEANINGS.items())]
     if metrics["ood"]:

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,10 @@ from conftest import TINY
 from PIL import Image
 
 import data
+import evaluate
+import train_student
+import train_teacher
+from configs.schema import DataSet
 from methods.student import load_student
 from models.architecture import Architecture
 from models.vgg import vgg
@@ -119,6 +124,29 @@ def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
     assert done.returncode == 2 and "teacher.lr: 0.005 there, 0.01 asked for" in done.stderr
     done = call("train_student.py", *TINY, "--runs", str(tmp_path))
     assert done.returncode == 2 and "run train_teacher.py" in done.stderr
+
+
+def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said(tiny, tmp_path):
+    """OOD sets of one image, of two, and of equal ones; one test image a class."""
+    def images(folder: Path, count: int, pixels=lambda: RNG.integers(0, 256, (8, 8), dtype=np.uint8)):
+        folder.mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(pixels()).save(folder / f"{i}.png")
+
+    for name in ("$x$", "b_{"):
+        images(tmp_path / "own/train" / name, 40)
+        images(tmp_path / "own/test" / name, 1)
+    for name, count in (("one", 1), ("two", 2), ("equal", 5)):
+        images(tmp_path / name, count, *([lambda: np.full((8, 8), 9, np.uint8)] if name == "equal" else []))
+    tiny.data = replace(tiny.data, decoded=str(tmp_path / "decoded"), validation=0.2)
+    tiny.data.train = DataSet(source="folder", root=str(tmp_path / "own"))
+    tiny.data.ood = [DataSet(source="folder", root=str(tmp_path / name)) for name in ("one", "two", "equal")]
+    for script in (train_teacher, train_student, evaluate):
+        script.main(tiny, overwrite=False)
+    written = json.loads((tiny.folder / "metrics.json").read_text())
+    for name in ("one", "equal"):
+        assert written["agreement"][name]["total_variance"]["pearson"] is None
+        assert f"| {name}: total variance (epistemic) | **-** (-) | - |" in (tiny.folder / "table.md").read_text()
 
 
 def test_three_lines_of_python(run):

@@ -3,7 +3,10 @@
 All ranks see the same files and come to the same calls of this module in the same order. The first writes the files of a run and prints.
 """
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from training import PARENT
 from training.errors import UserError
 
 PATIENCE = timedelta(hours=2)  # for a rank that has more to do; a rank that dies ends the others at once, by torchrun
@@ -24,10 +28,19 @@ def started() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
+    _end_with_torchrun()
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     yield
     barrier()
     dist.destroy_process_group()  # not after an error: it could wait for the others, while torchrun waits for this process to end
+
+
+def _end_with_torchrun() -> None:
+    """If torchrun is killed, this process ends too (on Linux): an orphan would join the next torchrun of the same port, and hang with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != PARENT:
+        sys.exit(1)
 
 
 def rank() -> int:

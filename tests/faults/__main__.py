@@ -88,6 +88,7 @@ def main() -> None:
         artifact.write_json(file, outcomes)
         if outcome.startswith("wrong"):
             print(trial, outcome)
+    print(table(outcomes))
     start, end = "<!-- faults -->\n", "<!-- end -->"
     head, rest = PAGE.read_text().split(start)
     PAGE.write_text(f"{head}{start}\n{table(outcomes)}\n\n{end}{rest.split(end)[1]}")
