@@ -216,7 +216,9 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
             "temperature": temperature,
             "after": classification(tempered(mean, temperature).numpy(), labels),
             "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
-            "cost": cost(scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]),
+            "cost": cost(
+                scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]
+            ),
         }
     return record
 

@@ -168,7 +168,8 @@ def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]
     metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
     metrics |= {"agreement": {}, "passes": {}}
     for e in evaluated:
-        name, judged, floors = e.dataset.name, e.reference.judge(values["student"][e.dataset.name]), e.reference.floors(e.deterministic, e.head)
+        name, floors = e.dataset.name, e.reference.floors(e.deterministic, e.head)
+        judged = e.reference.judge(values["student"][name])
         entries = {m: judged[m] | floors[m] for m in judged}
         metrics["agreement"][name] = {"same_class": e.reference.same_class(e.student.predicted)} | entries
         metrics["passes"][name] = {
@@ -177,8 +178,7 @@ def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]
         }
     metrics["ood"] = {
         e.dataset.name: {
-            who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}
-            for who, sets in values.items()
+            who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES} for who, sets in values.items()
         }
         for e in outside
     }

@@ -52,7 +52,9 @@ class DataSet:
     @property
     def title(self) -> str:
         """The name, given or not."""
-        return self.name or (re.sub(r"[^\w +.=,-]", "_", os.path.basename(os.path.abspath(self.root))) if self.source == "folder" else self.source)
+        if self.name is None and self.source == "folder":
+            return re.sub(r"[^\w +.=,-]", "_", os.path.basename(os.path.abspath(self.root)))
+        return self.name or self.source
 
 
 @dataclass

@@ -46,8 +46,9 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         labels = [UNLABELLED] * len(files)
     if not files:
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
-    if others := sum(1 for _ in files_below(folder if classes else root)) - len(files):
-        note(f"{source.title}: {others} files below {folder if classes else root} are no images ({', '.join(sorted(SUFFIXES))}) and left out")
+    searched = folder if classes else root
+    if others := sum(1 for _ in files_below(searched)) - len(files):
+        note(f"{source.title}: {others} files below {searched} are no images ({', '.join(sorted(SUFFIXES))}) and left out")
     images = decode_once(files, source.title, data.size, data.channels, data.decoded)
     dataset = Dataset(source.title, images, torch.tensor(labels), [printable(path.relative_to(root)) for path in files], classes)
     if twice := in_two_classes(dataset):

@@ -51,7 +51,12 @@ SETS = {
         "MNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.MNIST, {"train": "66dea0c923757382", "test": "08c34308319490af"}
     ),
     "fashion_mnist": Published(
-        "FashionMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.FashionMNIST, {"train": "62ad0d57f9b195c6", "test": "225e4d5f64388640"}
+        "FashionMNIST/raw/",
+        _counts(60_000, 10_000),
+        28,
+        1,
+        datasets.FashionMNIST,
+        {"train": "62ad0d57f9b195c6", "test": "225e4d5f64388640"},
     ),
     "kmnist": Published("KMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.KMNIST),
     "tiny_imagenet": Published("tiny-imagenet-200/", _counts(86_000, 8_600), 64, 3),

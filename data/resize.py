@@ -20,9 +20,6 @@ def fit_to(images: Tensor, size: int, channels: int) -> Tensor:
     if images.shape[-1] != channels:
         raise UserError(f"data.channels: images of {images.shape[-1]} channels cannot be made into ones of {channels}")
     if images.shape[1:3] != (size, size):
-        parts = [
-            F.interpolate(part.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True)
-            for part in images.split(4096)
-        ]
+        parts = [F.interpolate(part.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True) for part in images.split(4096)]
         images = torch.cat(parts).permute(0, 2, 3, 1)
     return images.contiguous()

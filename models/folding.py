@@ -46,7 +46,9 @@ def halves(layer: nn.Module) -> bool:
     """Whether it is 2x2 max pooling without overlap or border."""
     if type(layer) is not nn.MaxPool2d:  # a subclass may do something else
         return False
-    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
+    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1) and not (
+        layer.ceil_mode or layer.return_indices
+    )
 
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:

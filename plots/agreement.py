@@ -59,7 +59,9 @@ def histograms(
         for axis, measure in zip(row, TRUONG):
             drawn = [(who, values, at, "-" if at == name else ":") for who, values in (("teacher", teacher), ("student", student))
                      for at in (name, behind) if at]  # fmt: skip
-            bins = np.linspace(min(0, *(v[at][measure].min() for _, v, at, _ in drawn)), max(v[at][measure].max() for _, v, at, _ in drawn), 41)
+            bins = np.linspace(
+                min(0, *(v[at][measure].min() for _, v, at, _ in drawn)), max(v[at][measure].max() for _, v, at, _ in drawn), 41
+            )
             for who, values, at, style in drawn:
                 x = values[at][measure]
                 label = f"{NAMES[who]}: {at}"
@@ -74,7 +76,9 @@ def histograms(
 
 def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[str, dict]) -> Figure:
     """For each data set and measure, what N teacher passes reach (a curve), and where student and floor stand (lines)."""
-    figure, axes = grid(len(PANELS), len(curves), "Equivalent passes: where the student's correlation lies on the curve of N teacher passes")
+    figure, axes = grid(
+        len(PANELS), len(curves), "Equivalent passes: where the student's correlation lies on the curve of N teacher passes"
+    )
     for row, measure in zip(axes, PANELS):
         for axis, (name, curve) in zip(row, curves.items()):
             entry = agreement[name][measure]

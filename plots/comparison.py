@@ -282,7 +282,10 @@ def correlation_by_method(by_title: Records) -> Figure:
 def ood_by_method(by_title: Records) -> Figure:
     """AUROC of each out-of-distribution set."""
     sets = list(next(r for records in by_title.values() for r in good(records))["ood"])
-    series = {name: (colour, lambda records, name=name: detection(records, name)) for name, colour in zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY)))}
+    series = {
+        name: (colour, lambda records, name=name: detection(records, name))
+        for name, colour in zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY)))
+    }
     figure = bars(
         by_title,
         "Telling OOD images apart, by predictive entropy or the method's own score",
@@ -307,7 +310,9 @@ def summary(by_title: Records) -> dict[str, Any]:
         return None
 
     keep = ("temperature", "before", "after", "ood", "agreement", "cost", "seconds")
-    return {title: {key: merge([r.get(key) for r in good(records)]) for key in keep} for title, records in by_title.items() if good(records)}
+    return {
+        title: {key: merge([r.get(key) for r in good(records)]) for key in keep} for title, records in by_title.items() if good(records)
+    }
 
 
 def main(folder: Path, titles: list[str] | None = None) -> None:

@@ -8,7 +8,13 @@ from plots.style import TRUONG, axis_label, grid
 
 
 def extremes(
-    images: ndarray, teacher: dict[str, ndarray], student: dict[str, ndarray], names: list[str], classes: list[str], dataset: str, count: int = 8
+    images: ndarray,
+    teacher: dict[str, ndarray],
+    student: dict[str, ndarray],
+    names: list[str],
+    classes: list[str],
+    dataset: str,
+    count: int = 8,
 ) -> Figure:
     """The images with the least and the most of each uncertainty, by the student: name, class, and the values of teacher and student.
 

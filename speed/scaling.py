@@ -80,7 +80,9 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
         config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
         run, compute = begin(config, "speed")
         view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
-        SampleCache(config, run, compute, 2 * (Sampler(network),), "").get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
+        SampleCache(config, run, compute, 2 * (Sampler(network),), "").get(
+            dataset, "train", view, McDropout(passes, dtype="float16"), samples
+        )
         disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
     largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage's counts the parent's, too
     return {"disk": disk, "memory": int(largest[1]) * 1024}

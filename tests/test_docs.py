@@ -56,7 +56,9 @@ def test_what_the_readme_says_in_words_is_so():
 
 
 def test_scripts_and_configs_that_are_named_exist():
-    named = {name for page in DOCS for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())}
+    named = {
+        name for page in DOCS for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())
+    }
     assert {"train_teacher.py", "configs/cifar10_cpu.yaml"} <= named
     assert not {name for name in named if not (ROOT / name).exists()} - {"birds.yaml"}
 

@@ -36,9 +36,7 @@ def layer_of(path: Path) -> int:
 
 
 def test_no_module_imports_from_a_layer_above_its_own():
-    upwards = [
-        f"{path} imports {name}" for path in sorted(FILES) for name in imports_of(path) if layer_of(MODULES[name]) > layer_of(path)
-    ]
+    upwards = [f"{path} imports {name}" for path in sorted(FILES) for name in imports_of(path) if layer_of(MODULES[name]) > layer_of(path)]
     assert not upwards
 
 

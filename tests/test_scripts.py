@@ -100,9 +100,7 @@ def test_metrics_have_the_promised_shape(metrics):
             assert all(who[measure].keys() == {"auroc", "auprc", "fpr95"} for measure in MEASURES)
     for who in ("teacher", "student"):
         assert all(abs(metrics["humans"][who][measure]["spearman"]) < 0.2 for measure in MEASURES)  # these people guess
-    assert metrics["speed"]["ratio"] == pytest.approx(
-        metrics["speed"]["student_images_per_s"] / metrics["speed"]["teacher_images_per_s"]
-    )
+    assert metrics["speed"]["ratio"] == pytest.approx(metrics["speed"]["student_images_per_s"] / metrics["speed"]["teacher_images_per_s"])
     assert metrics["stages_s"].keys() == {"teacher", "sampling", "student", "reference", "evaluate"}
     assert all(seconds > 0 for seconds in metrics["stages_s"].values())
 
@@ -128,6 +126,7 @@ def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
 
 def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said(tiny, tmp_path):
     """OOD sets of one image, of two, and of equal ones; one test image a class."""
+
     def images(folder: Path, count: int, pixels=lambda: RNG.integers(0, 256, (8, 8), dtype=np.uint8)):
         folder.mkdir(parents=True)
         for i in range(count):

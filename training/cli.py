@@ -96,7 +96,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Nested mappings, the second over the first."""
     both = settings | changes
-    return both | {key: merged(settings[key], v) for key, v in changes.items() if isinstance(v, dict) and isinstance(settings.get(key), dict)}
+    return both | {
+        key: merged(settings[key], v) for key, v in changes.items() if isinstance(v, dict) and isinstance(settings.get(key), dict)
+    }
 
 
 def _parse(parser: ArgumentParser, arguments: list[str], where: str) -> Namespace:
@@ -109,8 +111,7 @@ def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str,
     """What `parse` has read, as dataclasses. Raises UserError for what cannot be read."""
     try:
         parsed = parse()
-        if found := next(_overlooked(parsed, of), None):
-            key, value = found
+        for key, value in _overlooked(parsed, of):
             raise UserError(f"{where}: {key}: {json.dumps(value)} is not {described(type_of(key, of))}")
         return parser.instantiate(parsed)
     except (ArgumentError, ValueError, TypeError) as error:
@@ -122,7 +123,9 @@ def _overlooked(settings: Any, of: type, prefix: str = "") -> Iterator[tuple[str
     for name, kind in get_type_hints(of).items():
         value = getattr(settings, name)
         inner = get_args(kind)[0] if get_origin(kind) is list else kind
-        if kind is not Any and (value is None and type(None) not in get_args(kind) or value is True and bool not in (kind, *get_args(kind))):
+        if kind is not Any and (
+            value is None and type(None) not in get_args(kind) or value is True and bool not in (kind, *get_args(kind))
+        ):
             yield prefix + name, value
         elif is_dataclass(inner):
             for part in value if isinstance(value, list) else [value]:
@@ -144,7 +147,9 @@ def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
     message = re.sub(r" Subclass types expect one of.*", "", message)
     if keys := re.findall(r'Parser key "([\w.]+)":', message):
         key = ".".join(keys)
-        values = re.findall(r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message)
+        values = re.findall(
+            r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message
+        )
         if kind := type_of(key, of):
             given = next(filter(None, values[-1]), "''") if values else "that"
             return f"{key}: {given} is not {described(kind)}"
@@ -181,6 +186,7 @@ UNKNOWN_KEY = (
     r"[Uu]nrecognized arguments: --([\w.]+)",
     r"[Oo]ption '(\S+)' is not accepted",
 )
+
 
 def main(stage: Callable[[Config, bool], None], description: str, shown: Collection[str] = ()) -> None:
     """Run one script: parse the command line, then call `stage(config, overwrite)`. shown: as in `make_parser`."""

@@ -87,7 +87,8 @@ class Run:
         """Whether `path` is not there, or was there before --overwrite was asked for: then it stays until its successor is complete."""
         if not path.exists():
             return True
-        return self.overwrite and path.stat().st_mtime_ns < self._overwriting.stat().st_mtime_ns
+        asked = self._overwriting  # of two processes with one command, the first to end removes it
+        return self.overwrite and asked.exists() and path.stat().st_mtime_ns < asked.stat().st_mtime_ns
 
     @property
     def _overwriting(self) -> Path:

@@ -55,9 +55,7 @@ class SampleCache:
     in this process or an earlier one. anew: with --overwrite, make all samples again.
     """
 
-    def __init__(
-        self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str, anew: bool = False
-    ):
+    def __init__(self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str, anew: bool = False):
         self.config = config
         self.folder = config.source / "mc_samples"
         self.run = run

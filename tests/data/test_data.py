@@ -106,7 +106,9 @@ def test_a_part_of_a_published_set_has_to_be_asked_for(cifar, tmp_path):
 def test_a_published_set_with_a_changed_pixel_is_refused(cifar, tmp_path, monkeypatch):
     """Of the sets whose fingerprint is known; MNIST's files have no digest of their own."""
     known = published.SETS["cifar10"]
-    monkeypatch.setitem(published.SETS, "cifar10", replace(known, counts={"test": 2}, fingerprints={"test": split_of("cifar10", tmp_path).fingerprint}))
+    monkeypatch.setitem(
+        published.SETS, "cifar10", replace(known, counts={"test": 2}, fingerprints={"test": split_of("cifar10", tmp_path).fingerprint})
+    )
     settings = config(DataSet("cifar10", str(tmp_path)), tmp_path)
     assert len(data.load(settings.train, "test", settings)) == 2
     content = bytearray((tmp_path / "cifar-10-batches-py/test_batch").read_bytes())
@@ -121,7 +123,9 @@ def test_svhn(tmp_path, monkeypatch):
     scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[1], [10], [3], [2]])})
     monkeypatch.setattr(datasets.SVHN, "split_list", {"test": ["", "test_32x32.mat", None]})
     test = split_of("svhn", tmp_path)
-    expected, labels, _ = in_order_of_digests(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), [1, 0, 3, 2])  # the authors' 10 is the digit 0
+    expected, labels, _ = in_order_of_digests(
+        np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), [1, 0, 3, 2]
+    )  # the authors' 10 is the digit 0
     assert np.array_equal(test.images, expected) and test.labels.tolist() == labels
 
 

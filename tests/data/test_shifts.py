@@ -33,8 +33,7 @@ def test_warp_against_scipy():
         matrix = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) / z
         centre = np.array([7.5, 7.5])
         expected = [
-            scipy.ndimage.affine_transform(plane, matrix, centre - matrix @ centre, order=1, mode="grid-mirror")
-            for plane in image.numpy()
+            scipy.ndimage.affine_transform(plane, matrix, centre - matrix @ centre, order=1, mode="grid-mirror") for plane in image.numpy()
         ]
         assert np.abs(found.numpy() - np.array(expected)).max() < 1
 
@@ -65,6 +64,7 @@ def test_patches_move_and_nothing_is_lost():
     found = distort.shuffle_patches(images, order)
     for n in range(3):
         for place in range(16):
+
             def patch(image, i):
                 return image[:, 4 * (i // 4) : 4 * (i // 4) + 4, 4 * (i % 4) : 4 * (i % 4) + 4]
 

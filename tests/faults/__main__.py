@@ -1,6 +1,6 @@
 """All faults, in parts: the same command goes on until the table in docs/reliability.md is whole.
 
-    python -m tests.faults --runs /tmp/faults --minutes 40
+python -m tests.faults --runs /tmp/faults --minutes 40
 """
 
 import argparse
@@ -72,7 +72,9 @@ def table(outcomes: dict[str, str]) -> str:
 def main() -> None:
     """Trials until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/faults"), help="where it works and keeps outcomes.json (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/faults"), help="where it works and keeps outcomes.json (default: %(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=40, help="how long (default: %(default)s)")
     parser.add_argument("--only", default="", choices=["", *KINDS], help="one kind of fault")
     options = parser.parse_args()

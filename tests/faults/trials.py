@@ -203,8 +203,10 @@ def readers(base: Path, runs: Path) -> dict[Path, Callable[[], bool]]:
     checkpoint = config.folder / "checkpoints/student.safetensors"
     return {
         config.folder / teacher.FILE: lambda: teacher.load_teacher(config, compute).checksum == trained.checksum,
-        config.folder / student.FILE: lambda: bool(student.load_student(config.folder))
-        and artifact.checksum(artifact.load(config.folder / student.FILE, "student")[0]) == kept,
+        config.folder / student.FILE: lambda: (
+            bool(student.load_student(config.folder))
+            and artifact.checksum(artifact.load(config.folder / student.FILE, "student")[0]) == kept
+        ),
         checkpoint: lambda: bool(artifact.load(checkpoint, "checkpoint")),
         cached: same_samples,
         next((runs / "decoded").iterdir()): lambda: torch.equal(folder.load(source, "train", photos).images, pixels),

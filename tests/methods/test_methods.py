@@ -167,7 +167,11 @@ def test_options_are_checked_by_name():
     assert student_method("hydra").read_options(Settings(method="hydra", options={"heads": 3})).heads == 3
     with pytest.raises(UserError, match="student.options of hydra: unknown key head, did you mean heads?"):
         student_method("hydra").read_options(Settings(method="hydra", options={"head": 3}))
-    for options, said in (({"head": "gelu"}, "head: gelu is not one of softplus"), ({"rank": -1}, "rank: -1 is not a whole"), ({"matched": ["mean"]}, "matched: mean is not a list, each one of total_v")):
+    for options, said in (
+        ({"head": "gelu"}, "head: gelu is not one of softplus"),
+        ({"rank": -1}, "rank: -1 is not a whole"),
+        ({"matched": ["mean"]}, "matched: mean is not a list, each one of total_v"),
+    ):
         with pytest.raises(UserError, match=f"student.options of dirichlet: {said}"):
             student_method("dirichlet").read_options(Settings(options=options))
     with pytest.raises(UserError, match="student.method: hidra is not one of dirichlet"):
