@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from jsonargparse.typing import OpenUnitInterval
 
 from configs.schema import Config
 from training import process_group
@@ -112,7 +113,7 @@ def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str,
     try:
         parsed = parse()
         for key, value in _overlooked(parsed, of):
-            raise UserError(f"{where}: {key}: {json.dumps(value)} is not {described(type_of(key, of))}")
+            raise UserError(f"{where}: {key}: {json.dumps(value, default=str)} is not {described(type_of(key, of))}")
         return parser.instantiate(parsed)
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {_one_line(str(error), parser, of)}") from None
@@ -129,7 +130,10 @@ def _overlooked(settings: Any, of: type, prefix: str = "") -> Iterator[tuple[str
             yield prefix + name, value
         elif is_dataclass(inner):
             for part in value if isinstance(value, list) else [value]:
-                yield from _overlooked(part, inner, f"{prefix}{name}.")
+                if isinstance(part, Namespace):
+                    yield from _overlooked(part, inner, f"{prefix}{name}.")
+                else:
+                    yield prefix + name, part
 
 
 def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
@@ -146,7 +150,7 @@ def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
             return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else f"; {others}")
     message = re.sub(r" Subclass types expect one of.*", "", message)
     if keys := re.findall(r'Parser key "([\w.]+)":', message):
-        key = ".".join(keys)
+        key = ".".join(dict.fromkeys(keys))  # one key can be said twice
         values = re.findall(
             r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message
         )
@@ -166,7 +170,7 @@ def type_of(key: str, kind: Any) -> Any:
 
 def described(kind: Any) -> str:
     """What a setting of a type can be, in words."""
-    words = {bool: "true or false", str: "a text", int: "a whole number", float: "a number", type(None): "null"}
+    words = {bool: "true or false", OpenUnitInterval: "a number in (0, 1)", str: "a text", int: "a whole number", float: "a number", type(None): "null"}
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(described, get_args(kind)))
     if get_origin(kind) is Literal:

@@ -74,6 +74,11 @@ def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
         ({"sampling__views": []}, "sampling.views: there has to be one or more"),
         ({"data__augmentation": {"crop": 8}}, "data.augmentation.crop: 8 is not less than data.size, 8"),
         ({"overwrite": True}, "overwrite is no setting"),
+        ({"data": 3}, "data: 3 is not settings by name"),
+        ({"teacher": [1]}, "teacher: 1 is not settings by name"),
+        ({"data__train": None}, "data.train: null is not settings by name"),
+        ({"data__channels": True}, "data.channels: true is not one of 1, 2, 3"),
+        ({"data__ood": [{"source": None}]}, "data.ood.source: null is not one of digits"),
     ],
 )
 def test_an_error_in_a_file_is_one_line_that_names_file_key_and_what_is_allowed(tmp_path, changes, said):
