@@ -4,7 +4,6 @@ import os
 import sys
 from types import TracebackType
 
-
 PARENT = os.getppid()  # of a process of torchrun: torchrun
 
 
