@@ -215,7 +215,7 @@ def draw(
 
 
 def captions(e: Evaluated, classes: list[str]) -> list[str]:
-    """For each image what it is, where that is known, and what the student takes it for."""
+    """A line for each image: its true class, where that is known, and the class that the student predicts."""
     pairs = zip(e.dataset.labels.tolist(), e.student.predicted.tolist())
     return [f"{e.dataset.classes[label] if label != UNLABELLED else '?'} → {classes[p]}" for label, p in pairs]
 

@@ -127,7 +127,7 @@ class Teacher(Training):
     """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
     mc_dropout or ensemble."""
     members: Count = 1
-    """Of an ensemble. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
+    """How many networks an ensemble has. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
     first."""
     spectral_norm: Positive | None = None
     """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
@@ -155,7 +155,7 @@ class McDropout:
     group_size: Count = 256
     """Images that share a mask."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of the samples kept on disk (log-probabilities)."""
+    """The type of the samples on disk (log-probabilities)."""
     batch_size: Count = 512
     """Images times passes that go through the network at once. It changes the speed, not the samples."""
 
@@ -167,7 +167,7 @@ class Sampling(McDropout):
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
     """The inputs made of each training image, each with its own samples: kinds can repeat."""
     dtype: Literal["float32", "float16"] = "float16"
-    """Of the samples kept on disk (log-probabilities)."""
+    """The type of the samples on disk (log-probabilities)."""
     keep_samples: bool = True
     """Keep all samples beside the statistics that are made from them. Without, only a method that needs the samples has them kept."""
 
@@ -194,7 +194,7 @@ class Student(Training):
     lr: Positive = 1e-4
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
     head_lr: Positive = 1e-3
-    """That of what the teacher has not: the perceptron, or a last layer of concentrations."""
+    """The peak learning rate of what the teacher does not have: the perceptron, or a last layer of concentrations."""
     weight_decay: NonNegative = 0.0
     """On weights of all layers of the network but the last."""
     averaging: Rate = 0.04
@@ -266,7 +266,7 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the networks; auto is bfloat16 autocast where the hardware has it."""
     weights: Literal["float32", "float16"] = "float32"
-    """Of the networks' files. float16 halves them; the later stages use the networks as the files hold them."""
+    """The type of the weights in the networks' files. float16 halves them; the later stages use the networks as the files hold them."""
     data: Data = field(default_factory=Data)
     teacher: Teacher = field(default_factory=Teacher)
     sampling: Sampling = field(default_factory=Sampling)
@@ -280,7 +280,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        """Of this run."""
+        """The folder of this run."""
         return Path(self.runs) / self.name
 
     @property

@@ -21,7 +21,7 @@ MixAt = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices [B] → the other i
 
 
 def alone(indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Of an image that is mixed with no other one."""
+    """What an image that is not mixed is made of: itself alone."""
     return indices, torch.ones(len(indices))
 
 

@@ -16,7 +16,7 @@ from uncertainty.cache import Sampling
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-"""Of a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that need them
+"""What a loss compares with, for a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that need them
 the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
 
 Matched = Literal["total_variance", "expected_entropy"]
@@ -69,7 +69,7 @@ class TeacherMethod:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Of a method that has none of its own."""
+    """The options of a method that has none."""
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,8 @@ def new_student(config: schema.Config, teacher: nn.Module, train: Dataset) -> tu
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """For the optimizer: the network by lr; what the teacher has not (perceptron, or last layer, or heads) by head_lr, without decay."""
+    """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or heads) is trained at
+    head_lr, without weight decay."""
     own = [layer for layer in student.network if isinstance(layer, HeadsLinear)]
     new = nn.ModuleList([student.network.classifier, *own] if student.perceptron is None else [student.perceptron])
     body = nn.ModuleList(layer for layer in student.network if layer not in new)

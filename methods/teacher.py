@@ -71,7 +71,7 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def architecture(config: Config, classes: int) -> Architecture:
-    """Of the network that `config.teacher` describes."""
+    """The architecture of the network that `config.teacher` describes."""
     own, images = config.teacher, config.data
     dropout = own.conv_dropout, own.head_dropout
     return Architecture(own.network, own.width, images.size, images.channels, classes, *dropout, spectral_norm=own.spectral_norm)

@@ -59,7 +59,7 @@ def spread(numbers: list[float], digits: int = 3, scale: float = 1.0) -> str:
 
 
 def mean(numbers: list[float]) -> float:
-    """Over seeds; NaN where no seed has one."""
+    """The mean over seeds; NaN where no seed has a number."""
     return float(np.mean(numbers)) if numbers else np.nan
 
 

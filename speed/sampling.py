@@ -75,7 +75,7 @@ def copy() -> Tensor:
 
 
 def cost_of_a_pass(name: str) -> tuple[int, int]:
-    """Of one image, in convolutions and matrix products: operations, and numbers read and written if each layer's are so once."""
+    """Operations of the convolutions and matrix products for one image, and how many numbers they read and write, each layer's once."""
     moved = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:

@@ -22,7 +22,7 @@ class Lines:
             self.stream.write(text + "\n")
 
     def flush(self) -> None:
-        """Of the stream."""
+        """Flush the stream."""
         self.stream.flush()
 
 

@@ -1,4 +1,4 @@
-"""From a YAML file and a command line to a `Config`, with errors that a person can read."""
+"""Reads a `Config` from a YAML file and the command line, with errors that a person can read."""
 
 import difflib
 import json

@@ -59,7 +59,7 @@ def is_first() -> bool:
 
 
 def barrier() -> None:
-    """For all the others to come here too."""
+    """Wait until all processes are here."""
     if world_size() > 1:
         dist.barrier()
 
@@ -97,7 +97,7 @@ def shard(rows: Tensor) -> Tensor:
 
 
 def gather(part: Tensor, total: int) -> Tensor:
-    """From each process's share of `total` rows, all of them, in all processes."""
+    """Put together each process's share of `total` rows; every process gets all of them."""
     if world_size() == 1:
         return part
     size = -(-total // world_size())
@@ -108,7 +108,7 @@ def gather(part: Tensor, total: int) -> Tensor:
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over all processes."""
+    """The mean over all processes."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values / world_size()

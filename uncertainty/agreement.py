@@ -36,7 +36,7 @@ class Reference:
         self.predicted = [half.predicted for half in against]
 
     def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
-        """Of each measure [N] that the student has: its entry of `agreement` in metrics.json; docs/method.md says how to read it."""
+        """The entry of `agreement` in metrics.json for each measure [N] that the student has; docs/method.md says how to read it."""
         entries = {}
         for name, x in student.items():
             first, second = (half[name] for half in self.halves)

@@ -47,7 +47,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
 
 
 def samplers(networks: Networks) -> tuple[Sampling, Sampling]:
-    """Of the first M, and of the others."""
+    """One sampler of the first M networks, one of the others."""
     members = len(networks) // 2
     return partial(sample, networks[:members]), partial(sample, networks[members:])
 
