@@ -2,8 +2,8 @@
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
 
-Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized to what the student was trained on and streamed: memory does
-not grow with their number. A broken image is skipped with a line that names it.
+Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized to what the student was trained on and streamed: memory
+does not grow with their number. A broken image is skipped with a line that names it.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then

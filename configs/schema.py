@@ -40,8 +40,8 @@ class DataSet:
 
     source: Source = "digits"
     """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below `root`, or from class
-    folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or, out
-    of distribution, any tree of images."""
+    folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or,
+    out of distribution, any tree of images."""
     root: str = "datasets"
     """The folder of all published sets, or the tree of images of a `folder`."""
     partial: bool = False
@@ -127,8 +127,8 @@ class Teacher(Training):
     """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
     mc_dropout or ensemble."""
     members: Count = 1
-    """How many networks an ensemble has. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for students of the
-    first."""
+    """How many networks an ensemble has. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for
+    students of the first."""
     spectral_norm: Positive | None = None
     """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
     momentum: Rate = 0.9

@@ -14,8 +14,8 @@ from training.errors import UserError
 def load(path: Path, dataset: Dataset) -> Tensor:
     """How many people gave each class, float64 [N, C], for the images of `dataset`, in its order.
 
-    Raises UserError where an image or a class has no labels, where a count is none, or where a file in CIFAR-10's own order meets images from
-    folders.
+    Raises UserError where an image or a class has no labels, where a count is none, or where a file in CIFAR-10's own order meets images
+    from folders.
     """
     try:
         counts = _from_csv(path, dataset) if path.suffix == ".csv" else _from_array(path, dataset)

@@ -16,8 +16,8 @@ from uncertainty.cache import Sampling
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-"""What a loss compares with, for a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for methods that need them
-the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
+"""What a loss compares with, for a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for
+methods that need them the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
 
 Matched = Literal["total_variance", "expected_entropy"]
 """What a loss can compare beside the mean: the measures of the samples that a few passes estimate without bias."""

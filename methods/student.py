@@ -34,8 +34,9 @@ def settings(config: schema.Config) -> dict[str, Any]:
 class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
-    The logits are those of a network as the teacher's. Where the method's head takes more parameters than them, these come from a perceptron on
-    the mean output of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that gives).
+    The logits are those of a network as the teacher's. Where the method's head takes more parameters than them, these come from a
+    perceptron on the mean output of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that
+    gives).
     """
 
     def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str]):
@@ -150,8 +151,8 @@ def new_student(config: schema.Config, teacher: nn.Module, train: Dataset) -> tu
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or heads) is trained at
-    head_lr, without weight decay."""
+    """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or heads) is trained
+    at head_lr, without weight decay."""
     own = [layer for layer in student.network if isinstance(layer, HeadsLinear)]
     new = nn.ModuleList([student.network.classifier, *own] if student.perceptron is None else [student.perceptron])
     body = nn.ModuleList(layer for layer in student.network if layer not in new)
@@ -209,7 +210,8 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.f
 
 
 def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:
-    """The student with nothing left to train and its network folded, for autocast of `dtype`; its last layer stays float32, as in training."""
+    """The student with nothing left to train and its network folded, for autocast of `dtype`; its last layer stays float32, as in
+    training."""
     student.eval().requires_grad_(False)
     classifier = student.network.classifier
     student.network = folded(student.network, dtype)

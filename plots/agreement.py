@@ -16,8 +16,8 @@ from uncertainty.agreement import calibration
 def teacher_against_student(
     teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict], measures: Sequence[str]
 ) -> Figure:
-    """A column for each data set, a row for each measure: density of (teacher, student); above it the correlation's equivalent passes, and how
-    many images lie beyond the axes.
+    """A column for each data set, a row for each measure: density of (teacher, student); above it the correlation's equivalent passes, and
+    how many images lie beyond the axes.
 
     teacher, student: {data set: {measure: [N]}}; agreement: that part of metrics.json.
     """
@@ -48,8 +48,8 @@ def teacher_against_student(
 def histograms(
     teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], shown: Sequence[str], behind: str | None = None
 ) -> Figure:
-    """A row for each data set in `shown`, a column for each of Truong 2019's measures: the share of the images in each bin, of both networks;
-    dotted, that of the set `behind`. No value is left out.
+    """A row for each data set in `shown`, a column for each of Truong 2019's measures: the share of the images in each bin, of both
+    networks; dotted, that of the set `behind`. No value is left out.
 
     teacher, student: {data set: {measure: [N]}}.
     """

@@ -170,7 +170,8 @@ def type_of(key: str, kind: Any) -> Any:
 
 def described(kind: Any) -> str:
     """What a setting of a type can be, in words."""
-    words = {bool: "true or false", OpenUnitInterval: "a number in (0, 1)", str: "a text", int: "a whole number", float: "a number", type(None): "null"}
+    words = {bool: "true or false", str: "a text", int: "a whole number", float: "a number", type(None): "null"}
+    words[OpenUnitInterval] = "a number in (0, 1)"
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(described, get_args(kind)))
     if get_origin(kind) is Literal:

@@ -98,8 +98,8 @@ class Task:
 
     optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs.
     losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up.
-    validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the weights kept
-    are an exponential moving average over this share of all steps.
+    validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the weights
+    kept are an exponential moving average over this share of all steps.
     """
 
     model: nn.Module

@@ -36,7 +36,7 @@ def started() -> Iterator[None]:
 
 
 def _end_with_torchrun() -> None:
-    """If torchrun is killed, this process ends too (on Linux): an orphan would join the next torchrun of the same port, and hang with it."""
+    """If torchrun is killed, this process ends too (on Linux): an orphan would join the next torchrun of the port, and hang with it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != PARENT:

@@ -1,8 +1,8 @@
 """How far an uncertainty is the teacher's: correlation, equivalent passes, scale, and what frames them.
 
-The reference is sampled twice, in halves A and B of T passes each. Whatever is compared with the teacher, a student or a floor, is correlated
-with each half, and the two correlations are averaged. Where students are made of the first half (an ensemble's members), one way: with the
-second half alone.
+The reference is sampled twice, in halves A and B of T passes each. Whatever is compared with the teacher, a student or a floor, is
+correlated with each half, and the two correlations are averaged. Where students are made of the first half (an ensemble's members), one
+way: with the second half alone.
 """
 
 from typing import Any
@@ -62,8 +62,8 @@ class Reference:
     def floors(self, deterministic: Tensor, head: Samples | None) -> dict[str, dict[str, float | None]]:
         """What costs nothing, or hardly more, reaches in each measure.
 
-        deterministic: the teacher's softmax without dropout [N, C]; of its Gini impurity and its entropy the better one. head: the teacher with
-        dropout in its head alone.
+        deterministic: the teacher's softmax without dropout [N, C]; of its Gini impurity and its entropy the better one. head: the teacher
+        with dropout in its head alone.
         """
         p = deterministic.double().cpu()
         free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]

@@ -1,13 +1,13 @@
 """The yardstick: how many passes of the teacher is an estimate of its uncertainty worth? (After the deep-ensemble equivalent of Ashukha
 et al. 2020, arXiv 2002.06470.)
 
-The reference is sampled twice, in halves of T passes each. What N passes of one half reach against the other half is the curve c(N). Over the
-images, an unbiased estimate from N passes has the variance V + E/N, where V is the truth's. So its correlation obeys
+The reference is sampled twice, in halves of T passes each. What N passes of one half reach against the other half is the curve c(N). Over
+the images, an unbiased estimate from N passes has the variance V + E/N, where V is the truth's. So its correlation obeys
 
     1 / c(N)² = a (1 + k / N),                                                                                              (1)
 
-a straight line in 1/N. A student's correlation c is worth N = a k / (1/c² − a) passes. Everything is computed for the data themselves (row 0)
-and for each resample of whole mask groups (the rows after it), so that an interval covers the error of student and curve together.
+a straight line in 1/N. A student's correlation c is worth N = a k / (1/c² − a) passes. Everything is computed for the data themselves (row
+0) and for each resample of whole mask groups (the rows after it), so that an interval covers the error of student and curve together.
 """
 
 from dataclasses import dataclass
@@ -149,8 +149,8 @@ def equivalent_passes(
 ) -> dict[str, Any]:
     """How many passes of a teacher an estimate is worth, from arrays alone: any method's, any teacher's.
 
-    student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the class probabilities in two
-    times T passes of the teacher. groups [N]: which images shared dropout masks, as numbers (`np.arange(N)` if none did).
+    student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the class probabilities in
+    two times T passes of the teacher. groups [N]: which images shared dropout masks, as numbers (`np.arange(N)` if none did).
     Returns `pearson`, `pearson_ci`, `equivalent_passes`, `equivalent_passes_ci`, `censored` (beyond 4T) and `residual` (of the fit of (1)).
     """
     halves = [Samples(torch.as_tensor(half).clamp_min(1e-30).log()) for half in (half_a, half_b)]

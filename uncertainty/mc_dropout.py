@@ -189,6 +189,7 @@ def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
 
 
 def keep_mask(bits: Tensor, p: float) -> Tensor:
-    """Turn random int16, in place, into masks: all ones with probability 1 − p (to within 2^-16), else zero. Integers, as torch compares none fast."""
+    """Turn random int16, in place, into masks: all ones with probability 1 − p (to within 2^-16), else zero. Integers, as torch compares
+    none fast."""
     below = round((1 - p) * 2**15) - 2**14
     return bits.bitwise_right_shift_(1).sub_(below).bitwise_right_shift_(15)

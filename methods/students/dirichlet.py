@@ -23,9 +23,9 @@ SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class Options:
-    """head: what becomes α, as `head` says. loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the measures
-    that `moments` compares beside the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight: of the mean
-    in `moments`. rank: R, the columns of U; by default as many as classes."""
+    """head: what becomes α, as `head` says. loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the
+    measures that `moments` compares beside the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight:
+    of the mean in `moments`. rank: R, the columns of U; by default as many as classes."""
 
     head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
@@ -63,8 +63,8 @@ def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet
     """Dir(α) of the logits [N, C] and of the perceptron's head parameters [N, K].
 
     last_layer: α = softplus(logits), as Truong 2019. The others move the logits by the first C of them, o, z = logits + o. softplus:
-    α = softplus(z). points, laplace_bridge: α = softplus(o₀ + log(e − 1)) α₀ m, with mean m and precision α₀ of z and U, which are the other
-    ones; that softplus is 1 at the start.
+    α = softplus(z). points, laplace_bridge: α = softplus(o₀ + log(e − 1)) α₀ m, with mean m and precision α₀ of z and U, which are the
+    other ones; that softplus is 1 at the start.
     """
     if options.head == "last_layer":
         return Dirichlet(F.softplus(logits) + SMALLEST)
