@@ -6,12 +6,13 @@ from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from training.compute import Compute
-from uncertainty.mc_dropout import Plan, Sampler, samples_of
+from uncertainty.any_network import sampler_of
+from uncertainty.mc_dropout import Plan, samples_of
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """T = `evaluation.passes` samples of each image."""
-    settings, sampler = config.evaluation, Sampler(networks[0])
+    settings, sampler = config.evaluation, sampler_of(networks[0])
 
     def predict(images: Tensor, name: str) -> Prediction:
         plan = Plan(settings.passes, settings.masks, settings.group_size, (config.seed, "predict", name))
@@ -21,4 +22,4 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     return predict
 
 
-METHOD = TeacherMethod(predictor, lambda networks: 2 * (Sampler(networks[0]),))
+METHOD = TeacherMethod(predictor, lambda networks: 2 * (sampler_of(networks[0]),))
