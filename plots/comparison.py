@@ -136,7 +136,7 @@ def about(by_title: Records) -> str:
 def older(by_title: Records) -> str:
     """Which rows have settings that today's code does not take, if any."""
     today = {field.name for field in fields(Student)}
-    titles = [title for title, records in by_title.items() if any(set(r["settings"]["student"]) != today for r in good(records))]
+    titles = [title for title, records in by_title.items() if any(set(r["settings"]["student"]) - today for r in good(records))]
     if not titles:
         return ""
     rows = "All rows are" if len(titles) == len(by_title) else f"These rows are: {', '.join(titles)}:"
