@@ -46,13 +46,15 @@ def passes_by_cost(records: list[dict]) -> Figure:
     """Equivalent passes against the seconds of the student's training, a point for each row, by its number in `passes_by_recipe`."""
     figure, axes = grid(1, len(SHOWN), "Equivalent passes against the cost of the student's training (numbers: passes_by_recipe.png)", 4.6)
     for axis, measure in zip(axes[0], SHOWN):
-        seconds = [record["seconds"].get("student", 0.0) for record in records]
-        inside, shifted = np.array([passes_in(record, measure) for record in records]).T
+        trained = [(number, record) for number, record in enumerate(records, 1) if "student" in record["seconds"]]
+        seconds = [record["seconds"]["student"] for _, record in trained]
+        inside, shifted = np.array([passes_in(record, measure) for _, record in trained]).T
         axis.vlines(seconds, inside, shifted, color=GREY, linewidth=0.5)
         axis.scatter(seconds, inside, s=16, color=BLUE, label="validation images")
         axis.scatter(seconds, shifted, s=16, color=ORANGE, label="their shifts")
-        for number, place in enumerate(zip(seconds, inside), 1):
+        for (number, _), place in zip(trained, zip(seconds, inside)):
             axis.annotate(str(number), place, fontsize=7, xytext=(3, 1), textcoords="offset points")
-        axis.set(title=MEASURE_NAMES[measure], xlabel="training of the student, seconds", ylabel="equivalent passes")
-    axes[0][0].legend(loc="lower right")
+        axis.set(title=MEASURE_NAMES[measure], xscale="log", xlabel="training of the student, seconds", ylabel="equivalent passes")
+        axis.xaxis.set_minor_formatter("")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
