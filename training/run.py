@@ -101,6 +101,7 @@ class Run:
         """
         if not self.lacks(self / file):
             require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
+            self.end()
             self.log(f"{file} is done already: skipped (--overwrite starts anew)")
             return True
         if self.checkpoint.exists():

@@ -19,7 +19,7 @@ from training import artifact, loop
 from training.bar import progress_bar
 from training.compute import choose
 from training.errors import UserError
-from training.run import begin
+from training.run import Run, begin
 from uncertainty.dirichlet import Dirichlet
 
 
@@ -257,6 +257,22 @@ def test_an_overwrite_with_other_settings_starts_anew_and_the_next_one_as_well(t
         train_teacher.main(tiny, overwrite=True)
         assert (tiny.folder / "teacher.safetensors").stat().st_mtime_ns > written
     assert "continues" not in (tiny.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_an_overwrite_that_is_cut_after_its_file_was_written_does_not_hinder_the_next_one(tiny, monkeypatch, stage):
+    script = {"teacher": train_teacher, "student": train_student}[stage]
+    train_teacher.main(tiny, overwrite=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "end", lambda self: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            script.main(tiny, overwrite=True)
+    path = tiny.folder / f"{stage}.safetensors"
+    times = [path.stat().st_mtime_ns]
+    for _ in range(2):
+        script.main(tiny, overwrite=True)
+        times.append(path.stat().st_mtime_ns)
+    assert times[1] == times[0] and times[2] > times[1]  # the first goes on, and has nothing left to do
 
 
 @pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])
