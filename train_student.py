@@ -43,7 +43,8 @@ def main(config: Config, overwrite: bool) -> None:
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     trained.require_same_data(train, config)
     settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
-    run.log(f"the teacher is of {len(train) if train.fingerprint == trained.data else 'other'} images of {train.name}, {trained.data}")
+    which = "these" if train.fingerprint == trained.data else "others"
+    run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
     finished = run.finished(student.FILE, settings)
     run.save_config(config)
     if finished:

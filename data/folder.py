@@ -73,9 +73,9 @@ def images_below(folder: Path) -> Iterator[Path]:
     return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES)
 
 
-def printable(path: str | Path) -> str:
-    """A path whose bytes that are no UTF-8 are replaced by ?."""
-    return str(path).encode("utf-8", "replace").decode()
+def printable(text: object) -> str:
+    """The text of a path, or of an error about one, with ? for bytes that are no UTF-8."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:

@@ -117,11 +117,5 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
         checksums.append(artifact.checksum(tensors))
         kept.append(metadata)
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
-    return Teacher(
-        networks,
-        kept[0]["classes"],
-        kept[0]["settings"]["data"],
-        checksum,
-        kept[0]["history"],
-        sum(metadata["seconds"] for metadata in kept),
-    )
+    first, seconds = kept[0], sum(metadata["seconds"] for metadata in kept)
+    return Teacher(networks, first["classes"], first["settings"]["data"], checksum, first["history"], seconds)

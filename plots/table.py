@@ -1,6 +1,6 @@
 """The one table of an evaluation, made from its metrics.json:
 
-python -m plots.table results/cifar10_cpu/metrics.json
+    python -m plots.table results/cifar10_cpu/metrics.json
 """
 
 import json

@@ -1,6 +1,6 @@
 """speed/README.md, from speed/results/*.json:
 
-python -m speed.page
+    python -m speed.page
 """
 
 import json

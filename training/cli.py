@@ -170,8 +170,14 @@ def type_of(key: str, kind: Any) -> Any:
 
 def described(kind: Any) -> str:
     """What a setting of a type can be, in words."""
-    words = {bool: "true or false", str: "a text", int: "a whole number", float: "a number", type(None): "null"}
-    words[OpenUnitInterval] = "a number in (0, 1)"
+    words = {
+        bool: "true or false",
+        str: "a text",
+        int: "a whole number",
+        float: "a number",
+        OpenUnitInterval: "a number in (0, 1)",
+        type(None): "null",
+    }
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(described, get_args(kind)))
     if get_origin(kind) is Literal:

@@ -163,7 +163,8 @@ class SampleCache:
 
     def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The file's content if it is whole and answers `request`."""
-        if self.run.lacks(path) if self.anew else not path.exists():
+        missing = self.run.lacks(path) if self.anew else not path.exists()
+        if missing:
             return None
         try:
             tensors, metadata = artifact.load(path, KIND)

@@ -40,7 +40,7 @@ def aggregation(student: Tensor, teacher: Tensor) -> Tensor:
     return divergence(*log_means).mean()
 
 
-def individuality(student: Tensor, teacher: Tensor, temperature: Positive) -> Tensor:
+def individuality(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """L3: T² KL of teacher's function i mod M to head i mod S, both softened by T, for i < max(S, M)."""
     s, m = student.shape[1], teacher.shape[1]
     i = torch.arange(max(s, m), device=student.device)

@@ -1,6 +1,6 @@
 """All faults, in parts: the same command goes on until the table in docs/reliability.md is whole.
 
-python -m tests.faults --runs /tmp/faults --minutes 40
+    python -m tests.faults --runs /tmp/faults --minutes 40
 """
 
 import argparse
