@@ -169,7 +169,7 @@ def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, comp
     members = config.teacher.members  # an ensemble's others are the reference
     seconds_of_teacher = trained.seconds * members / len(trained.networks)
     if kind == "student":
-        model, distilled = student.load_distilled(config, compute, trained.checksum)
+        model, distilled = student.load_distilled(config, compute, trained)
 
         def predict(images: torch.Tensor, name: str) -> Prediction:
             return Prediction(model.distribution(outputs_of(model.outputs, images, compute).cpu()))

@@ -58,7 +58,7 @@ def main(config: Config, overwrite: bool) -> None:
     """Networks, outputs on every data set, measures, plots, table."""
     run, compute = begin(config, "evaluate", overwrite)
     trained = teacher.load_teacher(config, compute)
-    model, distilled = student.load_distilled(config, compute, trained.checksum)
+    model, distilled = student.load_distilled(config, compute, trained)
     run.save_config(config)
 
     # The reference: the teacher sampled twice on every data set, the in-distribution test set first. All other outputs take one pass.

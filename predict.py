@@ -1,6 +1,7 @@
 """Classes, probabilities and uncertainties of new images, by the trained student of a run.
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
+    python predict.py --run runs/digits --images photos/ --teacher-passes 50       # its teacher, by MC-dropout
 
 Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized to what the student was trained on and streamed: memory
 does not grow with their number. A broken image is skipped with a line that names it.
@@ -9,73 +10,60 @@ does not grow with their number. A broken image is skipped with a line that name
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 import argparse
 import csv
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-
-from data.folder import SUFFIXES, decode, files_below, images_below
+from data.folder import SUFFIXES, files_below, images_below
+from methods.prediction import columns
 from methods.student import load_student
+from methods.teacher import load_teacher
 from training import artifact, cli
-from training.bar import note, progress_bar
-from training.compute import choose_device
+from training.compute import Compute, choose_device
 from training.errors import UserError
-from uncertainty.distribution import MEASURES
 
 
 def main() -> None:
-    """Student, images batch by batch, rows."""
+    """Student (or teacher), images batch by batch, rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="folder of a run with a trained student, such as runs/digits")
+    parser.add_argument("--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits")
     parser.add_argument("--images", required=True, type=Path, help="folder of images")
     parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=256, help="images at once (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--teacher-passes", type=int, help="ask the run's teacher, by so many passes, in place of its student")
     options = parser.parse_args()
     if not options.images.is_dir():
         raise UserError(f"--images: no folder {options.images}")
     if options.batch_size < 1:
         raise UserError(f"--batch-size: {options.batch_size} is not a positive number")
+    if options.teacher_passes is not None and options.teacher_passes < 2:
+        raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
 
-    device = choose_device(options.device)
-    student = load_student(options.run, device)
-    size, channels = student.architecture.size, student.architecture.channels
-
-    def read(path: Path) -> np.ndarray | None:
-        try:
-            return decode(path, size, channels)
-        except UserError as error:
-            note(f"skipped: {error}")
-            return None
-
-    paths = images_below(options.images)
-    predicted = skipped = 0
-    with (
-        artifact.whole(options.out) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ThreadPoolExecutor() as pool,
-        progress_bar(unit="image") as bar,
-    ):
-        rows = csv.writer(file)
-        rows.writerow(["image", "class", "probability", *MEASURES, *(f"p({name})" for name in student.classes)])
-        while batch := list(islice(paths, options.batch_size)):
-            kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
-            if kept:
-                images = torch.from_numpy(np.stack(list(kept.values())))
-                distribution = student(images.to(device))
-                columns = torch.stack([distribution.max_probability, *(getattr(distribution, m) for m in MEASURES)], 1)
-                numbers = torch.cat([columns, distribution.mean], 1).tolist()
-                for path, label, values in zip(kept, distribution.predicted.tolist(), numbers):
-                    rows.writerow([path, student.classes[label], *(f"{value:.6g}" for value in values)])
-                predicted += len(kept)
-            skipped += len(batch) - len(kept)
-            bar.update(len(batch))
+    classes, rows = answers(options)
+    predicted = 0
+    with artifact.whole(options.out) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.DictWriter(file, columns(classes))
+        table.writeheader()
+        for predicted, row in enumerate(rows, 1):
+            table.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
         if not predicted:
             raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    others = sum(1 for _ in files_below(options.images)) - predicted - skipped
-    print(f"{predicted} images: {options.out} ({skipped} broken images and {others} other files left out)")
+    images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
+    print(f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files left out)")
+
+
+def answers(options: argparse.Namespace) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The classes, and a row for each image."""
+    device = choose_device(options.device)
+    if options.teacher_passes is None:
+        student = load_student(options.run, device)
+        return student.classes, student.predict(options.images, options.batch_size)
+    config, _ = cli.parse(["--config", str(options.run / "config.yaml")])
+    config = replace(config, runs=str(options.run.parent), name=options.run.name)
+    teacher = load_teacher(config, Compute(device, "float32"))
+    return teacher.classes, teacher.predict(options.images, options.teacher_passes, options.batch_size)
 
 
 if __name__ == "__main__":

@@ -17,41 +17,77 @@ from torch import Tensor, nn
 
 import data
 from configs.schema import Config, Sampling
+from data import Images
 from data.dataset import Dataset
 from data.views import View, batch_of, make_views
 from methods import options_help, student, student_method, teacher
 from methods.interface import Context, Matched, StudentMethod
 from methods.student import Student, parameter_groups
+from methods.teacher import Teacher
 from models.inference import outputs_of
+from models.own import UNKNOWN
 from training import cli, process_group
-from training.compute import Compute
+from training.compute import Compute, choose
 from training.loop import Task, fit
-from training.run import begin
+from training.run import Run, begin
 from training.seeds import seed_of
+from uncertainty.any_network import PlainLoop, cost_in_passes
 from uncertainty.cache import SampleCache
+from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import STATISTICS
+
+FEW = 50  # images, and passes, of the measurement of what sampling costs
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """Teacher, samples, student, training."""
-    run, compute = begin(config, "student", overwrite)
-
-    # Teacher and data.
-    trained = teacher.load_teacher(config, compute)
-    method = student_method(config.student.method)
-    method.check(config)  # before anything is sampled for nothing
+    """Teacher, images, distillation."""
+    trained = teacher.load_teacher(config, choose(config.device, config.dtype))
+    student_method(config.student.method).check(config)  # before any image is decoded for nothing
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     trained.require_same_data(train, config)
+    distil(trained, train, validation, config=config, overwrite=overwrite)
+
+
+def distil(
+    trained: Teacher,
+    images: Images,
+    validation: Dataset | None = None,
+    *,
+    views: list[str] | None = None,
+    config: Config | None = None,
+    overwrite: bool = False,
+) -> Student:
+    """The student of a teacher: samples, network, training; in the folder of the config's run, by default runs/distilled.
+
+        teacher = Teacher.from_module(network, mean, std, size=224, classes=["cat", "dog"])
+        student = distil(teacher, "photos/", views=["plain", "augmented"])
+
+    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the best epoch, else the
+    last is kept. views: those of the config (`sampling.views`). The same call again goes on, or gives the student that is there.
+    """
+    config = config or Config(name="distilled")
+    a = trained.architecture
+    config = replace(config, data=replace(config.data, size=a.size, channels=a.channels, resize=a.resize))
+    if views is not None:
+        config = replace(config, sampling=replace(config.sampling, views=views))
+    train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
+    method = student_method(config.student.method)
+    method.check(config)
+
+    run, compute = begin(config, "student", overwrite)
     settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
-    which = "these" if train.fingerprint == trained.data else "others"
+    which = {train.fingerprint: "these", UNKNOWN: "ones that nobody noted"}.get(trained.data, "others")
     run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
     finished = run.finished(student.FILE, settings)
     run.save_config(config)
     if finished:
-        return
+        return student.load_distilled(config, compute, trained)[0]
 
     # Samples: what the teacher does on each view of the training images, made once; and on the validation images as they are.
-    cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum)
+    samplers = trained.samplers(config.teacher.method)
+    if isinstance(samplers[0], (Sampler, PlainLoop)):
+        tell_cost(samplers[0], trained, train, run, compute)
+    cache = SampleCache(config, run, compute, samplers, trained.checksum)
     views = make_views(config.sampling.views, train.images.to(compute.device), config.data.augmentation, config.seed)
     learnt = sampled(cache, train, views, config.sampling, method)
     checked = None
@@ -62,7 +98,7 @@ def main(config: Config, overwrite: bool) -> None:
 
     # Student, training, file.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
-    model, copied = student.new_student(config, trained.network, train)
+    model, copied = student.new_student(config, trained, train)
     if config.student.init == "teacher":
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
     progress = fit(distillation_task(model.to(compute.device), learnt, checked, config, compute), run, compute, settings)
@@ -72,6 +108,17 @@ def main(config: Config, overwrite: bool) -> None:
     process_group.barrier()
     run.end()
     run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
+    return student.load_distilled(config, compute, trained)[0]
+
+
+def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
+    """Log how the teacher is sampled, and whether a student is worth having: dropout in the head alone is cheap without one."""
+    some = train.images[:FEW].to(compute.device)
+    with compute.autocast():
+        cost = cost_in_passes(sampler, trained.network, some, FEW)
+    run.log(f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes cost {cost:.3g} single ones")
+    if cost < FEW / 10:
+        run.log(f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives as much at that cost")
 
 
 @dataclass

@@ -9,6 +9,7 @@ skips; --overwrite starts anew.
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,10 @@ from data.dataset import Dataset
 from methods import teacher
 from models.inference import outputs_of
 from models.networks import build
+from models.own import UNKNOWN, digest_of, file_of, load_weights
 from training import artifact, cli, process_group
 from training.compute import Compute
-from training.loop import Task, decay_groups, fit
+from training.loop import Progress, Task, decay_groups, fit
 from training.run import begin
 
 
@@ -52,6 +54,8 @@ def train_network(config: Config, overwrite: bool) -> None:
     # Data: on the device as one tensor.
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     settings = teacher.settings(config) | {"data": train.fingerprint, "dtype": compute.dtype}
+    if config.teacher.weights:
+        settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))}
     finished = run.finished(teacher.FILE, settings)
     run.save_config(config)
     if finished:
@@ -59,15 +63,26 @@ def train_network(config: Config, overwrite: bool) -> None:
     if config.compared_on == "test":  # a set that cannot be had stops the run here, not after training
         data.load_evaluation(config.data, train.classes, config.split_seed)
 
-    # Network, training, file.
+    # Network, training (or weights that are trained), file.
     torch.manual_seed(config.seed)
     architecture = teacher.architecture(config, len(train.classes))
     model = build(architecture)
-    model.normalize.fit(train.images)
-    progress = fit(classification_task(model.to(compute.device), train, validation, config, compute), run, compute, settings)
+    teacher.standardize(model, config.teacher, train)
+    task = classification_task(model.to(compute.device), train, validation, config, compute)
+    if config.teacher.weights:
+        load_weights(model.module, Path(config.teacher.weights))
+        progress = Progress()
+        if validation:
+            found = task.validate(model.eval())
+            run.log(f"{config.teacher.weights}: accuracy {found['accuracy']:.4g} on {len(validation)} validation images")
+    else:
+        progress = fit(task, run, compute, settings)
     if process_group.is_first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
         artifact.save(run / teacher.FILE, "teacher", model.state_dict(), metadata, config.weights)
+        if architecture.digest:
+            file = file_of(architecture.network)
+            artifact.write_text(run / file.name, file.read_text(encoding="utf-8"))
     process_group.barrier()
     run.end()
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
@@ -92,7 +107,7 @@ def classification_task(model: nn.Module, train: Dataset, validation: Dataset | 
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     own = config.teacher
-    groups = decay_groups(model, own.weight_decay)
+    groups = decay_groups(model.parameters(), own.weight_decay)
     optimizer = torch.optim.SGD(groups, own.lr, own.momentum, nesterov=own.momentum > 0, fused=True)
     return Task(model, optimizer, len(train), batch, losses, own, validate if validation else None)
 

@@ -25,12 +25,17 @@ RunName = restricted_string_type(
     r"^\w[\w +.=,-]*(/\w[\w +.=,-]*)*$",
     docstring="a name of letters, digits, spaces and -+.=, (with / between folders)",
 )
+OwnNetwork = restricted_string_type(
+    "OwnNetwork", r"^[^:]+:\w+$", docstring="a callable (my_models.py:make, torchvision:mobilenet_v3_small)"
+)
 SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a name of letters, digits, spaces and -+.=,")
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
+Dropped = Literal["units", "channels", "filters"]
+Resize = Literal["squash", "crop", "pad"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
 
 
@@ -81,6 +86,9 @@ class Data:
     """Evaluate on a fixed random subset of at most this many images of each out-of-distribution set."""
     size: Count = 32
     """Height and width; other images are resized to it."""
+    resize: Resize = "squash"
+    """What becomes of images that are no squares: `squash` changes their proportions, `crop` cuts the ends of the longer side, `pad` adds
+    black beside the shorter one."""
     channels: Literal[1, 2, 3] = 3
     """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
     validation: Count | OpenUnitInterval = 0.1
@@ -99,12 +107,8 @@ class Data:
 
 @dataclass
 class Training:
-    """What teacher and student have in common: a network, and a one-cycle schedule."""
+    """What teacher and student have in common: a one-cycle schedule."""
 
-    network: Network = "vgg11"
-    """The number of layers is in the name; vgg5 is for 8x8 images, mlp for points of a plane."""
-    width: Positive = 1.0
-    """Multiplies the number of channels of every layer."""
     epochs: Count = 20
     """Passes over the training images."""
     batch_size: Several | None = None
@@ -126,6 +130,22 @@ class Teacher(Training):
     method: str = "mc_dropout"
     """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
     mc_dropout or ensemble."""
+    network: Network | OwnNetwork = "vgg11"
+    """The number of layers is in the name; vgg5 is for 8x8 images, mlp for points of a plane. `file.py:callable`, or `torchvision:name`,
+    gives a network from outside: any module from floats [N, C, H, W] to logits. The file is run."""
+    options: dict[str, Any] | None = None
+    """The arguments of a callable from outside, by name."""
+    weights: str | None = None
+    """Trained weights of a network from outside: a state_dict, as .safetensors or .pt. Nothing is trained then."""
+    mean: list[float] | None = None
+    """The mean of each channel, of pixels in [0, 1], that images are standardized with. Default: that of the training images."""
+    std: list[Positive] | None = None
+    """The standard deviation of each channel, likewise."""
+    width: Positive = 1.0
+    """Multiplies the number of channels of every layer."""
+    dropped: Dropped = "units"
+    """What dropout drops in the convolutional part: single units; whole channels, after the ReLU; or the filters' outputs, before batch
+    norm."""
     members: Count = 1
     """How many networks an ensemble has. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for
     students of the first."""
@@ -184,13 +204,14 @@ class Student(Training):
     """One of STUDENTS in methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a Gaussian over
     logits, whose measures are those of 256 fixed draws; it can have the teacher's total variance and its mutual information at once. The
     others are other people's."""
-    options: dict[str, int | float | str | list[str]] | None = None
+    network: Network | Literal["teacher"] = "teacher"
+    """`teacher`: the same as the teacher's; or another one of this repository's."""
+    width: Positive | None = None
+    """Multiplies the number of channels of every layer. Default: as the teacher's."""
+    layers: list[str] | None = None
+    """Of a network from outside: the layers whose mean outputs the perceptron sees. Default: the last one of each shape of output."""
+    options: dict[str, bool | int | float | str | list[str]] | None = None
     """The method's own settings, by name: they are in its file."""
-    hidden: Count = 512
-    """Units in each of the two hidden layers of the perceptron that the covariance comes from."""
-    propagation: bool = False
-    """Show the perceptron what propagating the dropout's variance through the network in one pass gives, too: a better student that takes
-    several times as long. It needs the teacher's own architecture and start."""
     lr: Positive = 1e-4
     """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
     head_lr: Positive = 1e-3

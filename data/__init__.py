@@ -4,12 +4,13 @@ A new data set is one function `(config, split, data) -> Dataset` and one line i
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from configs.schema import Data, DataSet
-from data import builtin, folder, published, toys
+from data import builtin, folder, items, published, toys
 from data.dataset import Dataset
 from data.resize import fit_to
 from training import process_group
@@ -32,6 +33,21 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     with process_group.first_process_first():
         dataset = SOURCES[source.source](source, split, data)
     return replace(dataset, images=fit_to(dataset.images, data.size, data.channels))
+
+
+Images = Dataset | torch.utils.data.Dataset | str | Path
+"""What a data set can be made of: one of this project or of torch's, or a folder of images."""
+
+
+def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
+    """A data set of `images`, whose labels are places in `classes`; those of a folder have none.
+
+    Raises UserError for what is no image, or no label.
+    """
+    if isinstance(images, (str, Path)):
+        dataset = folder.load(DataSet("folder", str(images)), "test", data)
+        return replace(dataset, images=fit_to(dataset.images, data.size, data.channels), classes=classes)
+    return items.dataset_of(images, type(images).__name__, data, classes)
 
 
 def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Dataset, Dataset | None]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from configs.schema import Data, DataSet
+from configs.schema import Data, DataSet, Resize
 from data.dataset import UNLABELLED, Dataset
 from training import artifact
 from training.bar import note, progress_bar
@@ -49,7 +49,7 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     searched = folder if classes else root
     if others := sum(1 for _ in files_below(searched)) - len(files):
         note(f"{source.title}: {others} files below {searched} are no images ({', '.join(sorted(SUFFIXES))}) and left out")
-    images = decode_once(files, source.title, data.size, data.channels, data.decoded)
+    images = decode_once(files, source.title, data.size, data.channels, data.decoded, data.resize)
     dataset = Dataset(source.title, images, torch.tensor(labels), [printable(path.relative_to(root)) for path in files], classes)
     if twice := in_two_classes(dataset):
         note(f"{source.title}: {len(twice)} images stand in two classes, such as {twice[0][0]} and {twice[0][1]}")
@@ -109,7 +109,10 @@ def _class_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
-def decode(path: Path, size: int, channels: int) -> np.ndarray:
+RESIZE = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}
+
+
+def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> np.ndarray:
     """One image as uint8 [size, size, channels], upright, on white where it is transparent, resized by PIL's antialiased bilinear filter.
 
     Raises UserError if it is broken, has several frames or more pixels than PIL thinks safe, or a kind of numbers whose white is not known.
@@ -123,7 +126,7 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise UserError(f"broken image {printable(path)}: {printable(error)}") from None
     if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+        image = RESIZE[resize](image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(size, size, channels)
 
 
@@ -139,11 +142,11 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in: str) -> torch.Tensor:
+def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in: str, resize: Resize = "squash") -> torch.Tensor:
     """uint8 [N, size, size, channels], decoded in parallel and kept in the folder `keep_in`, named by the files, their sizes and their
     times; mapped into memory if it is there. A damaged one is made again."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([VERSION, stats, size, channels]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([VERSION, stats, size, channels, *([resize] if resize != "squash" else [])]).encode()).hexdigest()[:16]
     kept, shape = Path(keep_in) / f"{name}-{key}.safetensors", (len(files), size, size, channels)
     if kept.exists():
         try:
@@ -156,7 +159,7 @@ def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in:
         images = np.memmap(file, np.uint8, "r+", shape=shape)
         with ThreadPoolExecutor() as pool, progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar:
             try:
-                for i, image in enumerate(pool.map(lambda path: decode(path, size, channels), files)):
+                for i, image in enumerate(pool.map(lambda path: decode(path, size, channels, resize), files)):
                     images[i] = image
                     bar.update()
             except BaseException:

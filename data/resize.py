@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.schema import Resize
 from training.errors import UserError
 
 
-def fit_to(images: Tensor, size: int, channels: int) -> Tensor:
+def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") -> Tensor:
     """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing; grey is repeated, RGB is averaged.
 
     Grey of RGB is ITU-R 601 luma, as in PIL. Raises UserError for other channels, such as a point's two.
@@ -19,7 +20,22 @@ def fit_to(images: Tensor, size: int, channels: int) -> Tensor:
         images = (images.float() @ luma).round().to(torch.uint8).unsqueeze(-1)
     if images.shape[-1] != channels:
         raise UserError(f"data.channels: images of {images.shape[-1]} channels cannot be made into ones of {channels}")
+    images = squared(images, resize)
     if images.shape[1:3] != (size, size):
         parts = [F.interpolate(part.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True) for part in images.split(4096)]
         images = torch.cat(parts).permute(0, 2, 3, 1)
     return images.contiguous()
+
+
+def squared(images: Tensor, resize: Resize) -> Tensor:
+    """Images [N, H, W, C] without the ends of their longer side (`crop`), or with black beside the shorter one (`pad`)."""
+    height, width = images.shape[1:3]
+    if resize == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return images[:, top : top + side, left : left + side]
+    if resize == "pad":
+        side = max(height, width)
+        above, before = (side - height) // 2, (side - width) // 2
+        return F.pad(images, (0, 0, before, side - width - before, above, side - height - above))
+    return images

@@ -22,6 +22,8 @@ methods that need them the samples, `log_probs` [B, T, C], and `labels` [B, C], 
 Matched = Literal["total_variance", "expected_entropy"]
 """What a loss can compare beside the mean: the measures of the samples that a few passes estimate without bias."""
 
+HIDDEN = 512  # units in each hidden layer of a perceptron
+
 Head = Callable[[Tensor, Tensor, Any], Distribution]
 
 
@@ -47,7 +49,7 @@ class Prediction:
     scores: dict[str, Tensor] = field(default_factory=dict)
 
 
-Networks = list[nn.Sequential]
+Networks = list[nn.Module]
 Predictor = Callable[[Tensor, str], Prediction]
 """(uint8 images [N, H, W, C], a name of them) → what the method says of them; what is random is drawn anew for each name."""
 
@@ -80,7 +82,7 @@ class StudentMethod:
     loss: (distribution, targets, context) → a batch's loss.
     loss_name: of options, what the loss is, in a few words, for plots.
     head_parameters: how many the head takes for C classes; a perceptron on all features of the network gives them; 0: no perceptron.
-    options: a dataclass of the method's own settings.
+    options: a dataclass of the method's own settings; with a perceptron `hidden`, its units, is one.
     heads: how many classifiers the network has; more than one give logits [N, heads, C].
     needs_samples: whether the loss sees the samples themselves, not their statistics alone.
     shared_masks: whether sample t has to be the same function of every input (`sampling.masks: function`).
@@ -100,8 +102,8 @@ class StudentMethod:
         options = self.read_options(config.student)
         if not self.head_parameters(2, options):
             for name in ("hidden", "propagation"):
-                if getattr(config.student, name) != getattr(Student(), name):
-                    raise UserError(f"student.{name}: {config.student.method} has no perceptron, so it would be ignored")
+                if getattr(options, name, None) != getattr(self.options(), name, None):
+                    raise UserError(f"student.options: {name}: there is no perceptron here, so it would be ignored")
         if self.shared_masks and config.sampling.masks != "function":
             raise UserError(f"student.method: {config.student.method} imitates functions of the teacher: set sampling.masks: function")
 

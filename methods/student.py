@@ -1,18 +1,26 @@
 """The student: one deterministic pass from images to a distribution over class probabilities."""
 
+import copy
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from configs import schema
 from data.dataset import Dataset
 from methods import student_method
+from methods.prediction import predictions
+from methods.teacher import Teacher, standardize
+from models import own
 from models.architecture import Architecture, HeadsLinear
+from models.contract import Network
 from models.folding import folded
-from models.networks import build
+from models.networks import NETWORKS, build
+from models.own import Own
 from training import artifact
 from training.compute import Compute
 from training.errors import UserError
@@ -35,30 +43,38 @@ class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
     The logits are those of a network as the teacher's. Where the method's head takes more parameters than them, these come from a
-    perceptron on the mean output of every block, the last hidden layer, the logits and their softmax (and, with `propagation`, on what that
-    gives).
+    perceptron on the mean output of every block, the last hidden layer, the logits and their softmax (and, with the option `propagation`, on
+    what propagating the dropout's variance through the network in one pass gives: a better student that takes several times as long).
+    Its hidden layers have as many units as the option `hidden` says.
+    module: of an architecture that was given as a module, not by name.
     """
 
-    def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str]):
+    def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str], module: nn.Module | None = None):
         super().__init__()
         self.architecture = architecture
         self.settings = settings
         self.classes = classes
         self.method = student_method(settings.method)
         self.options = self.method.read_options(settings)
-        self.network = build(architecture)
+        a = architecture
+        self.network = build(a) if module is None else Own(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.RNNBase):
+                layer.dropout = 0.0
         self.fixed_norm = False
         self.perceptron = None
         if head_parameters := self.method.head_parameters(architecture.outputs, self.options):
             blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
             _, features = self.eval().logits_and_features(blank)
-            self.perceptron = perceptron(features.shape[1], settings.hidden, head_parameters)
+            self.perceptron = perceptron(features.shape[1], self.options.hidden, head_parameters)
 
     def train(self, mode: bool = True) -> "Student":
-        """Batch norm with the teacher's statistics keeps them in training too: a batch's own would make it another network."""
+        """Nothing is random in training either; and batch norm with the teacher's statistics keeps them, as a batch's own would make it
+        another network."""
         super().train(mode)
-        if self.fixed_norm:
-            self.network.eval()
+        for layer in self.network.modules():
+            if not isinstance(layer, nn.RNNBase) and (self.fixed_norm or not isinstance(layer, _NormBase)):  # cuDNN trains no RNN in eval mode
+                layer.training = False
         return self
 
     def forward(self, images: Tensor) -> Distribution:
@@ -93,9 +109,14 @@ class Student(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             logits = self.network.classifier(hidden.float())
         features += [part.flatten(1) for part in (hidden.float(), logits, logits.softmax(-1))]
-        if self.settings.propagation:
+        if self.propagates:
             features.append(self.propagated(images))
         return logits, torch.cat(features, 1)
+
+    @property
+    def propagates(self) -> bool:
+        """Whether the perceptron sees `propagated`."""
+        return getattr(self.options, "propagation", False)
 
     @torch.no_grad()
     def propagated(self, images: Tensor) -> Tensor:
@@ -105,6 +126,12 @@ class Student(nn.Module):
         rows, columns = torch.tril_indices(*gaussian.factor.shape[1:], -1, device=images.device)
         shape = gaussian.factor[:, rows, columns] / deviation[:, rows]
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
+
+    def predict(self, images: str | Path, batch_size: int = 256) -> Iterator[dict[str, Any]]:
+        """For each image below a folder its class, the probabilities and all uncertainties, as `methods.prediction.predictions`."""
+        device = self.network.normalize.mean.device
+        with torch.inference_mode():
+            yield from predictions(self, self.architecture, self.classes, Path(images), device, batch_size)
 
     def init_from(self, teacher: nn.Module) -> int:
         """Copy every tensor of `teacher` that has the same name and shape here, to each head where there are several; returns how many."""
@@ -124,40 +151,44 @@ class Student(nn.Module):
         artifact.save(path, "student", self.state_dict(), built | metadata, dtype)
 
 
-def new_student(config: schema.Config, teacher: nn.Module, train: Dataset) -> tuple[Student, int]:
+def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tuple[Student, int]:
     """The student of the config, untrained but, with `init: teacher`, for what fits of the teacher; and how many tensors fit.
 
-    Raises UserError for options that the method does not have, and for `propagation` without what it needs.
+    Raises UserError for options that the method does not have, and for settings that this teacher's network rules out.
     """
-    settings = config.student
+    settings, network = config.student, teacher.network
     method = student_method(settings.method)
-    architecture = Architecture(
-        settings.network,
-        settings.width,
-        config.data.size,
-        config.data.channels,
-        len(train.classes),
-        *((config.teacher.conv_dropout, config.teacher.head_dropout) if settings.propagation else ()),
-        heads=method.heads(method.read_options(settings)),
-    )
-    model = Student(architecture, replace(settings), train.classes)
-    model.network.normalize.fit(train.images)
-    copied = model.init_from(teacher) if settings.init == "teacher" else 0
-    if settings.init == "teacher" and config.teacher.spectral_norm is not None:
+    options = method.read_options(settings)
+    same = replace(teacher.architecture, heads=method.heads(options), layers=settings.layers, spectral_norm=None)
+    if not getattr(options, "propagation", False):
+        same = replace(same, conv_dropout=0.0, head_dropout=0.0)
+    if settings.network != "teacher":
+        same = replace(same, network=settings.network, options=None, digest=None)
+    if settings.width is not None:
+        same = replace(same, width=settings.width)
+    outside = isinstance(network, Own) and settings.network == "teacher"
+    if outside and (same.heads > 1 or settings.width is not None):
+        raise UserError("student: a network from outside has one head and one width; set student.network to one of this repository")
+    if settings.layers and not outside:
+        raise UserError("student.layers: only for a teacher's network from outside; others name their blocks themselves")
+    model = Student(same, replace(settings), train.classes, None if own.is_own(same.network) or not outside else network.module)
+    if settings.init == "teacher" and teacher.architecture.spectral_norm is not None:
         raise UserError("student.init: a teacher with a spectral norm is another network than its student; set student.init: random")
-    if settings.propagation and not model.fixed_norm:
-        raise UserError("student.propagation: only for a student of the teacher's own architecture, init and batch_norm")
+    standardize(model.network, config.teacher, train)
+    copied = model.init_from(network) if settings.init == "teacher" else 0
+    if model.propagates and not model.fixed_norm:
+        raise UserError("student.options: propagation: only for a student of the teacher's own architecture, init and batch_norm")
     return model, copied
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
     """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or heads) is trained
     at head_lr, without weight decay."""
-    own = [layer for layer in student.network if isinstance(layer, HeadsLinear)]
-    new = nn.ModuleList([student.network.classifier, *own] if student.perceptron is None else [student.perceptron])
-    body = nn.ModuleList(layer for layer in student.network if layer not in new)
-    fast = {"params": list(new.parameters()), "lr": settings.head_lr, "weight_decay": 0.0}
-    return [*decay_groups(body, settings.weight_decay), fast]
+    heads = [layer for layer in student.network.modules() if isinstance(layer, HeadsLinear)]
+    layers = [student.network.classifier, *heads] if student.perceptron is None else [student.perceptron]
+    new = dict.fromkeys(p for layer in layers for p in layer.parameters())
+    fast = {"params": list(new), "lr": settings.head_lr, "weight_decay": 0.0}
+    return [*decay_groups([p for p in student.network.parameters() if p not in new], settings.weight_decay), fast]
 
 
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -175,36 +206,45 @@ def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return layers
 
 
-def load_student(run: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Student:
+def load_student(
+    run: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, module: nn.Module | None = None
+) -> Student:
     """The trained student of a run's folder, ready to be called on uint8 images [N, H, W, C].
 
         student = load_student("runs/digits")
         distribution = student(images)
         distribution.mean, distribution.mutual_information
 
-    dtype: of the autocast that it will be called in. Raises UserError if the folder has no student, or one of an earlier version.
+    dtype: of the autocast that it will be called in. module: the network, untrained or not, of a student whose teacher was given as a module.
+    Raises UserError if the folder has no student, or one of an earlier version.
     """
-    return _load(Path(run), device, dtype)[0]
+    return _load(Path(run), device, dtype, module)[0]
 
 
-def load_distilled(config: schema.Config, compute: Compute, teacher_checksum: str) -> tuple[Student, dict[str, Any]]:
+def load_distilled(config: schema.Config, compute: Compute, teacher: Teacher) -> tuple[Student, dict[str, Any]]:
     """The student of a config, to be called in autocast, and its metadata.
 
     Raises UserError if another teacher or other settings made it.
     """
-    student, metadata = _load(config.folder, compute.device, getattr(torch, compute.dtype))
-    wanted = settings(config) | {"teacher": teacher_checksum}
+    module = teacher.network.module if isinstance(teacher.network, Own) else None
+    student, metadata = _load(config.folder, compute.device, getattr(torch, compute.dtype), module)
+    wanted = settings(config) | {"teacher": teacher.checksum}
     require_same(config.folder / FILE, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
     return student, metadata
 
 
-def _load(folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> tuple[Student, dict[str, Any]]:
+def _load(
+    folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32, module: nn.Module | None = None
+) -> tuple[Student, dict[str, Any]]:
     if not (folder / FILE).exists():
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
     tensors, metadata = artifact.load(folder / FILE, "student")
     if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
         raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
-    student = Student(Architecture(**metadata["architecture"]), schema.Student(**metadata["student"]), metadata["classes"])
+    architecture = Architecture(**metadata["architecture"])
+    if module is None and not (own.is_own(architecture.network) or architecture.network in NETWORKS):
+        raise UserError(f"{folder / FILE}: its network was given as a module; give one to load_student(run, module=...)")
+    student = Student(architecture, schema.Student(**metadata["student"]), metadata["classes"], module)
     student.load_state_dict(tensors)
     return for_use(student.to(device), dtype), metadata
 
@@ -215,5 +255,6 @@ def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:
     student.eval().requires_grad_(False)
     classifier = student.network.classifier
     student.network = folded(student.network, dtype)
-    student.network[-1] = classifier
+    if isinstance(student.network, Network):
+        student.network[-1] = classifier
     return student

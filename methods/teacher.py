@@ -1,40 +1,72 @@
 """The teacher of a run: the network, or networks, that its samples come from."""
 
+import copy
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from configs.schema import Config
+from configs.schema import Config, Resize
+from configs.schema import Teacher as Settings
 from data.dataset import Dataset
 from methods import teacher_method
 from methods.interface import Sampling
-from models import spectral_norm
+from methods.prediction import predictions
+from models import own, spectral_norm
 from models.architecture import Architecture
 from models.networks import build
+from models.own import UNKNOWN, Own
 from training import artifact
 from training.compute import Compute
 from training.errors import UserError
 from training.run import require_same
+from uncertainty.any_network import sampler_of, what_is_random
+from uncertainty.mc_dropout import Plan, samples_of
+from uncertainty.samples import Samples
 
 FILE = "teacher.safetensors"
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Trained networks, in eval mode; data: the fingerprint of the images they were trained on; checksum: of all their weights; history:
-    the first one's epochs; seconds: of training, all together."""
+    """Trained networks, in eval mode, of one architecture; data: the fingerprint of the images they were trained on, or `unknown`; checksum:
+    of all that decides what they say; history: the first one's epochs; seconds: of training, all together."""
 
-    networks: list[nn.Sequential]
+    networks: list[nn.Module]
+    architecture: Architecture
     classes: list[str]
     data: str
     checksum: str
     history: list[dict[str, float]]
     seconds: float
 
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        mean: list[float],
+        std: list[float],
+        size: int,
+        classes: list[str],
+        channels: int = 3,
+        resize: Resize = "squash",
+    ) -> "Teacher":
+        """A trained network of other code, from floats [N, channels, size, size] to logits.
+
+        mean, std: of each channel, of pixels in [0, 1], that it was trained with. The module is copied.
+        Raises UserError if it does not fit.
+        """
+        a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
+        network = Own(copy.deepcopy(module), size, channels, len(classes)).eval()
+        network.normalize.set(mean, std)
+        return cls([network], a, classes, UNKNOWN, checksum_of(network.state_dict(), network, a), [], 0.0)
+
     @property
-    def network(self) -> nn.Sequential:
+    def network(self) -> nn.Module:
         """The first, from which a student starts."""
         return self.networks[0]
 
@@ -43,11 +75,27 @@ class Teacher:
         classes have to be the same."""
         if train.classes != self.classes:
             raise UserError(f"{train.name}: its classes are not those that the teacher was trained on")
-        if train.fingerprint != self.data and not config.student.other_images:
+        if train.fingerprint != self.data != UNKNOWN and not config.student.other_images:
             raise UserError(
                 f"{train.name}: the training images are not those that the teacher was trained on ({train.fingerprint}, {self.data}); "
                 "train the teacher anew (--overwrite), or set student.other_images: true to distil on these"
             )
+
+    def dropouts(self) -> list[str]:
+        """What is sampled: each module of the network that draws random numbers when dropout is on, and what it is."""
+        a = self.architecture
+        return what_is_random(self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device))
+
+    def predict(self, images: str | Path, passes: int, batch_size: int = 256) -> Iterator[dict[str, Any]]:
+        """By `passes` passes with dropout, what `methods.student.Student.predict` gives by one."""
+        sampler = sampler_of(self.network)
+        plan = Plan(passes, "grouped", batch_size, (0, "predict", str(images)))
+
+        def sampled(batch: Tensor) -> Samples:
+            return samples_of(sampler, batch, plan, batch_size)
+
+        device = self.network.normalize.mean.device
+        return predictions(sampled, self.architecture, self.classes, Path(images), device, batch_size)
 
     def samplers(self, method: str) -> tuple[Sampling, Sampling]:
         """What gives samples of the networks: for students and the reference's first half, and for its second half.
@@ -62,19 +110,50 @@ class Teacher:
 
 def settings(config: Config) -> dict[str, Any]:
     """All settings that decide a network's weights."""
-    own = asdict(config.teacher)
+    mine = asdict(config.teacher)
     for name in ("method", "members"):  # what is made of it
-        own.pop(name)
-    images = {"size": config.data.size, "channels": config.data.channels}
+        mine.pop(name)
+    images = {"size": config.data.size, "channels": config.data.channels, "resize": config.data.resize}
     split = {"validation": config.data.validation, "split_seed": config.split_seed}
-    return {"seed": config.seed, "teacher": own, "augmentation": asdict(config.data.augmentation), "images": images, "split": split}
+    return {"seed": config.seed, "teacher": mine, "augmentation": asdict(config.data.augmentation), "images": images, "split": split}
 
 
 def architecture(config: Config, classes: int) -> Architecture:
-    """The architecture of the network that `config.teacher` describes."""
-    own, images = config.teacher, config.data
-    dropout = own.conv_dropout, own.head_dropout
-    return Architecture(own.network, own.width, images.size, images.channels, classes, *dropout, spectral_norm=own.spectral_norm)
+    """The architecture of the network that `config.teacher` describes.
+
+    Raises UserError for settings that do not go together.
+    """
+    settings, images = config.teacher, config.data
+    base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
+    outside = own.is_own(settings.network)
+    ignored = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped") if outside else ("options", "weights")
+    for name in ignored:
+        if getattr(settings, name) != getattr(Settings(), name):
+            raise UserError(f"teacher.{name}: would be ignored, as {settings.network} is {'' if outside else 'not '}a network from outside")
+    if (settings.mean is None) != (settings.std is None):
+        raise UserError("teacher.mean, teacher.std: give both or none")
+    if settings.weights and settings.mean is None:
+        raise UserError("teacher.weights: set teacher.mean and teacher.std to what the network was trained with (0 and 1: pixels in [0, 1])")
+    if settings.weights and settings.members > 1:
+        raise UserError("teacher.weights: those of one network, and teacher.members asks for more")
+    if outside:
+        return replace(base, options=settings.options, digest=own.digest_of_code(settings.network))
+    dropout = {"conv_dropout": settings.conv_dropout, "head_dropout": settings.head_dropout, "dropped": settings.dropped}
+    return replace(base, **dropout, spectral_norm=settings.spectral_norm)
+
+
+def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
+    """Set what the network standardizes images by: what the settings say, or the training images' own."""
+    if settings.mean is None:
+        network.normalize.fit(train.images)
+    else:
+        network.normalize.set(settings.mean, settings.std)
+
+
+def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
+    """SHA-256 (16 hex digits) of all that decides what a network says: of one from outside its weights alone do not say how much it drops."""
+    outside = [repr(network), repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
+    return artifact.checksum(tensors, *outside)
 
 
 def members(config: Config) -> dict[str, Config]:
@@ -111,11 +190,12 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
         if config.student.other_images:
             wanted.pop("split")
         require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
-        network = build(Architecture(**metadata["architecture"]))
+        built = Architecture(**metadata["architecture"])
+        network = build(built)
         network.load_state_dict(tensors)
+        checksums.append(checksum_of(tensors, network, built))
         networks.append(spectral_norm.bake(network.to(compute.device).eval()))
-        checksums.append(artifact.checksum(tensors))
         kept.append(metadata)
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
     first, seconds = kept[0], sum(metadata["seconds"] for metadata in kept)
-    return Teacher(networks, first["classes"], first["settings"]["data"], checksum, first["history"], seconds)
+    return Teacher(networks, Architecture(**first["architecture"]), first["classes"], first["settings"]["data"], checksum, first["history"], seconds)

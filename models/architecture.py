@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ class Architecture:
     """All that is needed to build a network again; it is kept beside the weights.
 
     conv_dropout: of every convolution's output (or block's, or hidden layer's), one rate or one for each; head_dropout: of what each linear
-    layer of the classifier sees. heads: classifiers beside each other. spectral_norm: the largest spectral norm of a layer (Mukhoti et al.
-    2021), or None.
+    layer of the classifier sees; dropped: `units`, `channels` or `filters`. heads: classifiers beside each other. spectral_norm: the largest
+    spectral norm of a layer (Mukhoti et al. 2021), or None. resize: what became of images that were no squares.
+    Of a network from outside (`models.own`): options: its arguments. layers: those whose outputs a student sees. digest: of its file.
     """
 
     network: str
@@ -29,6 +30,11 @@ class Architecture:
     head_dropout: list[float] | float = 0.0
     heads: int = 1
     spectral_norm: float | None = None
+    dropped: str = "units"
+    resize: str = "squash"
+    options: dict[str, Any] | None = None
+    layers: list[str] | None = None
+    digest: str | None = None
 
 
 class Normalize(nn.Module):
@@ -49,6 +55,14 @@ class Normalize(nn.Module):
             mean = (share * values).sum()
             self.mean[c] = mean
             self.std[c] = (share * (values - mean) ** 2).sum().sqrt().clamp_min(1.0)
+
+    @torch.no_grad()
+    def set(self, mean: list[float], std: list[float]) -> None:
+        """Take those of pixels in [0, 1]. Raises UserError for other than one number a channel."""
+        if not len(mean) == len(std) == len(self.mean):
+            raise UserError(f"mean, std: {len(mean)} and {len(std)} numbers for {len(self.mean)} channels")
+        self.mean.copy_(255 * torch.tensor(mean))
+        self.std.copy_(255 * torch.tensor(std))
 
     def forward(self, images: Tensor) -> Tensor:
         return ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
@@ -80,6 +94,11 @@ def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[f
     if len(rates) != places:
         raise UserError(f"teacher.{part}_dropout: {len(rates)} rates for the {places} places of {a.network}")
     return rates
+
+
+def map_dropout(a: Architecture, rate: float) -> nn.Module:
+    """Dropout of maps [N, C, H, W]: of units, or of whole channels."""
+    return nn.Dropout(rate) if a.dropped == "units" else nn.Dropout2d(rate)
 
 
 def sequential(layers: dict[str, nn.Module]) -> Network:

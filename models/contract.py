@@ -4,9 +4,10 @@
 2. `network.normalize` standardizes such images; its statistics are fitted to the training images before the training begins.
 3. `network.features(images)` gives what a student's perceptron sees: the mean output [N, F] of each block, and the last hidden layer.
 4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) = network.classifier(hidden)`.
-5. Dropout is `nn.Dropout`, among the layers of an `nn.Sequential`: the fast sampler cuts the network before the first one.
+5. Anything random in training is sampled. The fast sampler takes dropout that is `nn.Dropout`, among the layers of an `nn.Sequential`; the
+   plain loop takes all else (`uncertainty.any_network`).
 
-`Network` meets it for layers in a row. `check` is called when a network is built.
+`Network` meets it for layers in a row, `models.own.Own` for any module. `check` is called when a network is built.
 """
 
 import torch

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.own import Own
 from training.errors import UserError
 
 
@@ -54,10 +55,13 @@ def halves(layer: nn.Module) -> bool:
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are part of the convolutions before them, in any `nn.Sequential` of it.
 
-    Identities stand in their places. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass.
+    Identities stand in their places. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass. A network
+    from outside is copied as it is: its own code calls its layers.
     Raises UserError for weights that are not finite.
     """
     network = copy.deepcopy(network)
+    if isinstance(network, Own):
+        return finite(network)
     on_cpu = all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         places = list(layers.named_children())
@@ -79,6 +83,11 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.to(dtype)
+    return finite(network)
+
+
+def finite(network: nn.Module) -> nn.Module:
+    """The network itself. Raises UserError for weights that are not finite."""
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise UserError("the network has weights that are not finite: train it anew")
     return network

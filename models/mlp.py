@@ -3,13 +3,19 @@
 from torch import nn
 
 from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
+from training.errors import UserError
 
 HIDDEN = [128, 128, 128]
 
 
 def mlp(architecture: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C], such as points of a plane in one pixel, → logits [N, outputs]: three hidden layers with ReLU and dropout."""
+    """Images [N, H, W, C], such as points of a plane in one pixel, → logits [N, outputs]: three hidden layers with ReLU and dropout.
+
+    Raises UserError for dropout of channels or filters.
+    """
     a = architecture
+    if a.dropped != "units":
+        raise UserError(f"teacher.dropped: a perceptron has no {a.dropped}")
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
     units = a.channels * a.size**2
     for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, "conv", len(HIDDEN))), 1):

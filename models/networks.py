@@ -1,21 +1,26 @@
-"""Networks by name: a new one is a function (architecture) → `Network`, and a line in `NETWORKS`."""
+"""Networks by name, or from outside (`models.own`): a new one is a function (architecture) → `Network`, and a line in `NETWORKS`."""
 
 import torch
 
-from models import spectral_norm
+from models import own, spectral_norm
 from models.architecture import Architecture
 from models.contract import Network, check
 from models.mlp import mlp
 from models.resnet import SHAPES, resnet
 from models.vgg import BLOCKS, vgg
+from training.bar import note
 
 NETWORKS = dict.fromkeys(BLOCKS, vgg) | dict.fromkeys(SHAPES, resnet) | {"mlp": mlp}
 
 
 def build(architecture: Architecture) -> Network:
-    """A network that meets the contract (`models.contract`)."""
+    """A network that meets the contract (`models.contract`). A line says so if the file of one from outside has changed since it was
+    trained."""
     a = architecture
-    network = NETWORKS[a.network](a)
+    outside = own.is_own(a.network)
+    if outside and a.digest not in (None, own.digest_of_code(a.network)):
+        note(f"{own.file_of(a.network)} has changed since the network of this run was made by it")
+    network = own.make(a) if outside else NETWORKS[a.network](a)
     blank = torch.zeros(1, a.size, a.size, a.channels)
     check(network, blank)
     if a.spectral_norm is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
+from models.architecture import Architecture, Normalize, linear, map_dropout, rates, scaled, sequential
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Shape:
     wide: bool = False
 
 
+SMALL = 64  # pixels
 SHAPES = {
     "resnet18": Shape((3, 3), (2, 2, 2, 2), (64, 128, 256, 512), 1, 64),
     "resnet50": Shape((1, 3, 1), (3, 4, 6, 3), (64, 128, 256, 512), 4, 64),
@@ -45,9 +46,12 @@ class AverageShortcut(nn.Module):
 
 
 class Residual(nn.Module):
-    """x → convolutions(x) + shortcut(x), each convolution with batch norm and activation; the first 3x3 one has the stride."""
+    """x → convolutions(x) + shortcut(x), each convolution with batch norm and activation; the first 3x3 one has the stride.
 
-    def __init__(self, inputs: int, widths: list[int], shape: Shape, stride: int, spectral: bool, rate: float):
+    dropout: of the sum; or, with `filters`, of the last convolution's output.
+    """
+
+    def __init__(self, inputs: int, widths: list[int], shape: Shape, stride: int, spectral: bool, dropout: nn.Module, filters: bool):
         super().__init__()
         strided = shape.kernels.index(3)
         layers: list[nn.Module] = []
@@ -61,13 +65,15 @@ class Residual(nn.Module):
                     layers.append(activation(spectral))
                 layers += [convolution, nn.BatchNorm2d(width)]
             channels = width
+        if filters:
+            layers.insert(max(i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)) + 1, dropout)
         self.convolutions = nn.Sequential(*layers)
         self.shortcut: nn.Module = nn.Identity()
         if (stride, inputs) != (1, channels):
             projection = [nn.Conv2d(inputs, channels, 1, stride, bias=False)] + [nn.BatchNorm2d(channels)] * (not shape.wide)
             self.shortcut = AverageShortcut(stride, channels - inputs) if spectral else nn.Sequential(*projection)
         self.activation = nn.Identity() if shape.wide else activation(spectral)
-        self.dropout = nn.Dropout(rate)
+        self.dropout = nn.Identity() if filters else dropout
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.activation(self.convolutions(x) + self.shortcut(x)))
@@ -79,24 +85,30 @@ def activation(spectral: bool) -> nn.Module:
 
 
 def resnet(architecture: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C] → logits [N, outputs]: a 3x3 convolution, residual blocks (with dropout), average pooling, a linear layer."""
+    """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a linear layer.
+
+    The convolution is 3x3, as for CIFAR-10; for images of more than SMALL pixels 7x7 with a stride, and pooling, as for ImageNet.
+    """
     a = architecture
     shape, spectral = SHAPES[a.network], a.spectral_norm is not None
     dropout = rates(a, "conv", sum(shape.blocks))
+    large = a.size > SMALL
     channels = scaled(shape.first, a.width)
     layers: dict[str, nn.Module] = {
         "normalize": Normalize(a.channels),
-        "conv": nn.Conv2d(a.channels, channels, 3, padding=1, bias=False),
+        "conv": nn.Conv2d(a.channels, channels, 7 if large else 3, 2 if large else 1, 3 if large else 1, bias=False),
     }
     if not shape.wide:
         layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}
+    if large:
+        layers["smaller"] = nn.MaxPool2d(3, 2, 1)
     for s, (count, base) in enumerate(zip(shape.blocks, shape.channels), 1):
         width = scaled(base, a.width)
         widths = [width] * (len(shape.kernels) - 1) + [width * shape.expansion]
         for b in range(1, count + 1):
             stride = 2 if b == 1 and s > 1 else 1
             name = f"stage{s}" if b == count else f"block{s}_{b}"
-            layers[name] = Residual(channels, widths, shape, stride, spectral, dropout.pop(0))
+            layers[name] = Residual(channels, widths, shape, stride, spectral, map_dropout(a, dropout.pop(0)), a.dropped == "filters")
             channels = widths[-1]
     if shape.wide:
         layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}

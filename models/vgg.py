@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
+from models.architecture import Architecture, Normalize, linear, map_dropout, rates, scaled, sequential
 from training.errors import UserError
 
 # Channels of the convolutions, block by block; a 2x2 max pooling ends each block.
@@ -33,9 +33,9 @@ def vgg(architecture: Architecture) -> nn.Sequential:
         for c, base in enumerate(block, 1):
             width = scaled(base, a.width)
             layers[f"conv{b}_{c}"] = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-            layers[f"norm{b}_{c}"] = nn.BatchNorm2d(width)
-            layers[f"relu{b}_{c}"] = nn.ReLU(inplace=True)
-            layers[f"dropout{b}_{c}"] = nn.Dropout(dropout.pop(0))
+            normalized = {f"norm{b}_{c}": nn.BatchNorm2d(width), f"relu{b}_{c}": nn.ReLU(inplace=True)}
+            dropped = {f"dropout{b}_{c}": map_dropout(a, dropout.pop(0))}
+            layers |= dropped | normalized if a.dropped == "filters" else normalized | dropped
             channels = width
         layers[f"pool{b}"] = nn.MaxPool2d(2)
     layers["average"] = nn.AdaptiveAvgPool2d(1)

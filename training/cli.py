@@ -191,6 +191,8 @@ RENAMED = {
     "benchmark": "it is now rows, whose changes are nested settings, as in configs/two_moons.yaml",
     "student.matched": "set student.options: {matched: ...}",
     "student.rank": "set student.options: {rank: ...}",
+    "student.hidden": "set student.options: {hidden: ...}",
+    "student.propagation": "set student.options: {propagation: true}",
 }
 UNKNOWN_KEY = (
     r"Group '(\S+)' does not accept option '(\S+)'",

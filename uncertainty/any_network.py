@@ -1,14 +1,18 @@
 """MC-dropout of any `nn.Module`: by the plain loop, or, where its rules hold, by the fast sampler of `uncertainty.mc_dropout`."""
 
 import copy
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.own import Own
 from training.errors import UserError
 from uncertainty.mc_dropout import Group, Plan, Sampler
 
@@ -21,7 +25,8 @@ def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
 
     Raises UserError for a network of the first kind without dropout.
     """
-    return Sampler(network) if drops_only_in_layers(network) else PlainLoop(network)
+    layers = network.in_a_row if isinstance(network, Own) else network
+    return Sampler(layers) if drops_only_in_layers(layers) else PlainLoop(network)
 
 
 def drops_only_in_layers(network: nn.Module) -> bool:
@@ -39,10 +44,12 @@ class PlainLoop:
 
     What is random in training (dropout of any kind, as a module, a function or in attention; stochastic depth) is random; every
     normalization is as at test time. Images of a group have masks of their own. The network is copied.
+    What comes before the first randomness is computed once, where the rest is one module, such as a classifier: `head`, its name.
     """
 
     def __init__(self, network: nn.Module):
         self.network = copy.deepcopy(network).eval()
+        self.head: str | None = None
         self.checked = False
 
     @torch.inference_mode()
@@ -57,23 +64,82 @@ class PlainLoop:
             raise UserError("sampling.masks: function needs a network whose only randomness is nn.Dropout among its own layers")
         for group, indices in groups:
             batch = images(indices)
-            passes = []
-            with torch.random.fork_rng(), only_random_in_training(self.network):
-                before = {} if self.checked else {name: value.clone() for name, value in self.network.named_buffers()}
+            generator = torch.cuda.default_generators[batch.device.index] if batch.is_cuda else torch.default_generator
+            state = generator.get_state()
+            with only_random_in_training(self.network):
+                if not self.checked:
+                    self._check(batch)
+                one_pass = self._one_pass(batch)
+                passes = []
                 for t in range(plan.passes):
-                    torch.manual_seed(plan.mask_seed(group, t))
-                    passes.append(self.network(batch).float().log_softmax(-1))
-            if not self.checked:
-                self._check(passes, before)
-            yield group, indices, torch.stack(passes, 1)
+                    generator.manual_seed(plan.mask_seed(group, t))
+                    passes.append(one_pass())
+            generator.set_state(state)
+            yield group, indices, torch.stack(passes, 1).float().log_softmax(-1)
 
-    def _check(self, passes: list[Tensor], before: dict[str, Tensor]) -> None:
+    def _one_pass(self, batch: Tensor) -> Callable[[], Tensor]:
+        """What gives the logits of another pass."""
+        if self.head is None:
+            return partial(self.network, batch)
+        head = self.network.get_submodule(self.head)
+        seen = inputs_of(self.network, [self.head], batch)[self.head]
+        return lambda: head(seen.clone())  # it may work in place
+
+    def _check(self, batch: Tensor) -> None:
+        """Two passes on a batch: they have to differ, and to leave the network as it is; if they differ in one last module alone, that is
+        the head."""
+        before = {name: value.clone() for name, value in self.network.named_buffers()}
+        logits = [self.network(batch) for _ in range(2)]
         for name, value in self.network.named_buffers():
             if not torch.equal(value, before[name]):
                 raise UserError(f"the passes change {name}, a buffer of the network: samples would depend on their order")
-        if all(torch.equal(one, passes[0]) for one in passes):
+        if torch.equal(*logits):
             raise UserError("nothing in this network is random: no dropout with p > 0 was called")
+        ends = modules_at_the_end(self.network, batch)
+        first, second = (inputs_of(self.network, ends, batch) for _ in range(2))
+        same = [name for name in ends if name in first and name in second and torch.equal(first[name], second[name])]
+        for self.head in [*reversed(same), None]:
+            works = [partial(self.network, batch), self._one_pass(batch)]
+            whole, alone = ((torch.manual_seed(0), work())[1] for work in works)
+            if torch.equal(whole, alone):
+                break
         self.checked = True
+
+    def __str__(self) -> str:
+        return "the plain loop" if self.head in (None, "module") else f"the plain loop over {self.head.removeprefix('module.')} alone"
+
+
+def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
+    """Names of the modules, from the outermost in, that are called once and whose output is the network's."""
+    found: dict[str, list[Tensor]] = {}
+    parts = {name: part for name, part in network.named_modules() if name}
+    hooks = [part.register_forward_hook(lambda _, __, out, name=name: found.setdefault(name, []).append(out)) for name, part in parts.items()]
+    try:
+        logits = network(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [name for name in parts if len(found.get(name, [])) == 1 and found[name][0] is logits]
+
+
+def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, Tensor]:
+    """What modules that take one tensor are given in a pass on `batch`."""
+    seen: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable:
+        def hook(_, inputs: tuple, others: dict) -> None:
+            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and not others:
+                seen[name] = inputs[0].clone()
+
+        return hook
+
+    hooks = [network.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True) for name in names]
+    try:
+        network(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 @contextmanager
@@ -87,3 +153,57 @@ def only_random_in_training(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+class _Draws(TorchDispatchMode):
+    """Notes the operations that draw random numbers, and the module that is running."""
+
+    def __init__(self):
+        super().__init__()
+        self.running: list[str] = []
+        self.found: dict[str, str] = {}
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        if torch.Tag.nondeterministic_seeded in operation.tags:
+            self.found.setdefault(self.running[-1], operation.overloadpacket.__name__.strip("_"))
+        return operation(*arguments, **(options or {}))
+
+
+@torch.no_grad()
+def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
+    """Each module that draws random numbers in a pass with dropout on: its name, and what it is; of a function, such as F.dropout or that of
+    attention, the module that calls it."""
+    network = copy.deepcopy(network).eval()
+    draws = _Draws()
+    for name, part in network.named_modules():
+        part.register_forward_pre_hook(lambda _, __, name=name: draws.running.append(name))
+        part.register_forward_hook(lambda *_: draws.running.pop() and None)
+    with torch.random.fork_rng(), only_random_in_training(network), draws:
+        network(images)
+    described = []
+    for name, operation in draws.found.items():
+        part = network.get_submodule(name)
+        kind = str(part) if isinstance(part, _DropoutNd) else f"{type(part).__name__}: {operation}"
+        described.append(f"{name.removeprefix('module.') if isinstance(network, Own) else name}: {kind}")
+    return described
+
+
+def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
+    """How many single passes of the network as long `passes` samples of `images` take; the smallest of three measurements."""
+    plan = Plan(passes, "grouped", len(images), (0, "cost"))
+
+    def seconds(work: Callable[[], object]) -> float:
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        work()
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    with torch.inference_mode():
+        pairs = [
+            (seconds(lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan))), seconds(lambda: network(images)))
+            for _ in range(4)
+        ]
+    return min(sampled / single for sampled, single in pairs[1:])  # the first warms up

@@ -65,6 +65,9 @@ class Sampler:
         self.device = next(model.parameters()).device.type
         self.folded: dict[torch.dtype, tuple[nn.Module, nn.Module]] = {}
 
+    def __str__(self) -> str:
+        return "the fast sampler"
+
     @torch.inference_mode()
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
@@ -130,8 +133,11 @@ def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     raise UserError("the teacher has no dropout with a rate above 0: there is nothing to sample")
 
 
-def split_head(model: nn.Sequential) -> tuple[nn.Module, nn.Module] | None:
-    """Cut a network before the first active dropout of its classifier (the layers after the last Flatten); None if that has none."""
+def split_head(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """Cut a network before the first active dropout of its classifier (the layers after the last Flatten); None if that has none, or
+    if its layers are not in a row."""
+    if not isinstance(model, nn.Sequential):
+        return None
     flat = max((i for i, layer in enumerate(model) if isinstance(layer, nn.Flatten)), default=len(model))
     for i, layer in enumerate(model):
         if i > flat and is_active(layer):

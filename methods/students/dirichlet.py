@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import Count, Positive
-from methods.interface import Context, Matched, StudentMethod, Targets
+from methods.interface import HIDDEN, Context, Matched, StudentMethod, Targets
 from methods.students.moments import moments
 from uncertainty.dirichlet import Dirichlet
 
@@ -25,13 +25,16 @@ SMALLEST_VARIANCE = 1e-12
 class Options:
     """head: what becomes α, as `head` says. loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the
     measures that `moments` compares beside the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight:
-    of the mean in `moments`. rank: R, the columns of U; by default as many as classes."""
+    of the mean in `moments`. rank: R, the columns of U; by default as many as classes. hidden, propagation: of the perceptron
+    (`methods.student`)."""
 
     head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
     matched: tuple[Matched, ...] = ("total_variance",)
     mean_weight: Positive = 12.0
     rank: Count | None = None
+    hidden: Count = HIDDEN
+    propagation: bool = False
 
 
 def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import Count, Positive
-from methods.interface import Matched, StudentMethod
+from methods.interface import HIDDEN, Matched, StudentMethod
 from methods.students.moments import moments
 from uncertainty.gaussian import LogitGaussian
 
@@ -16,11 +16,13 @@ from uncertainty.gaussian import LogitGaussian
 @dataclass(frozen=True)
 class Options:
     """matched: the measures that the loss compares, beside the mean. mean_weight: of the mean. rank: of the covariance, to which a
-    diagonal is added; by default it is a full matrix."""
+    diagonal is added; by default it is a full matrix. hidden, propagation: of the perceptron (`methods.student`)."""
 
     matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
     mean_weight: Positive = 4.0
     rank: Count | None = None
+    hidden: Count = HIDDEN
+    propagation: bool = False
 
 
 def gaussian(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:

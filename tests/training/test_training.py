@@ -109,7 +109,7 @@ def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(tiny):
 
 def test_weight_decay_spares_batch_norm_and_biases():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 2))
-    decayed, others = loop.decay_groups(model, 0.1)
+    decayed, others = loop.decay_groups(model.parameters(), 0.1)
     assert [p.ndim for p in decayed["params"]] == [4, 2] and decayed["weight_decay"] == 0.1
     assert len(others["params"]) == 4 and others["weight_decay"] == 0
 

@@ -1,0 +1,34 @@
+"""Networks of other people with dropout in their blocks: see docs/own_networks.md."""
+
+import torchvision
+from torch import nn
+
+
+def dropped(blocks: nn.Sequential, rate: float) -> None:
+    """Put dropout behind each block."""
+    for i, block in enumerate(blocks):
+        blocks[i] = nn.Sequential(block, nn.Dropout(rate))
+
+
+def make_mobilenet(classes: int = 10, dropout: float = 0.05) -> nn.Module:
+    """torchvision's MobileNetV3 (small)."""
+    network = torchvision.models.mobilenet_v3_small(num_classes=classes)
+    dropped(network.features, dropout)
+    return network
+
+
+def make_resnet18(classes: int = 10, dropout: float = 0.1) -> nn.Module:
+    """torchvision's ResNet-18."""
+    network = torchvision.models.resnet18(num_classes=classes)
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        dropped(stage, dropout)
+    return network
+
+
+def make_vit(classes: int = 10, dropout: float = 0.1) -> nn.Module:
+    """torchvision's vision transformer, small enough for 8x8 images of one channel."""
+    network = torchvision.models.VisionTransformer(
+        8, 2, 4, 4, 64, 128, dropout=dropout, attention_dropout=dropout, num_classes=classes
+    )
+    network.conv_proj = nn.Conv2d(1, 64, 2, 2)
+    return network

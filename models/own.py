@@ -1,0 +1,263 @@
+"""Networks from outside: a callable of the user's own file, `my_models.py:make`, or of torchvision, `torchvision:mobilenet_v3_small`.
+
+`Own` gives any module, from standardized floats [N, C, H, W] to logits, what the contract wants (`models.contract`).
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from models.architecture import Architecture, Normalize
+from training.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+UNKNOWN = "unknown"  # what a network from outside was trained on
+SHOWN = 3  # names in an error
+
+
+class Own(nn.Module):
+    """A module as a network of this project.
+
+    layers: the names of those whose mean outputs a student's perceptron sees; by default the last one of each shape of output.
+    The classifier is the linear layer that gives the logits; an identity on them where there is none.
+    Raises UserError, with the module's own words, if it cannot take images [N, channels, size, size] or does not give logits [N, outputs].
+    """
+
+    def __init__(self, module: nn.Module, size: int, channels: int, outputs: int, layers: list[str] | None = None):
+        super().__init__()
+        self.normalize = Normalize(channels)
+        self.module = module
+        self.channels_last = True
+        blank = torch.rand(2, size, size, channels, generator=torch.Generator().manual_seed(0)) * 255
+        calls = self._try(blank, outputs)
+        self.layers = layers or last_of_each_shape(module, calls)
+        for name in self.layers:
+            if name not in calls:
+                raise UserError(f"student.layers: {name} is not called in the network, or gives no tensor; there are: {', '.join(calls)}")
+        logits = calls[""]
+        ends = [name for name, output in calls.items() if isinstance(module.get_submodule(name), nn.Linear) and torch.equal(output, logits)]
+        self.last = ends[0] if ends else None
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The layer from the last hidden one to the logits."""
+        return nn.Identity() if self.last is None else self.module.get_submodule(self.last)
+
+    def body(self, images: Tensor) -> Tensor:
+        """What the classifier sees."""
+        return self.features(images)[1]
+
+    @property
+    def in_a_row(self) -> nn.Module:
+        """The layers in a row, where the module is nothing but that; else itself."""
+        plain = type(self.module) is nn.Sequential and self.channels_last
+        return nn.Sequential(self.normalize, *self.module) if plain else self
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.normalize(images)
+        return self.module(x if self.channels_last else x.contiguous())
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The mean output of each of `layers` (float32), and what the classifier sees."""
+        means: dict[str, Tensor] = {}
+        hidden: list[Tensor] = []
+        hooks = [
+            self.module.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: means.update({name: mean_of(output)}))
+            for name in self.layers
+        ]
+        if self.last is not None:
+            hooks.append(self.classifier.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0])))
+        try:
+            logits = self(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [means[name] for name in self.layers], hidden[-1] if hidden else logits
+
+    @torch.no_grad()
+    def _try(self, images: Tensor, outputs: int) -> dict[str, Tensor]:
+        """The output of each module on `images`, by name; memory is that of channels_last if the module can take it."""
+        kind, training = type(self.module).__name__, self.module.training
+        self.module.eval()
+        try:
+            calls = outputs_by_name(self.module, lambda: self(images))
+        except RuntimeError:
+            self.channels_last = False  # a `view` of it is an error
+            try:
+                calls = outputs_by_name(self.module, lambda: self(images))
+            except Exception as error:  # whatever a user's code makes of the images
+                shape = list(images.permute(0, 3, 1, 2).shape)
+                raise UserError(f"teacher.network: {kind} cannot take images {shape}: {str(error).splitlines()[0]}") from None
+        finally:
+            self.module.train(training)
+        logits = calls.get("")
+        if logits is None or logits.shape != (len(images), outputs):
+            found = "no tensor" if logits is None else list(logits.shape)
+            raise UserError(f"teacher.network: {kind} gives {found} for {len(images)} images of {outputs} classes, not logits [N, {outputs}]")
+        return calls
+
+
+def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Tensor]:
+    """The output of each module that is called in `work`, once, with a batch before all else; the whole one's name is empty."""
+    calls: dict[str, list[Tensor]] = {}
+
+    def note(name: str) -> Callable:
+        return lambda _, __, output: calls.setdefault(name, []).append(first_of(output))
+
+    hooks = [part.register_forward_hook(note(name)) for name, part in module.named_modules()]
+    try:
+        work()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: found[0].clone() for name, found in calls.items() if len(found) == 1 and isinstance(found[0], Tensor)}
+
+
+def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]:
+    """Names of the modules that end a stage: of the module's own parts, and of those in a row or a list, the last one with each shape of
+    output but vectors'; of a network without such, the last one with each length of vectors."""
+    batch = len(calls[""])
+
+    def counts(name: str) -> bool:
+        parent, _, _ = name.rpartition(".")
+        return bool(name) and (not parent or isinstance(module.get_submodule(parent), (nn.Sequential, nn.ModuleList)))
+
+    inner = {name: output for name, output in calls.items() if counts(name) and output.ndim > 1 and len(output) == batch}
+    maps = {name: output for name, output in inner.items() if output.ndim > 2} or inner
+    return list({tuple(output.shape): name for name, output in maps.items()}.values())
+
+
+def first_of(output: Any) -> Any:
+    """The first of several outputs, such as an LSTM's."""
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def mean_of(output: Any) -> Tensor:
+    """The mean over positions, float32: of maps [N, C, H, W] over pixels, of tokens [N, L, D] over tokens, of vectors themselves."""
+    x = first_of(output).float()
+    return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
+
+
+def is_own(network: str) -> bool:
+    """Whether a network's name is that of a callable from outside."""
+    return ":" in network
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 (16 hex digits) of a file. Raises UserError if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def digest_of_code(network: str) -> str | None:
+    """That of the user's file; None for torchvision's networks."""
+    return None if network.startswith("torchvision:") else digest_of(file_of(network))
+
+
+def file_of(network: str) -> Path:
+    """The user's file. Raises UserError if it is not there."""
+    path = Path(network.rpartition(":")[0])
+    if not path.is_file():
+        raise UserError(f"{network}: no file {path} (looked for from {Path.cwd()})")
+    return path
+
+
+def make(a: Architecture) -> Own:
+    """Call what `network` names, with its `options`. A torchvision network gets `num_classes` of its own accord."""
+    place, _, name = a.network.rpartition(":")
+    options = a.options or {}
+    if place == "torchvision":
+        try:
+            builder = torchvision.models.get_model_builder(name)
+        except ValueError:
+            raise UserError(f"teacher.network: torchvision has no {name}") from None
+        return Own(_called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers)
+    return Own(call(a.network, options), a.size, a.channels, a.outputs, a.layers)
+
+
+def call(place: str, options: dict[str, Any]) -> Any:
+    """What the callable of `file.py:callable` gives for `options`.
+
+    The file is run: it can do whatever its author wants. What it imports from its own folder goes before modules of this project with the
+    same name (`models`, `data`). Raises UserError if there is no such callable, or for what goes wrong in it.
+    """
+    path, name = file_of(place), place.rpartition(":")[2]
+    with imports_from(path.resolve().parent):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+        if not callable(getattr(module, name, None)):
+            raise UserError(f"{path}: has no callable {name}")
+        return _called(getattr(module, name), place, options)
+
+
+def _called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
+    try:
+        return builder(**options)
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise UserError(f"{place}({given}): {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def imports_from(folder: Path) -> Iterator[None]:
+    """Within this context `import` looks into `folder` first, also for names that modules of this project have."""
+    mine = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    theirs = {name for name in mine if (folder / f"{name}.py").exists() or (folder / name).is_dir()} if folder != ROOT else set()
+
+    def taken() -> dict[str, Any]:
+        return {name: module for name, module in sys.modules.items() if name.split(".")[0] in theirs}
+
+    ours = taken()
+    for name in ours:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in taken():  # their functions keep them
+            del sys.modules[name]
+        sys.modules.update(ours)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read weights (safetensors, or .pt with tensors alone) into a module.
+
+    Raises UserError if it cannot be read, or if a name or a shape does not fit.
+    """
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # unpickling raises whatever it likes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"teacher.weights: {path} cannot be read ({reason}); save a state_dict() there") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    wanted = network.state_dict()
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"teacher.weights: {path} holds no state_dict()")
+    wrong = {
+        "are missing": sorted(wanted.keys() - found.keys()),
+        "are not the network's": sorted(found.keys() - wanted.keys()),
+        "have another shape": [name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape],
+        "are not finite": [name for name, value in found.items() if not value.isfinite().all()],
+    }
+    if any(wrong.values()):
+        parts = [f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})" for what, names in wrong.items() if names]
+        raise UserError(f"teacher.weights: {path} does not fit the network: {'; '.join(parts)}")
+    network.load_state_dict(found)
