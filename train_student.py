@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import data
 from configs.schema import Config, Sampling
 from data import Images
 from data.dataset import Dataset
-from data.views import View, batch_of, make_views
+from data.views import View, make_views
 from methods import options_help, student, student_method, teacher
 from methods.interface import Context, Matched, StudentMethod
 from methods.student import Student, parameter_groups
@@ -88,11 +87,11 @@ def distil(
     if isinstance(samplers[0], (Sampler, PlainLoop)):
         tell_cost(samplers[0], trained, train, run, compute)
     cache = SampleCache(config, run, compute, samplers, trained.checksum)
-    views = make_views(config.sampling.views, train.images.to(compute.device), config.data.augmentation, config.seed)
+    views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device)
     learnt = sampled(cache, train, views, config.sampling, method)
     checked = None
     if validation:
-        plain = make_views(["plain"], validation.images.to(compute.device), config.data.augmentation, config.seed)
+        plain = make_views(["plain"], validation, config.data.augmentation, config.seed, compute.device)
         many = config.sampling if method.shared_masks else replace(config.sampling, passes=config.evaluation.passes)
         checked = sampled(cache, validation, plain, many, method)
 
@@ -113,7 +112,7 @@ def distil(
 
 def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
     """Log how the teacher is sampled, and whether a student is worth having: dropout in the head alone is cheap without one."""
-    some = train.images[:FEW].to(compute.device)
+    some = train.batch(torch.arange(min(FEW, len(train)))).to(compute.device)
     with compute.autocast():
         cost = cost_in_passes(sampler, trained.network, some, FEW)
     run.log(f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes cost {cost:.3g} single ones")
@@ -123,51 +122,55 @@ def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, ru
 
 @dataclass
 class Sampled:
-    """Views of images, and what the teacher does on them.
+    """Views of a data set, and what the teacher does on each of them.
 
-    labels: as probabilities [N, C]. targets: of each view V, `mean` [V, N, C] and so on: what `methods.interface.Targets` names.
+    targets: for each view, `mean` [N, C] and so on: what `methods.interface.Targets` names, mapped from the cache's files.
     """
 
     views: list[View]
-    labels: Tensor
-    targets: dict[str, Tensor]
+    targets: list[dict[str, Tensor]]
 
 
 def sampled(cache: SampleCache, dataset: Dataset, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
-    """The teacher's samples on views of a data set, as far as the method needs them, on its device."""
+    """The teacher's samples on views of a data set, as far as the method needs them."""
     keep = settings.keep_samples or method.needs_samples
     samples = [cache.get(dataset, "train", view, settings, keep) for view in views]
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
-    device = cache.compute.device
-    labels = F.one_hot(dataset.labels.to(device), len(dataset.classes)).float()
-    return Sampled(views, labels, {name: torch.stack([view[name] for view in samples]).to(device) for name in needed})
+    return Sampled(views, [{name: view[name] for name in needed} for view in samples])
 
 
 def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, config: Config, compute: Compute) -> Task:
     """The method's loss, by AdamW. In each epoch an image is seen in one of its views, in the next epoch in its next one."""
-    own, views, targets = config.student, learnt.views, learnt.targets
-    offset = torch.randint(len(views), (len(learnt.labels),))
-    spread = {name: targets[name].std().item() for name in get_args(Matched)}
+    own, views = config.student, learnt.views
+    train = views[0].dataset
+    offset = torch.randint(len(views), (len(train),))
+    spread = {name: torch.stack([view[name] for view in learnt.targets]).std().item() for name in get_args(Matched)}
 
     def batch(indices: Tensor, epochs: float):
         number, order = ((offset[indices] + int(epochs)) % len(views)).sort()
-        images, labels = batch_of(views, number, indices[order], learnt.labels)
-        wanted = {name: value[number, indices[order]] for name, value in targets.items()}
-        return images, wanted | {"labels": labels}, epochs / own.epochs
+        present, counts = number.unique_consecutive(return_counts=True)
+        parts = list(zip(present.tolist(), indices[order].split(counts.tolist())))
+        pixels = [views[v].pixels(part) for v, part in parts]
+        wanted = {name: torch.cat([learnt.targets[v][name][part] for v, part in parts]) for name in learnt.targets[0]}
+        wanted["labels"] = torch.cat([views[v].labels(part) for v, part in parts])
+        return parts, pixels, wanted, epochs / own.epochs
 
     def losses(parallel: nn.Module, batch):
-        images, wanted, progress = batch
+        parts, pixels, wanted, progress = batch
+        images = torch.cat([views[v].images(part, raw).float() for (v, part), raw in zip(parts, pixels)])
+        wanted = {name: value.to(compute.device) for name, value in wanted.items()}
         return {"loss": model.method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))}
 
     def validate(kept: Student):
-        (plain,) = checked.views
-        distribution = kept.distribution(outputs_of(kept.outputs, plain.images(torch.arange(len(checked.labels))), compute))
-        wanted = {name: value[0] for name, value in checked.targets.items()} | {"labels": checked.labels}
+        (plain,), (targets,) = checked.views, checked.targets
+        distribution = kept.distribution(outputs_of(kept.outputs, plain.dataset, compute))
+        wanted = targets | {"labels": plain.labels(torch.arange(len(plain.dataset)))}
+        wanted = {name: value.to(compute.device) for name, value in wanted.items()}
         loss = kept.method.loss(distribution, wanted, Context(spread, 1.0, kept.options, kept.network)).item()
         return {"loss": loss, "score": -loss}
 
     optimizer = torch.optim.AdamW(parameter_groups(model, own), own.lr, fused=True)
-    return Task(model, optimizer, len(learnt.labels), batch, losses, own, validate if checked else None, own.averaging)
+    return Task(model, optimizer, len(train), batch, losses, own, validate if checked else None, own.averaging, train.workers)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from data.dataset import Dataset
 from methods import teacher
 from models.inference import outputs_of
 from models.networks import build
-from models.own import UNKNOWN, digest_of, file_of, load_weights
+from models.own import UNKNOWN, load_weights
 from training import artifact, cli, process_group
 from training.compute import Compute
 from training.loop import Progress, Task, decay_groups, fit
+from training.outside import digest_of, file_of
 from training.run import begin
 
 
@@ -51,7 +52,7 @@ def train_network(config: Config, overwrite: bool) -> None:
     """Data, network, training, and the file that the other scripts read."""
     run, compute = begin(config, "teacher", overwrite)
 
-    # Data: on the device as one tensor.
+    # Data.
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     settings = teacher.settings(config) | {"data": train.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
@@ -90,26 +91,27 @@ def train_network(config: Config, overwrite: bool) -> None:
 
 def classification_task(model: nn.Module, train: Dataset, validation: Dataset | None, config: Config, compute: Compute) -> Task:
     """Cross-entropy with the labels of augmented images, by SGD; the score is the accuracy on the validation images."""
-    train = train.to(compute.device)
 
     def batch(indices: Tensor, epochs: float):
-        return augment(train.images[indices], draw(len(indices), config.data.augmentation)), train.labels[indices]
+        return train.batch(indices), train.labels[indices]
 
     def losses(model: nn.Module, batch):
-        images, labels = batch
+        images, labels = (part.to(compute.device) for part in batch)
+        with torch.autocast(compute.device.type, enabled=False):
+            images = augment(images, draw(len(images), config.data.augmentation))
         logits = model(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=config.teacher.label_smoothing)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def validate(model: nn.Module):
-        logits, labels = outputs_of(model, validation.images, compute), validation.labels.to(compute.device)
+        logits, labels = outputs_of(model, validation, compute), validation.labels.to(compute.device)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     own = config.teacher
     groups = decay_groups(model.parameters(), own.weight_decay)
     optimizer = torch.optim.SGD(groups, own.lr, own.momentum, nesterov=own.momentum > 0, fused=True)
-    return Task(model, optimizer, len(train), batch, losses, own, validate if validation else None)
+    return Task(model, optimizer, len(train), batch, losses, own, validate if validation else None, workers=train.workers)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ RunName = restricted_string_type(
     r"^\w[\w +.=,-]*(/\w[\w +.=,-]*)*$",
     docstring="a name of letters, digits, spaces and -+.=, (with / between folders)",
 )
-OwnNetwork = restricted_string_type(
-    "OwnNetwork", r"^[^:]+:\w+$", docstring="a callable (my_models.py:make, torchvision:mobilenet_v3_small)"
-)
+Outside = restricted_string_type("Outside", r"^[^:]+:\w+$", docstring="a callable (my_models.py:make, torchvision:mobilenet_v3_small)")
 SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a name of letters, digits, spaces and -+.=,")
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
@@ -43,10 +41,11 @@ View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
 class DataSet:
     """One data set."""
 
-    source: Source = "digits"
+    source: Source | Outside = "digits"
     """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below `root`, or from class
     folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or,
-    out of distribution, any tree of images."""
+    out of distribution, any tree of images. `my_data.py:spectrograms` is a callable that gives, for `split` (train or test), a
+    torch.utils.data.Dataset of (image, label); the file is run."""
     root: str = "datasets"
     """The folder of all published sets, or the tree of images of a `folder`."""
     partial: bool = False
@@ -59,7 +58,7 @@ class DataSet:
         """The name, given or not."""
         if self.name is None and self.source == "folder":
             return re.sub(r"[^\w +.=,-]", "_", os.path.basename(os.path.abspath(self.root)))
-        return self.name or self.source
+        return self.name or self.source.rpartition(":")[2]
 
 
 @dataclass
@@ -97,8 +96,9 @@ class Data:
     """Fixes which images are split off, and which are taken where max_ood is; by default `seed` does."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the teacher's training images, and of the `augmented` views."""
-    decoded: str = "datasets/decoded"
-    """Where the decoded images of folders are kept for later runs."""
+    decoded: str | None = "datasets/decoded"
+    """Where the decoded images of folders are kept for later runs, and mapped into memory from. null: nothing is kept; processes of their
+    own decode images as they come."""
 
     def __post_init__(self):
         if self.augmentation.crop >= self.size:
@@ -130,7 +130,7 @@ class Teacher(Training):
     method: str = "mc_dropout"
     """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
     mc_dropout or ensemble."""
-    network: Network | OwnNetwork = "vgg11"
+    network: Network | Outside = "vgg11"
     """The number of layers is in the name; vgg5 is for 8x8 images, mlp for points of a plane. `file.py:callable`, or `torchvision:name`,
     gives a network from outside: any module from floats [N, C, H, W] to logits. The file is run."""
     options: dict[str, Any] | None = None

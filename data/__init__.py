@@ -11,10 +11,11 @@ import torch
 
 from configs.schema import Data, DataSet
 from data import builtin, folder, items, published, toys
-from data.dataset import Dataset
+from data.dataset import AsTheyCome, Dataset
 from data.resize import fit_to
 from training import process_group
 from training.errors import UserError
+from training.outside import is_outside
 
 SOURCES = {
     "digits": builtin.digits,
@@ -31,8 +32,24 @@ SOURCES = {
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
     """The images of one split, in the size and channels that `data` asks for. Raises UserError where something is missing."""
     with process_group.first_process_first():
-        dataset = SOURCES[source.source](source, split, data)
-    return replace(dataset, images=fit_to(dataset.images, data.size, data.channels))
+        load = items.load if is_outside(source.source) else SOURCES[source.source]
+        dataset = load(source, split, data)
+    return fitted(dataset, data)
+
+
+def fitted(dataset: Dataset, data: Data) -> Dataset:
+    """The data set in the size and channels that `data` asks for."""
+    if dataset.shape == (data.size, data.size, data.channels):
+        return dataset
+    if isinstance(dataset.pixels, AsTheyCome):
+        pixels = dataset.pixels
+        shape = torch.Size((len(pixels), data.size, data.size, data.channels))
+
+        def read(i: int) -> torch.Tensor:
+            return fit_to(pixels.read(i).unsqueeze(0), data.size, data.channels, data.resize)[0]
+
+        return replace(dataset, pixels=AsTheyCome(read, shape, f"{pixels.key} {data.resize}"))
+    return replace(dataset, pixels=fit_to(dataset.images, data.size, data.channels, data.resize), order=None)
 
 
 Images = Dataset | torch.utils.data.Dataset | str | Path
@@ -45,8 +62,7 @@ def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
     Raises UserError for what is no image, or no label.
     """
     if isinstance(images, (str, Path)):
-        dataset = folder.load(DataSet("folder", str(images)), "test", data)
-        return replace(dataset, images=fit_to(dataset.images, data.size, data.channels), classes=classes)
+        return replace(folder.load(DataSet("folder", str(images)), "test", data), classes=classes)
     return items.dataset_of(images, type(images).__name__, data, classes)
 
 

@@ -15,7 +15,7 @@ from configs.schema import Augmentation
 
 @dataclass
 class Draws:
-    """The random part of an augmentation. flip: bool [N]; shift: int64 [N, 2]; angle: float [N], in radians."""
+    """The random part of an augmentation. flip: bool [N]; shift: int16 [N, 2]; angle: float [N], in radians."""
 
     flip: Tensor
     shift: Tensor
@@ -30,12 +30,12 @@ def draw(count: int, settings: Augmentation, generator: torch.Generator | None =
     flip = torch.rand(count, generator=generator) < (0.5 if settings.flip else 0.0)
     shift = torch.randint(-settings.crop, settings.crop + 1, (count, 2), generator=generator)
     angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
-    return Draws(flip, shift, angle)
+    return Draws(flip, shift.short(), angle if settings.rotation else torch.zeros(1).expand(count))
 
 
 def augment(images: Tensor, draws: Draws) -> Tensor:
     """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated (float)."""
-    draws = Draws(*(value.to(images.device) for value in (draws.flip, draws.shift, draws.angle)))
+    draws = Draws(draws.flip.to(images.device), draws.shift.to(images.device).long(), draws.angle.to(images.device))
     count, height, width, _ = images.shape
     rows = torch.arange(height, device=images.device) + draws.shift[:, :1]
     columns = torch.arange(width, device=images.device).expand(count, -1)

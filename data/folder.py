@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-import math
 import os
-import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from configs.schema import Data, DataSet, Resize
-from data.dataset import UNLABELLED, Dataset
+from data.dataset import PART, UNLABELLED, AsTheyCome, Dataset, Names
 from training import artifact
 from training.bar import note, progress_bar
 from training.errors import UserError
@@ -24,11 +21,11 @@ from training.errors import UserError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 BACKGROUND = (255, 255, 255)  # of what is transparent
 KIND = "set of decoded images"
-VERSION = 2  # of how images are decoded: a change makes what is kept unusable
+VERSION = 3  # of how images are decoded: a change makes what is kept unusable
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """The images below `source.root`, decoded once and mapped into memory by later runs.
+    """The images below `source.root`: decoded once and mapped into memory by later runs, or, without a folder for that, as they come.
 
     With a folder named `split` the classes are its folders; without one every image of the tree counts, unlabelled (for the
     train split, which needs labels, that is an error). Raises UserError for a missing folder, an empty class or a broken image.
@@ -42,16 +39,15 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     elif split == "train":
         raise UserError(f"{source.title}: no folder {folder}; training images belong in {folder}/<class>/")
     else:
-        classes, files = [], list(images_below(root))
-        labels = [UNLABELLED] * len(files)
-    if not files:
+        classes, files = [], Names.of(str(path.relative_to(root)) for path in images_below(root))
+        labels = torch.full((len(files),), UNLABELLED)
+    if not len(files):
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
     searched = folder if classes else root
     if others := sum(1 for _ in files_below(searched)) - len(files):
         note(f"{source.title}: {others} files below {searched} are no images ({', '.join(sorted(SUFFIXES))}) and left out")
-    images = decode_once(files, source.title, data.size, data.channels, data.decoded, data.resize)
-    dataset = Dataset(source.title, images, torch.tensor(labels), [printable(path.relative_to(root)) for path in files], classes)
-    if twice := in_two_classes(dataset):
+    dataset = Dataset(source.title, pixels_of(root, files, source.title, data), labels, files.printable(), classes)
+    if not dataset.workers and (twice := in_two_classes(dataset)):
         note(f"{source.title}: {len(twice)} images stand in two classes, such as {twice[0][0]} and {twice[0][1]}")
     return dataset
 
@@ -80,17 +76,15 @@ def printable(text: object) -> str:
 
 def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:
     """Pairs of names of equal images with different labels."""
-    first: dict[bytes, int] = {}
-    pairs = []
-    for i, image in enumerate(dataset.images.numpy()):
-        j = first.setdefault(hashlib.sha256(image).digest(), i)
-        if dataset.labels[j] != dataset.labels[i]:
-            pairs.append((dataset.names[j], dataset.names[i]))
-    return pairs
+    digests = np.array([hashlib.sha256(image.contiguous().numpy()).digest()[:16] for part in dataset.parts() for image in part], "S16")
+    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    labels = dataset.labels.numpy()
+    other = (labels[first[group]] != labels).nonzero()[0]
+    return [(dataset.names[first[group[i]]], dataset.names[i]) for i in other.tolist()]
 
 
-def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], list[Path], list[int]]:
-    """Classes, files and labels of `<root>/<split>/<class>/`, but for the classes in `without`.
+def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], Names, torch.Tensor]:
+    """Classes, files (below `root`) and labels of `<root>/<split>/<class>/`, but for the classes in `without`.
 
     Raises UserError for an empty class, and for one that is in the test split and not in train.
     """
@@ -98,11 +92,12 @@ def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -
     unknown = set(_class_folders(root / "test")) - set(_class_folders(root / "train"))
     if unknown and (root / "train").is_dir():
         raise UserError(f"{name}: class {min(unknown)!r} is in test and not in train ({root})")
-    by_class = [list(images_below(root / split / c)) for c in classes]
+    by_class = [Names.of(str(path.relative_to(root)) for path in images_below(root / split / c)) for c in classes]
     for c, images in zip(classes, by_class):
-        if not images:
+        if not len(images):
             raise UserError(f"{name}: class {c!r} has no images ({root / split / c})")
-    return classes, list(chain.from_iterable(by_class)), [label for label, images in enumerate(by_class) for _ in images]
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in by_class], dtype=torch.long))
+    return classes, Names.joined(by_class), labels
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -142,28 +137,37 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def decode_once(files: list[Path], name: str, size: int, channels: int, keep_in: str, resize: Resize = "squash") -> torch.Tensor:
-    """uint8 [N, size, size, channels], decoded in parallel and kept in the folder `keep_in`, named by the files, their sizes and their
-    times; mapped into memory if it is there. A damaged one is made again."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([VERSION, stats, size, channels, *([resize] if resize != "squash" else [])]).encode()).hexdigest()[:16]
-    kept, shape = Path(keep_in) / f"{name}-{key}.safetensors", (len(files), size, size, channels)
+def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.Tensor | AsTheyCome:
+    """The images of files below `root`: mapped from the folder `data.decoded`, where they are decoded once; or, if that is null, decoded as
+    they come."""
+    shape = torch.Size((len(files), data.size, data.size, data.channels))
+    key = digest_of(root, files, [*shape, data.resize])
+    if data.decoded is None:
+        return AsTheyCome(lambda i: torch.from_numpy(decode(root / files[i], data.size, data.channels, data.resize)), shape, key)
+    kept = Path(data.decoded) / f"{name}-{key[:16]}.safetensors"
     if kept.exists():
         try:
             return artifact.load(kept, KIND)[0]["images"]
         except UserError as error:
             note(f"{error}; making it again")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=keep_in) as file:
-        os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # a full disk is an error here, and the death of the process later
-        images = np.memmap(file, np.uint8, "r+", shape=shape)
-        with ThreadPoolExecutor() as pool, progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar:
-            try:
-                for i, image in enumerate(pool.map(lambda path: decode(path, size, channels, resize), files)):
-                    images[i] = image
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        artifact.save(kept, KIND, {"images": torch.from_numpy(images)}, {})
+    with (
+        artifact.filled(kept, KIND, {"images": (torch.uint8, tuple(shape))}, {}) as tensors,
+        ThreadPoolExecutor() as pool,
+        progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar,
+    ):
+        for indices in torch.arange(len(files)).split(PART):  # a few at once: an executor keeps all that it is given
+            paths = [root / files[i] for i in indices.tolist()]
+            for i, image in zip(indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)):
+                tensors["images"][i] = torch.from_numpy(image)
+                bar.update()
     return artifact.load(kept, KIND)[0]["images"]
+
+
+def digest_of(root: Path, files: Sequence[str], settings: list) -> str:
+    """SHA-256 of how files are decoded, and of their names, sizes and times."""
+    digest = hashlib.sha256(json.dumps([VERSION, *settings]).encode())
+    for file in files:
+        path = root / file
+        about = path.stat()
+        digest.update(json.dumps([str(path.resolve()), about.st_size, about.st_mtime_ns]).encode())
+    return digest.hexdigest()

@@ -4,33 +4,70 @@ An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one in [0, 1]
 become one of 256 levels: from here on all images are alike.
 """
 
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as Items
 
-from configs.schema import Data
-from data.dataset import UNLABELLED, Dataset
+from configs.schema import Data, DataSet
+from data.dataset import UNLABELLED, AsTheyCome, Dataset, Names
 from data.resize import fit_to
 from training.bar import progress_bar
 from training.errors import UserError
+from training.outside import call
 
 
-def dataset_of(items: Items, name: str, data: Data, classes: list[str]) -> Dataset:
-    """All images, in the size and channels that `data` asks for.
+def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+    """What a callable of the user's own file, `my_data.py:spectrograms`, gives for a split: a `torch.utils.data.Dataset`.
+
+    Its classes are its `classes`, if it has such; else the numbers up to the largest label. Raises UserError for anything else.
+    """
+    items = call(source.source, {"split": split})
+    if not hasattr(items, "__getitem__") or not hasattr(items, "__len__"):
+        raise UserError(f"{source.source}: gives a {type(items).__name__}, where a torch.utils.data.Dataset with a length is needed")
+    return dataset_of(items, source.title, data, list(getattr(items, "classes", [])) or None)
+
+
+def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
+    """All images, in the size and channels that `data` asks for: in a file without a name in `data.decoded`; or, if that is null, as they
+    come.
 
     Raises UserError for what is no image, or no label: several labels an image and segmentation are not supported.
     """
-    images, labels = [], []
-    for i in progress_bar(range(len(items)), desc=f"reading {name}", unit="image", leave=False, delay=2):
-        image, label = pair_of(items[i], i, name)
-        images.append(fit_to(pixels_of(image, data.channels, f"{name}, item {i}").unsqueeze(0), data.size, data.channels, data.resize)[0])
-        labels.append(label)
-    if not images:
+    shape = torch.Size((len(items), data.size, data.size, data.channels))
+    if not len(items):
         raise UserError(f"{name}: no items")
-    if not max(labels) < len(classes):
-        raise UserError(f"{name}: label {max(labels)} is no place in {len(classes)} classes ({', '.join(classes[:3])}, ...)")
-    return Dataset(name, torch.stack(images), torch.tensor(labels), [f"{name}-{i:06d}" for i in range(len(images))], classes)
+
+    def read(i: int) -> Tensor:
+        image, _ = pair_of(items[i], i, name)
+        pixels = pixels_of(image, data.channels, f"{name}, item {i}")
+        return fit_to(pixels.unsqueeze(0), data.size, data.channels, data.resize)[0]
+
+    labels = torch.empty(len(items), dtype=torch.int64)
+    kept = None if data.decoded is None else nameless(Path(data.decoded), shape)
+    for i in progress_bar(range(len(items)), desc=f"reading {name}", unit="image", leave=False, delay=2):
+        if kept is not None:
+            kept[i] = read(i)
+        labels[i] = pair_of(items[i], i, name)[1]
+    highest = int(labels.max())
+    classes = classes or [str(c) for c in range(highest + 1)]
+    if highest >= len(classes):
+        raise UserError(f"{name}: label {highest} is no place in {len(classes)} classes ({', '.join(classes[:3])}, ...)")
+    pixels = AsTheyCome(read, shape, f"{name} {tuple(shape)} {data.resize}") if kept is None else kept
+    return Dataset(name, pixels, labels, Names.of(f"{name}-{i:06d}" for i in range(len(items))), classes)
+
+
+def nameless(folder: Path, shape: torch.Size) -> Tensor:
+    """Zeros, uint8, mapped from a file that is gone with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, shape.numel())
+        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=tuple(shape)))
 
 
 def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
@@ -57,7 +94,9 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
         raise UserError(f"{where}: {pixels.dtype} {list(pixels.shape)}, where images are uint8 [H, W, C] or float [C, H, W]")
     if pixels.is_floating_point():
         if not (pixels.isfinite().all() and 0 <= pixels.min() and pixels.max() <= 1):
-            raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}, where those of an image are in [0, 1]: scale them")
+            raise UserError(
+                f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}, where those of an image are in [0, 1]: scale them"
+            )
         pixels = (255 * pixels).round().to(torch.uint8)
         if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
             pixels = pixels.permute(1, 2, 0)

@@ -12,12 +12,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
-from configs.schema import Data, DataSet
+from configs.schema import Augmentation, Data, DataSet
 from data import folder
-from data.dataset import Dataset
+from data.dataset import Dataset, Names
 from training.errors import UserError
 
 Split = Literal["train", "test"]
@@ -115,7 +116,7 @@ def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
 
 def by_digest(dataset: Dataset) -> Dataset:
     """The images in the order of the SHA-256 of their pixels, equal images in that of their labels."""
-    digests = [hashlib.sha256(image).digest() for image in dataset.images.contiguous().numpy()]
+    digests = [hashlib.sha256(image.contiguous().numpy()).digest() for part in dataset.parts() for image in part]
     keys = list(zip(digests, dataset.labels.tolist()))
     return dataset.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
 
@@ -158,17 +159,18 @@ def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) ->
         download_and_extract_archive(address, source.root, md5=digest)
     classes = [name for name in sorted((root / "wnids.txt").read_text().split()) if name not in LIKE_CIFAR10]
     if split == "train":
-        files = [path for name in classes for path in folder.images_below(root / "train" / name)]
-        labels = [classes.index(path.parent.parent.name) for path in files]
+        by_class = [[str(path.relative_to(root)) for path in folder.images_below(root / "train" / name)] for name in classes]
+        files = [file for files in by_class for file in files]
+        labels = [label for label, files in enumerate(by_class) for _ in files]
     else:
         rows = [line.split("\t") for line in (root / "val/val_annotations.txt").read_text().splitlines()]
         class_of = {row[0]: row[1] for row in rows if row[1] in classes}
-        files = [root / "val/images" / name for name in class_of]
+        files = [f"val/images/{name}" for name in class_of]
         labels = [classes.index(name) for name in class_of.values()]
-    return _decoded(source, data, root, classes, files, labels)
+    return _decoded(source, data, root, classes, Names.of(files), torch.tensor(labels))
 
 
-def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: list[Path], labels: list[int]) -> Dataset:
+def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: Names, labels: Tensor) -> Dataset:
     known = SETS[source.source]
-    images = folder.decode_once(files, source.title, known.side, known.channels, data.decoded)
-    return Dataset(source.title, images, torch.tensor(labels), [str(path.relative_to(root)) for path in files], classes)
+    native = replace(data, size=known.side, channels=known.channels, augmentation=Augmentation(crop=0))
+    return Dataset(source.title, folder.pixels_of(root, files, source.title, native), labels, files.printable(), classes)

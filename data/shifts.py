@@ -5,6 +5,7 @@ ImageNet-C's middle (Hendrycks & Dietterich 2019).
 """
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def shifted(dataset: Dataset, kind: str, seed: int) -> Dataset:
     """The data set after one of `SHIFTS`, named `<name>-<kind>`."""
     generator = torch.Generator().manual_seed(seed_of(seed, "shift", kind))
     images = SHIFTS[kind](dataset.images, generator)
-    return Dataset(f"{dataset.name}-{kind}", images, dataset.labels, dataset.names, dataset.classes)
+    return replace(dataset, name=f"{dataset.name}-{kind}", pixels=images, order=None)
 
 
 def shifted_parts(dataset: Dataset, seed: int) -> list[Dataset]:

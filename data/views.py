@@ -1,7 +1,8 @@
 """Views: inputs made of the training images, on which the student learns what the teacher does.
 
 A view is fixed by a seed: it is made again when it is needed, batch by batch, and never stored. Each kind is a function
-(images, augmentation, generator) → (indices → batch, indices → what each is mixed of); a new kind is one function and one line in `VIEWS`.
+(number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch of the images at
+`indices` and of what they are mixed with; mix(indices) says what that is. A new kind is one function and one line in `VIEWS`.
 """
 
 import math
@@ -14,47 +15,44 @@ from torch import Tensor
 
 from configs.schema import Augmentation
 from data import augment, distort
+from data.dataset import Dataset
 from training.seeds import seed_of
 
-ImagesAt = Callable[[Tensor], Tensor]
+Shape = tuple[int, int, int]
+Change = Callable[[Tensor, Tensor, Tensor], Tensor]
 MixAt = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices [B] → the other image's index [B], and the own one's share [B]
+Pixels = tuple[Tensor, Tensor]  # own and other images of a batch
 
 
-def alone(indices: Tensor) -> tuple[Tensor, Tensor]:
-    """What an image that is not mixed is made of: itself alone."""
-    return indices, torch.ones(len(indices))
-
-
-def plain(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
+def plain(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
     """The images as they are."""
-    return lambda indices: images[indices], alone
+    return lambda own, other, indices: own, None
 
 
-def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
+def augmented(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
     """The teacher's own training augmentation, one draw for each image."""
-    draws = augment.draw(len(images), augmentation, generator)
-    return lambda indices: augment.augment(images[indices], draws[indices]), alone
+    draws = augment.draw(count, augmentation, generator)
+    return lambda own, other, indices: augment.augment(own, draws[indices]), None
 
 
-def mixup(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
+def mixup(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
     """Each augmented image mixed with another one, in a share uniform on [0, 1]."""
-    first, _ = augmented(images, augmentation, generator)
-    second, _ = augmented(images, augmentation, generator)
-    partner = torch.randperm(len(images), generator=generator)
-    share = torch.rand(len(images), generator=generator)
+    first, second = (augment.draw(count, augmentation, generator) for _ in range(2))
+    partner = torch.randperm(count, generator=generator).int()
+    share = torch.rand(count, generator=generator)
 
-    def at(indices: Tensor) -> Tensor:
-        return augment.mix(first(indices), second(partner[indices]), share[indices])
+    def change(own: Tensor, other: Tensor, indices: Tensor) -> Tensor:
+        partners = partner[indices].long()
+        return augment.mix(augment.augment(own, first[indices]), augment.augment(other, second[partners]), share[indices])
 
-    return at, lambda indices: (partner[indices], share[indices])
+    return change, lambda indices: (partner[indices].long(), share[indices])
 
 
-def cutmix(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
+def cutmix(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
     """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0, 1]."""
-    first, _ = augmented(images, augmentation, generator)
-    second, _ = augmented(images, augmentation, generator)
-    count, height, width, _ = images.shape
-    partner = torch.randperm(count, generator=generator)
+    first, second = (augment.draw(count, augmentation, generator) for _ in range(2))
+    height, width, _ = shape
+    partner = torch.randperm(count, generator=generator).int()
     side = torch.rand(count, generator=generator).sqrt()
     top, left = torch.rand(2, count, generator=generator) * (1 - side)
 
@@ -66,16 +64,17 @@ def cutmix(images: Tensor, augmentation: Augmentation, generator: torch.Generato
         rows, columns = inside(height, top[indices], side[indices]), inside(width, left[indices], side[indices])
         return rows[:, :, None] & columns[:, None, :]
 
-    def at(indices: Tensor) -> Tensor:
-        return torch.where(box(indices).unsqueeze(-1).to(images.device), second(partner[indices]), first(indices))
+    def change(own: Tensor, other: Tensor, indices: Tensor) -> Tensor:
+        theirs = augment.augment(other, second[partner[indices].long()])
+        return torch.where(box(indices).unsqueeze(-1).to(own.device), theirs, augment.augment(own, first[indices]))
 
-    return at, lambda indices: (partner[indices], 1 - box(indices).float().mean((1, 2)))
+    return change, lambda indices: (partner[indices].long(), 1 - box(indices).float().mean((1, 2)))
 
 
-def strong(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[ImagesAt, MixAt]:
+def strong(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
     """Augmented images zoomed and rotated, and each, by chance, blurred, recoloured, lit, negated, shuffled in patches, noisy."""
-    first, _ = augmented(images, augmentation, generator)
-    count, height, width, channels = images.shape
+    draws = augment.draw(count, augmentation, generator)
+    height, width, channels = shape
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
@@ -83,29 +82,38 @@ def strong(images: Tensor, augmentation: Augmentation, generator: torch.Generato
     def happens(chance: float) -> Tensor:
         return torch.rand(count, generator=generator) < chance
 
+    def orders(places: int) -> Tensor:
+        return torch.rand(count, places, generator=generator).argsort(1).to(torch.uint8)
+
     zoom, angle = 2 ** uniform(-0.8, 0.8), math.radians(45) * uniform(-1, 1)
     k = max(k for k in (1, 2, 4) if height % k == width % k == 0)
     contrast = uniform(0.3, 1.5) * (1 - 2 * happens(0.2).float())
-    noise = torch.randn(distort.NOISE_FIELDS, channels, height, width, generator=generator).to(images.device)
-    field = torch.randint(distort.NOISE_FIELDS, (count,), generator=generator)
+    noise = torch.randn(distort.NOISE_FIELDS, channels, height, width, generator=generator)
+    field = torch.randint(distort.NOISE_FIELDS, (count,), generator=generator).to(torch.uint8)
     changes = [  # each: which images, how, and with what strengths
         (happens(0.3), distort.blur, [uniform(0, 1)]),
-        (happens(0.3), distort.recolour, [torch.rand(count, channels, generator=generator).argsort(1), uniform(0, 1)]),
+        (happens(0.3), distort.recolour, [orders(channels), uniform(0, 1)]),
         (happens(0.5), distort.light, [contrast, uniform(-70, 70)]),
-        (happens(0.2), distort.shuffle_patches, [torch.rand(count, k * k, generator=generator).argsort(1)]),
-        (happens(0.3), lambda x, field, loudness: x + loudness.view(-1, 1, 1, 1) * noise[field], [field, uniform(0, 40)]),
+        (happens(0.2), distort.shuffle_patches, [orders(k * k)]),
+        (
+            happens(0.3),
+            lambda x, field, loudness: x + loudness.view(-1, 1, 1, 1) * noise[field.cpu()].to(x),
+            [field, uniform(0, 40)],
+        ),
     ]
 
-    def at(indices: Tensor) -> Tensor:
-        x = first(indices).permute(0, 3, 1, 2).contiguous().float()
+    def change(own: Tensor, other: Tensor, indices: Tensor) -> Tensor:
+        x = augment.augment(own, draws[indices]).permute(0, 3, 1, 2).contiguous().float()
         x = distort.warp(x, angle[indices].to(x.device), zoom[indices].to(x.device))
-        for chosen, change, strengths in changes:
+        for chosen, how, strengths in changes:
             which = chosen[indices].nonzero().squeeze(1)
             if len(which):
-                x[which.to(x.device)] = change(x[which.to(x.device)], *(s[indices[which]].to(x.device) for s in strengths))
+                parts = [strength[indices[which]] for strength in strengths]
+                parts = [(part.long() if part.dtype == torch.uint8 else part).to(x.device) for part in parts]
+                x[which.to(x.device)] = how(x[which.to(x.device)], *parts)
         return x.clamp_(0, 255).permute(0, 2, 3, 1)
 
-    return at, alone
+    return change, None
 
 
 VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmix, "strong": strong}
@@ -113,35 +121,46 @@ VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmi
 
 @dataclass(frozen=True)
 class View:
-    """One view of a data set. spec: all that decides its pixels, beside the data. images: indices [B] → images [B, H, W, C].
-    mix: what they are mixed of."""
+    """One view of a data set. spec: all that decides its pixels, beside the data. mix: None where images are not mixed."""
 
     name: str
     spec: dict[str, Any]
-    images: ImagesAt
-    mix: MixAt
+    dataset: Dataset
+    device: torch.device
+    change: Change
+    mix: MixAt | None
 
-    def labels(self, one_hot: Tensor, indices: Tensor) -> Tensor:
-        """The labels [B, C] of images that may be mixtures: share · own + (1 − share) · other's, of all labels one_hot [N, C]."""
+    def pixels(self, indices: Tensor) -> Pixels:
+        """What the batch at `indices` is made of, on the CPU; a process of its own may read it."""
+        own = self.dataset.batch(indices)
+        return own, own if self.mix is None else self.dataset.batch(self.mix(indices)[0])
+
+    def images(self, indices: Tensor, pixels: Pixels | None = None) -> Tensor:
+        """The batch [B, H, W, C] at `indices`, in 0-255, on the device; pixels: what it is made of, if that has been read."""
+        own, other = self.pixels(indices) if pixels is None else pixels
+        with torch.autocast(self.device.type, enabled=False):  # a view is the same, whatever networks compute in
+            return self.change(own.to(self.device), other.to(self.device), indices)
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """Its labels [B, C]: share · own + (1 − share) · other's; zeros where there is none."""
+        own = self._one_hot(indices)
+        if self.mix is None:
+            return own
         partner, share = self.mix(indices)
-        share = share.to(one_hot.device).unsqueeze(1)
-        return share * one_hot[indices] + (1 - share) * one_hot[partner]
+        share = share.unsqueeze(1)
+        return share * own + (1 - share) * self._one_hot(partner)
+
+    def _one_hot(self, indices: Tensor) -> Tensor:
+        return (self.dataset.labels[indices].unsqueeze(1) == torch.arange(len(self.dataset.classes))).float()
 
 
-def make_views(kinds: list[str], images: Tensor, augmentation: Augmentation, seed: int) -> list[View]:
-    """One view of `images` for each of `kinds`: the first, second, ... of a kind get different draws, whatever the other kinds are."""
+def make_views(kinds: list[str], dataset: Dataset, augmentation: Augmentation, seed: int, device: torch.device) -> list[View]:
+    """One view of a data set for each of `kinds`: the first, second, ... of a kind get different draws, whatever the other kinds are."""
     views = []
     for place, kind in enumerate(kinds):
         number = kinds[:place].count(kind)
         generator = torch.Generator().manual_seed(seed_of(seed, "view", kind, number))
         spec = {"kind": kind, "number": number} | (asdict(augmentation) if kind != "plain" else {})
-        views.append(View(f"{kind}-{number}", spec, *VIEWS[kind](images, augmentation, generator)))
+        change, mix = VIEWS[kind](len(dataset), dataset.shape, augmentation, generator)
+        views.append(View(f"{kind}-{number}", spec, dataset, device, change, mix))
     return views
-
-
-def batch_of(views: list[View], number: Tensor, indices: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
-    """Image indices[i] in view number[i], in 0-255 [B, H, W, C], and its labels [B, C]; number is in ascending order."""
-    present, counts = number.unique_consecutive(return_counts=True)
-    parts = [(views[v], part) for v, part in zip(present.tolist(), indices.split(counts.tolist()))]
-    images, labels = zip(*((view.images(part).float(), view.labels(one_hot, part)) for view, part in parts))
-    return torch.cat(images), torch.cat(labels)

@@ -15,7 +15,6 @@ from data.dataset import Dataset
 from methods import student_method
 from methods.prediction import predictions
 from methods.teacher import Teacher, standardize
-from models import own
 from models.architecture import Architecture, HeadsLinear
 from models.contract import Network
 from models.folding import folded
@@ -25,6 +24,7 @@ from training import artifact
 from training.compute import Compute
 from training.errors import UserError
 from training.loop import decay_groups
+from training.outside import is_outside
 from training.run import require_same
 from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
@@ -73,7 +73,9 @@ class Student(nn.Module):
         another network."""
         super().train(mode)
         for layer in self.network.modules():
-            if not isinstance(layer, nn.RNNBase) and (self.fixed_norm or not isinstance(layer, _NormBase)):  # cuDNN trains no RNN in eval mode
+            if not isinstance(layer, nn.RNNBase) and (
+                self.fixed_norm or not isinstance(layer, _NormBase)
+            ):  # cuDNN trains no RNN in eval mode
                 layer.training = False
         return self
 
@@ -171,7 +173,7 @@ def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tupl
         raise UserError("student: a network from outside has one head and one width; set student.network to one of this repository")
     if settings.layers and not outside:
         raise UserError("student.layers: only for a teacher's network from outside; others name their blocks themselves")
-    model = Student(same, replace(settings), train.classes, None if own.is_own(same.network) or not outside else network.module)
+    model = Student(same, replace(settings), train.classes, None if is_outside(same.network) or not outside else network.module)
     if settings.init == "teacher" and teacher.architecture.spectral_norm is not None:
         raise UserError("student.init: a teacher with a spectral norm is another network than its student; set student.init: random")
     standardize(model.network, config.teacher, train)
@@ -242,7 +244,7 @@ def _load(
     if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
         raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
     architecture = Architecture(**metadata["architecture"])
-    if module is None and not (own.is_own(architecture.network) or architecture.network in NETWORKS):
+    if module is None and not (is_outside(architecture.network) or architecture.network in NETWORKS):
         raise UserError(f"{folder / FILE}: its network was given as a module; give one to load_student(run, module=...)")
     student = Student(architecture, schema.Student(**metadata["student"]), metadata["classes"], module)
     student.load_state_dict(tensors)

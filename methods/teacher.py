@@ -16,19 +16,21 @@ from data.dataset import Dataset
 from methods import teacher_method
 from methods.interface import Sampling
 from methods.prediction import predictions
-from models import own, spectral_norm
+from models import spectral_norm
 from models.architecture import Architecture
 from models.networks import build
 from models.own import UNKNOWN, Own
 from training import artifact
 from training.compute import Compute
 from training.errors import UserError
+from training.outside import digest_of_code, is_outside
 from training.run import require_same
 from uncertainty.any_network import sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
 
 FILE = "teacher.safetensors"
+ENOUGH = 10_000  # images to take mean and standard deviation from, where each has to be decoded
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def architecture(config: Config, classes: int) -> Architecture:
     """
     settings, images = config.teacher, config.data
     base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
-    outside = own.is_own(settings.network)
+    outside = is_outside(settings.network)
     ignored = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped") if outside else ("options", "weights")
     for name in ignored:
         if getattr(settings, name) != getattr(Settings(), name):
@@ -133,19 +135,26 @@ def architecture(config: Config, classes: int) -> Architecture:
     if (settings.mean is None) != (settings.std is None):
         raise UserError("teacher.mean, teacher.std: give both or none")
     if settings.weights and settings.mean is None:
-        raise UserError("teacher.weights: set teacher.mean and teacher.std to what the network was trained with (0 and 1: pixels in [0, 1])")
+        raise UserError(
+            "teacher.weights: set teacher.mean and teacher.std to what the network was trained with (0 and 1: pixels in [0, 1])"
+        )
     if settings.weights and settings.members > 1:
         raise UserError("teacher.weights: those of one network, and teacher.members asks for more")
     if outside:
-        return replace(base, options=settings.options, digest=own.digest_of_code(settings.network))
+        return replace(base, options=settings.options, digest=digest_of_code(settings.network))
     dropout = {"conv_dropout": settings.conv_dropout, "head_dropout": settings.head_dropout, "dropped": settings.dropped}
     return replace(base, **dropout, spectral_norm=settings.spectral_norm)
+
+
+def spread(count: int, wanted: int) -> Tensor:
+    """At most `wanted` places below `count`, evenly spread."""
+    return torch.arange(0, count, -(-count // wanted))
 
 
 def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
     """Set what the network standardizes images by: what the settings say, or the training images' own."""
     if settings.mean is None:
-        network.normalize.fit(train.images)
+        network.normalize.fit(train.parts() if not train.workers else [train.batch(spread(len(train), ENOUGH))])
     else:
         network.normalize.set(settings.mean, settings.std)
 
@@ -198,4 +207,6 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
         kept.append(metadata)
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
     first, seconds = kept[0], sum(metadata["seconds"] for metadata in kept)
-    return Teacher(networks, Architecture(**first["architecture"]), first["classes"], first["settings"]["data"], checksum, first["history"], seconds)
+    return Teacher(
+        networks, Architecture(**first["architecture"]), first["classes"], first["settings"]["data"], checksum, first["history"], seconds
+    )

@@ -1,6 +1,7 @@
 """What the networks have in common: how they are described, and the layers at both ends."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,12 +47,15 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     @torch.no_grad()
-    def fit(self, images: Tensor) -> None:
-        """Take mean and standard deviation of each channel from uint8 `images` [N, H, W, C]."""
-        count = images[..., 0].numel()
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """Take mean and standard deviation of each channel from uint8 images, in parts [N, H, W, C]."""
+        channels = len(self.mean)
+        counts = torch.zeros(channels, 256, dtype=torch.int64)
+        for images in parts:
+            counts += torch.stack([torch.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)])
         values = torch.arange(256, dtype=torch.float64)
-        for c in range(images.shape[-1]):
-            share = torch.bincount(images[..., c].reshape(-1), minlength=256).cpu() / count
+        for c, count in enumerate(counts):
+            share = count / count.sum()
             mean = (share * values).sum()
             self.mean[c] = mean
             self.std[c] = (share * (values - mean) ** 2).sum().sqrt().clamp_min(1.0)

@@ -5,13 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from data.dataset import Dataset
 from training import process_group
 from training.compute import Compute
+from training.loading import ahead
 
 
 @torch.inference_mode()
-def outputs_of(network: Callable[[Tensor], Tensor], images: Tensor, compute: Compute, batch_size: int = 1024) -> Tensor:
-    """What `network`, in eval mode, gives for images [N, H, W, C]: float32 [N, K] on its device. Each process does its share."""
+def outputs_of(network: Callable[[Tensor], Tensor], images: Tensor | Dataset, compute: Compute, batch_size: int = 1024) -> Tensor:
+    """What `network`, in eval mode, gives for images [N, H, W, C] or a data set: float32 [N, K] on its device. Each process does its share."""
+    fetch, workers = (images.batch, images.workers) if isinstance(images, Dataset) else (images.__getitem__, False)
     with compute.autocast():
-        mine = torch.cat([network(batch.to(compute.device)).float() for batch in process_group.shard(images).split(batch_size)])
+        parts = process_group.shard(torch.arange(len(images))).split(batch_size)
+        mine = torch.cat([network(batch.to(compute.device)).float() for batch in ahead(fetch, parts, workers)])
     return process_group.gather(mine, len(images))

@@ -9,6 +9,7 @@ from models.mlp import mlp
 from models.resnet import SHAPES, resnet
 from models.vgg import BLOCKS, vgg
 from training.bar import note
+from training.outside import digest_of_code, file_of, is_outside
 
 NETWORKS = dict.fromkeys(BLOCKS, vgg) | dict.fromkeys(SHAPES, resnet) | {"mlp": mlp}
 
@@ -17,9 +18,9 @@ def build(architecture: Architecture) -> Network:
     """A network that meets the contract (`models.contract`). A line says so if the file of one from outside has changed since it was
     trained."""
     a = architecture
-    outside = own.is_own(a.network)
-    if outside and a.digest not in (None, own.digest_of_code(a.network)):
-        note(f"{own.file_of(a.network)} has changed since the network of this run was made by it")
+    outside = is_outside(a.network)
+    if outside and a.digest not in (None, digest_of_code(a.network)):
+        note(f"{file_of(a.network)} has changed since the network of this run was made by it")
     network = own.make(a) if outside else NETWORKS[a.network](a)
     blank = torch.zeros(1, a.size, a.size, a.channels)
     check(network, blank)

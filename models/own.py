@@ -3,11 +3,7 @@
 `Own` gives any module, from standardized floats [N, C, H, W] to logits, what the contract wants (`models.contract`).
 """
 
-import hashlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +14,8 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture, Normalize
 from training.errors import UserError
+from training.outside import call, called
 
-ROOT = Path(__file__).parents[1]
 UNKNOWN = "unknown"  # what a network from outside was trained on
 SHOWN = 3  # names in an error
 
@@ -102,7 +98,9 @@ class Own(nn.Module):
         logits = calls.get("")
         if logits is None or logits.shape != (len(images), outputs):
             found = "no tensor" if logits is None else list(logits.shape)
-            raise UserError(f"teacher.network: {kind} gives {found} for {len(images)} images of {outputs} classes, not logits [N, {outputs}]")
+            raise UserError(
+                f"teacher.network: {kind} gives {found} for {len(images)} images of {outputs} classes, not logits [N, {outputs}]"
+            )
         return calls
 
 
@@ -147,32 +145,6 @@ def mean_of(output: Any) -> Tensor:
     return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
 
 
-def is_own(network: str) -> bool:
-    """Whether a network's name is that of a callable from outside."""
-    return ":" in network
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 (16 hex digits) of a file. Raises UserError if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def digest_of_code(network: str) -> str | None:
-    """That of the user's file; None for torchvision's networks."""
-    return None if network.startswith("torchvision:") else digest_of(file_of(network))
-
-
-def file_of(network: str) -> Path:
-    """The user's file. Raises UserError if it is not there."""
-    path = Path(network.rpartition(":")[0])
-    if not path.is_file():
-        raise UserError(f"{network}: no file {path} (looked for from {Path.cwd()})")
-    return path
-
-
 def make(a: Architecture) -> Own:
     """Call what `network` names, with its `options`. A torchvision network gets `num_classes` of its own accord."""
     place, _, name = a.network.rpartition(":")
@@ -182,57 +154,8 @@ def make(a: Architecture) -> Own:
             builder = torchvision.models.get_model_builder(name)
         except ValueError:
             raise UserError(f"teacher.network: torchvision has no {name}") from None
-        return Own(_called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers)
+        return Own(called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers)
     return Own(call(a.network, options), a.size, a.channels, a.outputs, a.layers)
-
-
-def call(place: str, options: dict[str, Any]) -> Any:
-    """What the callable of `file.py:callable` gives for `options`.
-
-    The file is run: it can do whatever its author wants. What it imports from its own folder goes before modules of this project with the
-    same name (`models`, `data`). Raises UserError if there is no such callable, or for what goes wrong in it.
-    """
-    path, name = file_of(place), place.rpartition(":")[2]
-    with imports_from(path.resolve().parent):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-        if not callable(getattr(module, name, None)):
-            raise UserError(f"{path}: has no callable {name}")
-        return _called(getattr(module, name), place, options)
-
-
-def _called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
-    try:
-        return builder(**options)
-    except Exception as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise UserError(f"{place}({given}): {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def imports_from(folder: Path) -> Iterator[None]:
-    """Within this context `import` looks into `folder` first, also for names that modules of this project have."""
-    mine = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    theirs = {name for name in mine if (folder / f"{name}.py").exists() or (folder / name).is_dir()} if folder != ROOT else set()
-
-    def taken() -> dict[str, Any]:
-        return {name: module for name, module in sys.modules.items() if name.split(".")[0] in theirs}
-
-    ours = taken()
-    for name in ours:
-        del sys.modules[name]
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in taken():  # their functions keep them
-            del sys.modules[name]
-        sys.modules.update(ours)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -258,6 +181,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         "are not finite": [name for name, value in found.items() if not value.isfinite().all()],
     }
     if any(wrong.values()):
-        parts = [f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})" for what, names in wrong.items() if names]
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})" for what, names in wrong.items() if names
+        ]
         raise UserError(f"teacher.weights: {path} does not fit the network: {'; '.join(parts)}")
     network.load_state_dict(found)

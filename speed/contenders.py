@@ -7,6 +7,7 @@ from configs.schema import Config, MaskMode
 from data.dataset import Dataset
 from data.views import make_views
 from methods.student import Student, new_student
+from methods.teacher import Teacher
 from models.architecture import Architecture
 from models.networks import build
 from speed.measuring import COMPUTE
@@ -35,7 +36,7 @@ def random_images(count: int) -> Tensor:
 def random_set(count: int) -> Dataset:
     """A data set of random images: what an image shows costs nothing."""
     classes = [str(c) for c in range(CLASSES)]
-    return Dataset("random", random_images(count), torch.arange(count, device=COMPUTE.device) % CLASSES, [""] * count, classes)
+    return Dataset("random", random_images(count).cpu(), torch.arange(count) % CLASSES, [""] * count, classes)
 
 
 def settings(method: str = "dirichlet") -> Config:
@@ -51,18 +52,18 @@ def teacher_task(count: int = 1024) -> Task:
 
 def student(method: str = "dirichlet") -> Student:
     """A student of `teacher`, untrained: its weights cost what trained ones do."""
-    model, _ = new_student(settings(method), teacher(), random_set(1024))
+    architecture = Architecture("vgg11", 0.5, 32, 3, CLASSES)
+    known = Teacher([teacher()], architecture, [str(c) for c in range(CLASSES)], "", "", [], 0.0)
+    model, _ = new_student(settings(method), known, random_set(1024))
     return model.to(COMPUTE.device)
 
 
 def student_task(count: int = 1024) -> Task:
     """The student's training, on random images and samples."""
     config, images = settings(), random_set(count)
-    views = make_views(config.sampling.views, images.images, config.data.augmentation, 0)
+    views = make_views(config.sampling.views, images, config.data.augmentation, 0, COMPUTE.device)
     samples = statistics(torch.randn(count, config.sampling.passes, CLASSES, device=COMPUTE.device).log_softmax(-1))
-    targets = {name: value.expand(len(views), *value.shape).clone() for name, value in samples.items()}
-    labels = torch.eye(CLASSES, device=COMPUTE.device)[images.labels]
-    return distillation_task(student(), Sampled(views, labels, targets), None, config, COMPUTE)
+    return distillation_task(student(), Sampled(views, len(views) * [samples]), None, config, COMPUTE)
 
 
 def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = COMPUTE.dtype) -> Tensor:

@@ -52,7 +52,7 @@ def work(config, overwrite: bool) -> None:
     torch.manual_seed(0)
     trained = fit(teacher_task(IMAGES), run, compute, {})
     dataset = random_set(IMAGES)
-    view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
+    (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
     cache = SampleCache(config, run, compute, 2 * (Sampler(teacher()),), "")
     process_group.barrier()
     sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
@@ -79,7 +79,7 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
     with tempfile.TemporaryDirectory() as folder:
         config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
         run, compute = begin(config, "speed")
-        view = make_views(["plain"], dataset.images, config.data.augmentation, config.seed)[0]
+        (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
         SampleCache(config, run, compute, 2 * (Sampler(network),), "").get(
             dataset, "train", view, McDropout(passes, dtype="float16"), samples
         )

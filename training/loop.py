@@ -17,6 +17,7 @@ from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
 from training.errors import UserError
+from training.loading import ahead
 from training.run import Run
 from training.seeds import seed_of
 
@@ -96,10 +97,10 @@ class State:
 class Task:
     """What is trained, on `count` inputs.
 
-    optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs.
-    losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up.
+    optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs, without
+    randomness, on the CPU. losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up.
     validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the weights
-    kept are an exponential moving average over this share of all steps.
+    kept are an exponential moving average over this share of all steps. workers: whether batches are made by processes of their own.
     """
 
     model: nn.Module
@@ -110,6 +111,7 @@ class Task:
     schedule: Training
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     averaging: float = 0.0
+    workers: bool = False
 
 
 def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Progress:
@@ -136,7 +138,8 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
         for epoch in range(first, epochs):
             torch.manual_seed(seed_of(seed, epoch, process_group.rank()))
             parts = [process_group.shard(indices) for indices in shuffled(task.count, batch_size, seed_of(seed, epoch))]
-            batches = (task.batch(indices, epoch + step / steps) for step, indices in enumerate(parts))
+            places = [(indices, epoch + step / steps) for step, indices in enumerate(parts)]
+            batches = ahead(lambda place: task.batch(*place), places, task.workers)
             task.model.train()
             try:
                 row = _train_epoch(parallel, state, batches, task.losses, compute, bar)

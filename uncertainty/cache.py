@@ -22,12 +22,14 @@ from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
 from training.errors import UserError
+from training.loading import ahead
 from training.run import Run, difference
-from uncertainty.mc_dropout import Plan
+from uncertainty.mc_dropout import Group, Plan
 from uncertainty.samples import Samples, statistics
 
 VERSION = 3  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
+SHARD = 8192  # images at most that wait to be written
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of its halves
 
@@ -94,72 +96,79 @@ class SampleCache:
     def reference(self, dataset: Dataset) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
         config = self.config
-        view = make_views(["plain"], dataset.images.to(self.compute.device), config.data.augmentation, config.seed)[0]
+        (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, self.compute.device)
         halves = [self.get(dataset, half, view, config.evaluation, True) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Each process samples its share of the groups; the first one puts the shares together."""
-        partials = [self._partial(path, rank) for rank in range(process_group.world_size())]
-        rows, metadata = self._sample(partials[process_group.rank()], work)
+        """Sample what is missing, in shards; the first process puts them together, one after the other, in the data set's order."""
+        shards = self._shards(path, work)
+        process_group.barrier()
+        done = {group for shard in shards.values() for group in shard["groups"]}
+        missing = [group for group in work.plan.groups(work.count) if group[0] not in done]
+        self._sample(path, work, missing[process_group.rank() :: process_group.world_size()], work.count - sum(len(g[1]) for g in missing))
         process_group.barrier()
         if process_group.is_first():
-            shares = [rows, *(artifact.load(partial, KIND)[0] for partial in partials[1:])]
-            shares = [share for share in shares if len(share["indices"])]
-            tensors = {}
-            for name in set.intersection(*map(set, shares)) - {"indices"}:
-                tensors[name] = torch.empty(work.count, *rows[name].shape[1:], dtype=rows[name].dtype)
-                for share in shares:
-                    tensors[name][share["indices"]] = share[name]
-            kept = {"keep_samples": "log_probs" in tensors}
-            metadata |= {"request": work.request | kept, "groups": len(work.plan.groups(work.count))}
-            artifact.save(path, KIND, tensors, metadata)
-            for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
-                partial.unlink()
-            self.run.log(f"{path.name}: {work.count} images x {work.plan.passes} passes in {metadata['seconds']:.0f} s")
+            shards = self._shards(path, work)
+            kept = {"keep_samples": all(shard["request"]["keep_samples"] for shard in shards.values())}
+            groups = sum(len(shard["groups"]) for shard in shards.values())
+            seconds = sum(shard["seconds"] for shard in shards.values()) / process_group.world_size()
+            rows, _ = artifact.load(next(iter(shards)), KIND)
+            names = rows.keys() - {"indices"} - (set() if kept["keep_samples"] else {"log_probs"})
+            layout = {name: (rows[name].dtype, (work.count, *rows[name].shape[1:])) for name in sorted(names)}
+            metadata = {"request": work.request | kept, "groups": groups, "seconds": seconds}
+            with artifact.filled(path, KIND, layout, metadata) as tensors:
+                for shard in shards:
+                    rows, _ = artifact.load(shard, KIND)
+                    for name, tensor in tensors.items():
+                        tensor[rows["indices"]] = rows[name]
+            for shard in shards:
+                shard.unlink()
+            self.run.log(f"{path.name}: {work.count} images x {work.plan.passes} passes in {seconds:.0f} s")
         process_group.barrier()
-        return (tensors, metadata) if process_group.is_first() else artifact.load(path, KIND)
+        return artifact.load(path, KIND)
 
-    @staticmethod
-    def _partial(path: Path, rank: int) -> Path:
-        """Where a process keeps its unfinished share."""
-        return path.with_suffix(f".partial{rank or ''}")
+    def _shards(self, path: Path, work: Work) -> dict[Path, dict[str, Any]]:
+        """The shards of an unfinished file that answer the request, and what is known of them. No group is in two."""
+        found, done = {}, set()
+        for shard in sorted(path.parent.glob(f"{glob.escape(path.stem)}.partial*")):
+            read = self._read(shard, work.request)
+            if read and not done & set(read[1]["groups"]):
+                found[shard] = read[1]
+                done |= set(read[1]["groups"])
+            elif process_group.is_first():
+                shard.unlink(missing_ok=True)
+        return found
 
-    def _sample(self, partial: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """This process's share, group by group: rows in the order of `indices`; what is done is saved every minute."""
-        request = work.request | {"share": [process_group.rank(), process_group.world_size()]}
-        groups = work.plan.groups(work.count)[process_group.rank() :: process_group.world_size()]
-        count = sum(len(indices) for _, indices in groups)
-        start = {"indices": torch.cat([indices for _, indices in groups] or [torch.empty(0, dtype=torch.long)])}
-        rows, metadata = self._read(partial, request) or (start, {"request": request, "groups": 0, "seconds": 0.0})
-        first = metadata["groups"]
-        done = sum(len(indices) for _, indices in groups[:first])
-        saved = time.monotonic()
-        clock = saved - metadata["seconds"]
+    def _sample(self, path: Path, work: Work, groups: list[Group], done: int) -> None:
+        """Sample groups; what is done goes to a shard every minute, or as soon as it is many images. done: images that have been."""
 
         def images(chosen: Tensor) -> Tensor:
-            with torch.autocast(self.compute.device.type, enabled=False):  # the student's training makes the view without it
-                return work.view.images(chosen)
+            return work.view.images(chosen, next(pixels))
 
-        bar = progress_bar(desc=partial.stem, total=count, initial=done, unit="image", smoothing=0.05)
+        pixels = ahead(work.view.pixels, [indices for _, indices in groups], work.view.dataset.workers)
+        saved = time.monotonic()
+        count = sum(len(indices) for _, indices in groups)
+        shard: list[dict[str, Tensor]] = []
+        bar = progress_bar(desc=path.stem, total=count + done, initial=done, unit="image", smoothing=0.05)
         with bar, self.compute.autocast():
-            for group, indices, log_probs in work.sampler(images, groups[first:], work.plan, work.batch_size):
-                parts = statistics(log_probs) | {"group": torch.full((len(indices),), group)}
-                if metadata["request"]["keep_samples"]:
-                    parts["log_probs"] = log_probs.to(getattr(torch, request["dtype"]))
-                for name, part in parts.items():
-                    if name not in rows:
-                        rows[name] = torch.zeros(count, *part.shape[1:], dtype=part.dtype)
-                    rows[name][done : done + len(indices)] = part.cpu()
-                done += len(indices)
-                metadata |= {"groups": metadata["groups"] + 1, "seconds": time.monotonic() - clock}
+            for group, indices, log_probs in work.sampler(images, groups, work.plan, work.batch_size):
+                rows = statistics(log_probs) | {"group": torch.full((len(indices),), group), "indices": indices}
+                if work.request["keep_samples"]:
+                    rows["log_probs"] = log_probs.to(getattr(torch, work.request["dtype"]))
+                shard.append({name: row.cpu() for name, row in rows.items()})
                 bar.update(len(indices))
-                if time.monotonic() - saved > SAVE_EVERY_S:
-                    artifact.save(partial, KIND, rows, metadata)
-                    saved = time.monotonic()
-        if process_group.rank() > 0:
-            artifact.save(partial, KIND, rows, metadata)
-        return rows, metadata
+                now, last = time.monotonic(), group == groups[-1][0]
+                if last or now - saved > SAVE_EVERY_S or len(shard) * work.plan.group_size >= SHARD:
+                    self._save(path, work, shard, now - saved)
+                    shard, saved = [], now
+
+    def _save(self, path: Path, work: Work, shard: list[dict[str, Tensor]], seconds: float) -> None:
+        numbers = [int(rows["group"][0]) for rows in shard]
+        with torch.autocast(self.compute.device.type, enabled=False):  # which knows no concatenation of integers
+            tensors = {name: torch.cat([rows[name] for rows in shard]) for name in shard[0]}
+        metadata = {"request": work.request, "groups": numbers, "seconds": seconds}
+        artifact.save(path.with_suffix(f".partial{numbers[0]}"), KIND, tensors, metadata)
 
     def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The file's content if it is whole and answers `request`."""
@@ -176,5 +185,6 @@ class SampleCache:
         if differs:
             self.run.log(f"{path.name} does not match ({differs}); making it again")
             return None
-        self.run.log(f"{path.name}: {metadata['groups']} groups there already")
+        groups = metadata["groups"]
+        self.run.log(f"{path.name}: {groups if isinstance(groups, int) else len(groups)} groups there already")
         return tensors, metadata

@@ -27,8 +27,6 @@ def make_resnet18(classes: int = 10, dropout: float = 0.1) -> nn.Module:
 
 def make_vit(classes: int = 10, dropout: float = 0.1) -> nn.Module:
     """torchvision's vision transformer, small enough for 8x8 images of one channel."""
-    network = torchvision.models.VisionTransformer(
-        8, 2, 4, 4, 64, 128, dropout=dropout, attention_dropout=dropout, num_classes=classes
-    )
+    network = torchvision.models.VisionTransformer(8, 2, 4, 4, 64, 128, dropout=dropout, attention_dropout=dropout, num_classes=classes)
     network.conv_proj = nn.Conv2d(1, 64, 2, 2)
     return network

@@ -42,7 +42,7 @@ def log_density(features: Tensor, gaussians: MultivariateNormal, log_share: Tens
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
     """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the features z before the last layer."""
     body, last = networks[0].body, networks[0].classifier
-    gaussians, log_share = fit(outputs_of(body, train.images, compute).cpu(), train.labels.cpu())
+    gaussians, log_share = fit(outputs_of(body, train, compute).cpu(), train.labels.cpu())
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
 
     @torch.inference_mode()

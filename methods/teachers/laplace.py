@@ -28,7 +28,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     except ImportError:
         raise UserError("teacher.method: laplace needs laplace-torch (pip install laplace-torch)") from None
     body, last = networks[0].body, networks[0].classifier
-    features = outputs_of(body, train.images, compute).cpu().clone()  # no longer of inference mode: the fit takes gradients
+    features = outputs_of(body, train, compute).cpu().clone()  # no longer of inference mode: the fit takes gradients
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
     posterior = Laplace(classifier, "classification", subset_of_weights="all", hessian_structure="kron")
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))

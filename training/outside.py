@@ -1,0 +1,89 @@
+"""Code from outside: a callable of the user's own file, named `my_models.py:make`."""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from training.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name is that of a callable from outside."""
+    return ":" in name
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 (16 hex digits) of a file. Raises UserError if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def digest_of_code(name: str) -> str | None:
+    """That of the user's file; None for torchvision's."""
+    return None if name.startswith("torchvision:") else digest_of(file_of(name))
+
+
+def file_of(name: str) -> Path:
+    """The user's file. Raises UserError if it is not there."""
+    path = Path(name.rpartition(":")[0])
+    if not path.is_file():
+        raise UserError(f"{name}: no file {path} (looked for from {Path.cwd()})")
+    return path
+
+
+def call(place: str, options: dict[str, Any]) -> Any:
+    """What the callable of `file.py:callable` gives for `options`.
+
+    The file is run: it can do whatever its author wants. What it imports from its own folder goes before modules of this project with the
+    same name (`models`, `data`). Raises UserError if there is no such callable, or for what goes wrong in it.
+    """
+    path, name = file_of(place), place.rpartition(":")[2]
+    with imports_from(path.resolve().parent):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+        if not callable(getattr(module, name, None)):
+            raise UserError(f"{path}: has no callable {name}")
+        return called(getattr(module, name), place, options)
+
+
+def called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
+    """What a callable gives. Raises UserError, with its own words, for what goes wrong in it."""
+    try:
+        return builder(**options)
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise UserError(f"{place}({given}): {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def imports_from(folder: Path) -> Iterator[None]:
+    """Within this context `import` looks into `folder` first, also for names that modules of this project have."""
+    mine = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    theirs = {name for name in mine if (folder / f"{name}.py").exists() or (folder / name).is_dir()} if folder != ROOT else set()
+
+    def taken() -> dict[str, Any]:
+        return {name: module for name, module in sys.modules.items() if name.split(".")[0] in theirs}
+
+    ours = taken()
+    for name in ours:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in taken():  # their functions keep them
+            del sys.modules[name]
+        sys.modules.update(ours)
