@@ -17,9 +17,9 @@ PART = 1024  # images at once, where all are gone through
 class Names(Sequence):
     """Texts in one array: as a list they would take a hundred bytes each."""
 
-    def __init__(self, array: np.ndarray, errors: str = "surrogateescape"):
+    def __init__(self, array: np.ndarray, shown: bool = False):
         self.array = array
-        self.errors = errors  # what becomes of bytes that are no UTF-8: paths keep them
+        self.shown = shown
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Names":
@@ -39,23 +39,24 @@ class Names(Sequence):
         return len(self.array)
 
     def __getitem__(self, i: int) -> str:
-        return self.array[i].decode("utf-8", self.errors)
+        text = self.array[i].decode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "replace").decode() if self.shown else text
 
     def __iter__(self) -> Iterator[str]:
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: Tensor) -> "Names":
         """Those at `indices`."""
-        return Names(self.array[indices.numpy()], self.errors)
+        return Names(self.array[indices.numpy()], self.shown)
 
     def printable(self) -> "Names":
-        """The same, with a sign for what cannot be printed."""
-        return Names(self.array, "replace")
+        """The same, with ? for bytes that are no UTF-8, which paths keep."""
+        return Names(self.array, shown=True)
 
 
 @dataclass(frozen=True)
 class AsTheyCome:
-    """Images that are read when they are asked for. read: of image i, uint8 [H, W, C]. shape: [N, H, W, C] of all. key: what decides them."""
+    """Images that are read when they are asked for. read: of image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: what decides them."""
 
     read: Callable[[int], Tensor]
     shape: torch.Size

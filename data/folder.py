@@ -143,7 +143,7 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
     shape = torch.Size((len(files), data.size, data.size, data.channels))
     key = digest_of(root, files, [*shape, data.resize])
     if data.decoded is None:
-        return AsTheyCome(lambda i: torch.from_numpy(decode(root / files[i], data.size, data.channels, data.resize)), shape, key)
+        return AsTheyCome(lambda i: torch.tensor(decode(root / files[i], data.size, data.channels, data.resize)), shape, key)
     kept = Path(data.decoded) / f"{name}-{key[:16]}.safetensors"
     if kept.exists():
         try:
@@ -158,7 +158,7 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
         for indices in torch.arange(len(files)).split(PART):  # a few at once: an executor keeps all that it is given
             paths = [root / files[i] for i in indices.tolist()]
             for i, image in zip(indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)):
-                tensors["images"][i] = torch.from_numpy(image)
+                tensors["images"][i] = torch.tensor(image)
                 bar.update()
     return artifact.load(kept, KIND)[0]["images"]
 

@@ -90,16 +90,16 @@ def strong(count: int, shape: Shape, augmentation: Augmentation, generator: torc
     contrast = uniform(0.3, 1.5) * (1 - 2 * happens(0.2).float())
     noise = torch.randn(distort.NOISE_FIELDS, channels, height, width, generator=generator)
     field = torch.randint(distort.NOISE_FIELDS, (count,), generator=generator).to(torch.uint8)
+
+    def louder(x: Tensor, field: Tensor, loudness: Tensor) -> Tensor:
+        return x + loudness.view(-1, 1, 1, 1) * noise[field.cpu()].to(x)
+
     changes = [  # each: which images, how, and with what strengths
         (happens(0.3), distort.blur, [uniform(0, 1)]),
         (happens(0.3), distort.recolour, [orders(channels), uniform(0, 1)]),
         (happens(0.5), distort.light, [contrast, uniform(-70, 70)]),
         (happens(0.2), distort.shuffle_patches, [orders(k * k)]),
-        (
-            happens(0.3),
-            lambda x, field, loudness: x + loudness.view(-1, 1, 1, 1) * noise[field.cpu()].to(x),
-            [field, uniform(0, 40)],
-        ),
+        (happens(0.3), louder, [field, uniform(0, 40)]),
     ]
 
     def change(own: Tensor, other: Tensor, indices: Tensor) -> Tensor:

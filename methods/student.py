@@ -43,8 +43,8 @@ class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
     The logits are those of a network as the teacher's. Where the method's head takes more parameters than them, these come from a
-    perceptron on the mean output of every block, the last hidden layer, the logits and their softmax (and, with the option `propagation`, on
-    what propagating the dropout's variance through the network in one pass gives: a better student that takes several times as long).
+    perceptron on the mean output of every block, the last hidden layer, the logits and their softmax (and, with the option `propagation`,
+    on what propagating the dropout's variance through the network in one pass gives: a better student that takes several times as long).
     Its hidden layers have as many units as the option `hidden` says.
     module: of an architecture that was given as a module, not by name.
     """
@@ -217,7 +217,8 @@ def load_student(
         distribution = student(images)
         distribution.mean, distribution.mutual_information
 
-    dtype: of the autocast that it will be called in. module: the network, untrained or not, of a student whose teacher was given as a module.
+    dtype: of the autocast that it will be called in. module: the network, trained or not, of a student whose teacher was given as a
+    module.
     Raises UserError if the folder has no student, or one of an earlier version.
     """
     return _load(Path(run), device, dtype, module)[0]

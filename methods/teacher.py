@@ -35,8 +35,8 @@ ENOUGH = 10_000  # images to take mean and standard deviation from, where each h
 
 @dataclass(frozen=True)
 class Teacher:
-    """Trained networks, in eval mode, of one architecture; data: the fingerprint of the images they were trained on, or `unknown`; checksum:
-    of all that decides what they say; history: the first one's epochs; seconds: of training, all together."""
+    """Trained networks, in eval mode, of one architecture; data: the fingerprint of the images they were trained on, or `unknown`;
+    checksum: of all that decides what they say; history: the first one's epochs; seconds: of training, all together."""
 
     networks: list[nn.Module]
     architecture: Architecture
@@ -160,7 +160,7 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
 
 
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
-    """SHA-256 (16 hex digits) of all that decides what a network says: of one from outside its weights alone do not say how much it drops."""
+    """SHA-256 (16 hex digits) of all that decides what a network says: the weights of one from outside do not say how much it drops."""
     outside = [repr(network), repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
     return artifact.checksum(tensors, *outside)
 

@@ -17,8 +17,8 @@ class Architecture:
     """All that is needed to build a network again; it is kept beside the weights.
 
     conv_dropout: of every convolution's output (or block's, or hidden layer's), one rate or one for each; head_dropout: of what each linear
-    layer of the classifier sees; dropped: `units`, `channels` or `filters`. heads: classifiers beside each other. spectral_norm: the largest
-    spectral norm of a layer (Mukhoti et al. 2021), or None. resize: what became of images that were no squares.
+    layer of the classifier sees; dropped: `units`, `channels` or `filters`. heads: classifiers beside each other. spectral_norm: the
+    largest spectral norm of a layer (Mukhoti et al. 2021), or None. resize: what became of images that were no squares.
     Of a network from outside (`models.own`): options: its arguments. layers: those whose outputs a student sees. digest: of its file.
     """
 

@@ -213,7 +213,7 @@ def test_images_are_standardized_by_the_training_set():
     network = vgg(Architecture("vgg5", 0.125, 8, 3, 2))
     images = torch.randint(0, 200, (50, 8, 8, 3), dtype=torch.uint8)
     images[..., 1] //= 3
-    network.normalize.fit(images)
+    network.normalize.fit([images])
     out = network.normalize(images)
     assert out.mean((0, 2, 3)).abs().max() < 1e-4 and (out.std((0, 2, 3)) - 1).abs().max() < 1e-3
     assert out.is_contiguous(memory_format=torch.channels_last)

@@ -98,9 +98,10 @@ class Task:
     """What is trained, on `count` inputs.
 
     optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs, without
-    randomness, on the CPU. losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size, warm-up.
-    validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the weights
-    kept are an exponential moving average over this share of all steps. workers: whether batches are made by processes of their own.
+    randomness, on the CPU. losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size,
+    warm-up. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the
+    weights kept are an exponential moving average over this share of all steps. workers: whether batches are made by processes of their
+    own.
     """
 
     model: nn.Module

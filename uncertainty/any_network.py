@@ -113,7 +113,11 @@ def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
     """Names of the modules, from the outermost in, that are called once and whose output is the network's."""
     found: dict[str, list[Tensor]] = {}
     parts = {name: part for name, part in network.named_modules() if name}
-    hooks = [part.register_forward_hook(lambda _, __, out, name=name: found.setdefault(name, []).append(out)) for name, part in parts.items()]
+
+    def note(name: str) -> Callable:
+        return lambda _, __, output: found.setdefault(name, []).append(output)
+
+    hooks = [part.register_forward_hook(note(name)) for name, part in parts.items()]
     try:
         logits = network(batch)
     finally:
@@ -171,8 +175,8 @@ class _Draws(TorchDispatchMode):
 
 @torch.no_grad()
 def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
-    """Each module that draws random numbers in a pass with dropout on: its name, and what it is; of a function, such as F.dropout or that of
-    attention, the module that calls it."""
+    """Each module that draws random numbers in a pass with dropout on: its name, and what it is; of a function, such as F.dropout, the
+    module that calls it."""
     network = copy.deepcopy(network).eval()
     draws = _Draws()
     for name, part in network.named_modules():
@@ -191,10 +195,9 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
     """How many single passes of the network as long `passes` samples of `images` take; the smallest of three measurements."""
     plan = Plan(passes, "grouped", len(images), (0, "cost"))
+    works = [lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)), lambda: network(images)]
 
     def seconds(work: Callable[[], object]) -> float:
-        if images.is_cuda:
-            torch.cuda.synchronize()
         started = time.perf_counter()
         work()
         if images.is_cuda:
@@ -202,8 +205,5 @@ def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes
         return time.perf_counter() - started
 
     with torch.inference_mode():
-        pairs = [
-            (seconds(lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan))), seconds(lambda: network(images)))
-            for _ in range(4)
-        ]
+        pairs = [[seconds(work) for work in works] for _ in range(4)]
     return min(sampled / single for sampled, single in pairs[1:])  # the first warms up

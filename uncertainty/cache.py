@@ -7,7 +7,7 @@
 import glob
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,10 @@ class SampleCache:
         path = self.folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         sampler = self.samplers[REFERENCE.index(role) if role in REFERENCE else 0]
         work = Work(request, plan, len(dataset), view, settings.batch_size, sampler)
-        tensors, metadata = self._read(path, request) or self._make(path, work)
+        found = self._read(path, request)
+        if found:
+            self.run.log(f"{path.name}: {found[1]['groups']} groups there already")
+        tensors, metadata = found or self._make(path, work)
         self.seconds += metadata["seconds"]
         return tensors
 
@@ -105,6 +108,10 @@ class SampleCache:
         shards = self._shards(path, work)
         process_group.barrier()
         done = {group for shard in shards.values() for group in shard["groups"]}
+        if done:
+            self.run.log(f"{path.name}: {len(done)} groups there already")
+        keep = work.request["keep_samples"] or any(shard["request"]["keep_samples"] for shard in shards.values())
+        work = replace(work, request=work.request | {"keep_samples": keep})
         missing = [group for group in work.plan.groups(work.count) if group[0] not in done]
         self._sample(path, work, missing[process_group.rank() :: process_group.world_size()], work.count - sum(len(g[1]) for g in missing))
         process_group.barrier()
@@ -185,6 +192,4 @@ class SampleCache:
         if differs:
             self.run.log(f"{path.name} does not match ({differs}); making it again")
             return None
-        groups = metadata["groups"]
-        self.run.log(f"{path.name}: {groups if isinstance(groups, int) else len(groups)} groups there already")
         return tensors, metadata

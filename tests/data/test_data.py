@@ -21,6 +21,7 @@ import data
 from configs.schema import Augmentation, Data, DataSet
 from data import augment, published
 from data.resize import fit_to
+from data.dataset import Dataset
 from data.views import VIEWS, make_views
 from training.errors import UserError
 
@@ -297,7 +298,7 @@ def test_fingerprint_changes_with_a_pixel_and_with_a_label():
     images, labels = digits.images.clone(), digits.labels.clone()
     images[7, 3, 3, 0] ^= 1
     labels[0] += 1
-    found = [other.fingerprint for other in (digits, replace(digits, images=images), replace(digits, labels=labels))]
+    found = [other.fingerprint for other in (digits, replace(digits, pixels=images), replace(digits, labels=labels))]
     assert len(set(found)) == 3 and replace(digits).fingerprint == found[0]
 
 
@@ -309,6 +310,11 @@ def test_grey_and_colour():
 
 
 # Augmentation and views.
+
+
+def in_memory(images, labels=None):
+    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
+    return Dataset("random", images, labels, [""] * len(images), ["black", "white"])
 
 
 def test_augmentation_against_numpy_image_by_image():
@@ -338,8 +344,8 @@ def test_mixup():
 
 @pytest.mark.parametrize("kind", VIEWS)
 def test_a_view_is_the_same_however_it_is_asked_for(kind):
-    images = torch.from_numpy(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8))
-    first, second, other = (make_views([kind] * 2, images, Augmentation(), seed) for seed in (0, 0, 1))
+    images = in_memory(torch.from_numpy(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)))
+    first, second, other = (make_views([kind] * 2, images, Augmentation(), seed, torch.device("cpu")) for seed in (0, 0, 1))
     everything = first[0].images(torch.arange(20))
     parts = torch.stack([second[0].images(torch.tensor([i]))[0] for i in range(20)])
     assert torch.equal(everything, parts)
@@ -353,8 +359,8 @@ def test_a_views_labels_are_the_shares_of_its_pixels(kind):
     """Of black and white images, the labels being black and white: a mixture's mean is its share of white."""
     white = torch.arange(30) % 2
     images = (255 * white).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 16, 16, 1).contiguous()
-    view = make_views([kind], images, Augmentation(), 0)[0]
-    labels = view.labels(torch.eye(2)[white], torch.arange(30))
+    (view,) = make_views([kind], in_memory(images, white), Augmentation(), 0, torch.device("cpu"))
+    labels = view.labels(torch.arange(30))
     torch.testing.assert_close(labels.sum(1), torch.ones(30))
     if kind == "strong":  # changes brightness, but mixes nothing
         assert torch.equal(labels.argmax(1), white)

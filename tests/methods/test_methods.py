@@ -302,7 +302,7 @@ def test_laplace_of_the_last_layer(tiny):
     images = torch.randint(0, 256, (200, 1, 1, 2), dtype=torch.uint8)
     labels = (images[:, 0, 0, 0] > 127).long()
     network = build(Architecture("mlp", 0.25, 1, 2, 2))
-    network.normalize.fit(images)
+    network.normalize.fit([images])
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(100):
         optimizer.zero_grad()

@@ -271,7 +271,7 @@ def test_in_training_a_student_normalizes_as_its_settings_say(batch_norm):
 def test_propagated_features_are_the_propagated_gaussian(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)
-    teacher, student = vgg(architecture).eval(), Student(architecture, Settings(propagation=True), list("abcd"))
+    teacher, student = vgg(architecture).eval(), Student(architecture, Settings(options={"propagation": True}), list("abcd"))
     student.init_from(teacher)
     images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
     gaussian = propagate(teacher, images)
@@ -308,7 +308,7 @@ def test_the_perceptron_sees_every_block():
 
 
 def test_images_in_another_form_are_refused(tiny):
-    student = Student(Architecture("vgg5", 0.125, 8, 1, 4), Settings(hidden=8), list("abcd")).eval()
+    student = Student(Architecture("vgg5", 0.125, 8, 1, 4), Settings(options={"hidden": 8}), list("abcd")).eval()
     right = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
     student(right)
     for wrong in (right.float() / 255, right.permute(0, 3, 1, 2), torch.zeros(2, 16, 16, 1, dtype=torch.uint8)):

@@ -43,7 +43,7 @@ def test_every_contender_samples_the_same_distribution():
     torch.manual_seed(0)
     network = build(Architecture("vgg5", 0.125, 8, 3, 3, conv_dropout=0.2, head_dropout=0.5)).eval()
     images, passes = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8), 2000
-    network.normalize.fit(images)
+    network.normalize.fit([images])
     found = [plain(network, images, 4, passes, "float32"), plain(network, images, 4, passes)]
     found += [ours(Sampler(network), images, 4, masks, passes) for masks in ("grouped", "independent")]
     if importlib.util.find_spec("torch_uncertainty"):

@@ -140,8 +140,8 @@ def test_devices_that_are_not_supported_say_so():
 
 
 def test_settings_that_a_method_would_ignore_are_refused():
-    config, _ = parse(["--student.method", "end", "--student.hidden", "64"])
-    with pytest.raises(UserError, match="student.hidden: end has no perceptron"):
+    config, _ = parse(["--student.method", "end", "--student.options", "{hidden: 64}"])
+    with pytest.raises(UserError, match="unknown key hidden"):
         STUDENTS["end"].check(config)
     config.student.method = "dirichlet"
     STUDENTS["dirichlet"].check(config)

@@ -118,31 +118,32 @@ def test_when_a_process_dies_the_others_end_and_the_same_command_goes_on(tmp_pat
     assert len(artifact.load(tmp_path / "dies/teacher.safetensors", "teacher")[1]["history"]) == 5
 
 
-def test_shares_that_do_not_all_have_samples_are_merged_without_them(tiny, monkeypatch):
-    """As when one process had begun with samples that are no longer asked for, and another has no group at all."""
+def test_shards_of_several_processes_are_put_together_by_fewer(tiny, monkeypatch):
+    """As when two of three had done their share, and the command is given again to one alone."""
     images = torch.randint(0, 256, (10, 8, 8, 1), dtype=torch.uint8)
     dataset = Dataset("toy", images, torch.zeros(10, dtype=torch.long), [""] * 10, ["a"])
-    view = make_views(["plain"], images, tiny.data.augmentation, 0)[0]
+    (view,) = make_views(["plain"], dataset, tiny.data.augmentation, 0, torch.device("cpu"))
     torch.manual_seed(0)
     network = vgg(Architecture("vgg5", 0.125, 8, 1, 4, 0.2, 0.5)).eval()
     run, compute = begin(tiny, "test")
-    samplers = 2 * (Sampler(network),)
-    settings = McDropout(passes=4, group_size=5)
-    whole = SampleCache(tiny, run, compute, samplers, "t").get(dataset, "train", view, settings, False)
+    settings = McDropout(passes=4, group_size=2)
+
+    def get():
+        return SampleCache(tiny, run, compute, 2 * (Sampler(network),), "t").get(dataset, "train", view, settings, False)
+
+    whole = {name: value.clone() for name, value in get().items()}
     path = run / "mc_samples/toy-train-plain-0x4.safetensors"
     path.unlink()
-    monkeypatch.setattr(process_group, "world_size", lambda: 3)
-    monkeypatch.setattr(process_group, "barrier", lambda: None)
-
-    def share(self, path, work):
-        return self._sample(self._partial(path, process_group.rank()), work)
-
     with monkeypatch.context() as patch:
-        patch.setattr(SampleCache, "_make", share)
-        for rank, keep in ((1, True), (2, False)):
-            patch.setattr(process_group, "rank", lambda: rank)
-            SampleCache(tiny, run, compute, samplers, "t").get(dataset, "train", view, settings, keep)
-    merged = SampleCache(tiny, run, compute, samplers, "t").get(dataset, "train", view, settings, False)
+        patch.setattr(process_group, "world_size", lambda: 3)
+        patch.setattr(process_group, "barrier", lambda: None)
+        for rank in (1, 2):
+            patch.setattr(process_group, "rank", lambda rank=rank: rank)
+            with pytest.raises(UserError, match="no such file"):  # which the first process would have written
+                get()
+        assert len(list(path.parent.glob("*.partial*"))) == 2
+    merged = get()
+    assert "2 groups there already" in (run / "log.txt").read_text()
     assert merged.keys() == whole.keys() and all(torch.equal(merged[name], whole[name]) for name in whole)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

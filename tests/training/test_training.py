@@ -290,7 +290,7 @@ def test_replaced_training_images_are_refused_or_asked_for(tiny, monkeypatch):
 
     def brighter(*arguments):
         train, validation = load(*arguments)
-        return replace(train, images=train.images // 2), validation
+        return replace(train, pixels=train.images // 2, order=None), validation
 
     monkeypatch.setattr(data, "load_train", brighter)
     with pytest.raises(UserError, match="the training images are not those that the teacher was trained on"):

@@ -21,7 +21,7 @@ def images() -> torch.Tensor:
 def network(request, images) -> nn.Sequential:
     torch.manual_seed(0)
     network = build(Architecture(request.param, 0.125, size=8, channels=1, outputs=4, conv_dropout=0.2, head_dropout=0.5))
-    network.normalize.fit(images)
+    network.normalize.fit([images])
     return network.eval()
 
 
