@@ -6,6 +6,7 @@ import json
 import math
 import runpy
 import shutil
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -74,6 +75,12 @@ def call(script: str, *options: str) -> Done:
         except SystemExit as end:
             code = end.code
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def start(script: str, *options: str) -> Done:
+    """The same in a process of its own, which shows that the script imports what it needs."""
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +154,9 @@ def test_the_same_commands_again_skip_what_is_done(run, no_plots, tmp_path, caps
 
 
 def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
-    done = call("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
+    done = start("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
     assert done.code == 2 and "teacher.lr: 0.005 there, 0.01 asked for" in done.err
-    done = call("train_student.py", *TINY, "--runs", str(tmp_path))
+    done = start("train_student.py", *TINY, "--runs", str(tmp_path))
     assert done.code == 2 and "run train_teacher.py" in done.err
 
 
@@ -215,7 +222,7 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
         assert row["class"] == str(expected.predicted[i].item())
         assert float(row["mutual_information"]) == pytest.approx(expected.mutual_information[i].item(), rel=1e-3)
         assert sum(float(row[f"p({c})"]) for c in range(10)) == pytest.approx(1, abs=1e-4)
-    missing = call("predict.py", "--run", str(run), "--images", str(tmp_path / "none"))
+    missing = start("predict.py", "--run", str(run), "--images", str(tmp_path / "none"))
     assert missing.code == 2 and missing.err.startswith("error: --images: no folder")
 
 
