@@ -1,11 +1,15 @@
-"""What several tests need: a tiny experiment on the digits."""
+"""What several tests need: a tiny experiment on the digits, and the order of the files."""
 
 from pathlib import Path
 
 import pytest
 
+import evaluate
 from configs.schema import Config
 from training.cli import parse
+
+# A worker takes whole files. The longest come first, or one of them would begin when the other worker is nearly done.
+LONGEST = ["test_compare", "test_training", "test_process_group", "test_scripts", "test_mc_dropout", "test_faults", "test_docs"]
 
 TINY = [
     "--config", "configs/digits.yaml", "--teacher.lr", "0.005", "--teacher.epochs", "5", "--student.epochs", "3",
@@ -19,3 +23,20 @@ def tiny(tmp_path: Path) -> Config:
     """A config whose stages take seconds, with its runs in a temporary folder."""
     config, _ = parse([*TINY, "--runs", str(tmp_path / "runs")])
     return config
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations without figures, which take most of the time of a tiny one."""
+    leave_out_plots(monkeypatch)
+
+
+def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
+    """As `no_plots`, for fixtures of whole modules."""
+    patch.setattr(evaluate, "draw", lambda *_: {})
+    patch.setattr(evaluate, "save", lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of LONGEST first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

@@ -1,11 +1,15 @@
 """The scripts as a user calls them, on a tiny experiment: files, shape of metrics.json, predictions, and the README's table."""
 
 import csv
+import io
 import json
 import math
+import runpy
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +49,38 @@ PLOTS = {
 RNG = np.random.default_rng(0)
 
 
-def call(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True)
+class Said(io.StringIO):
+    """A stream; the scripts set how theirs treat what cannot be encoded."""
+
+    def reconfigure(self, **_) -> None:
+        pass
+
+
+@dataclass
+class Done:
+    """How a script ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(script: str, *options: str) -> Done:
+    """Run a script as `python script options` does, but in this process, which has imported everything."""
+    out, err, code = Said(), Said(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", [script, *options])
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def start(script: str, *options: str) -> Done:
+    """The same in a process of its own, which shows that the script imports what it needs."""
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +92,8 @@ def run(tmp_path_factory) -> Path:
     (runs / "people.csv").write_text("\n".join([",".join(["test_index", "image", *digits.classes]), *rows]))
     for script in ("train_teacher.py", "train_student.py", "evaluate.py"):
         done = call(script, *TINY, "--runs", str(runs), "--evaluation.human_labels", str(runs / "people.csv"))
-        assert done.returncode == 0, done.stderr
-    assert "teacher against student" in done.stdout
+        assert done.code == 0, done.err
+    assert "teacher against student" in done.out
     return runs / "digits"
 
 
@@ -105,23 +139,25 @@ def test_metrics_have_the_promised_shape(metrics):
     assert all(seconds > 0 for seconds in metrics["stages_s"].values())
 
 
-def test_the_same_commands_again_skip_what_is_done(run):
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+def test_the_same_commands_again_skip_what_is_done(run, no_plots, tmp_path, capsys):
+    again = tmp_path / "digits"
+    shutil.copytree(run, again)
+    before = {path: path.stat().st_mtime_ns for path in again.rglob("*.safetensors")}
     for script in ("train_teacher.py", "train_student.py"):
-        assert "skipped" in call(script, *TINY, "--runs", str(run.parent)).stdout
-    earlier = run / "plots/histograms_of_a_set_that_is_no_longer_asked_for.png"
+        assert "skipped" in call(script, *TINY, "--runs", str(tmp_path)).out
+    earlier = again / "plots/histograms_of_a_set_that_is_no_longer_asked_for.png"
     earlier.touch()
-    done = call("evaluate.py", *TINY, "--runs", str(run.parent))
+    evaluate.main(parse([*TINY, "--runs", str(tmp_path)])[0], overwrite=False)
     assert not earlier.exists()
-    assert done.stdout.count("there already") == 6
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")} == before
+    assert capsys.readouterr().out.count("there already") == 6
+    assert {path: path.stat().st_mtime_ns for path in again.rglob("*.safetensors")} == before
 
 
 def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
-    done = call("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
-    assert done.returncode == 2 and "teacher.lr: 0.005 there, 0.01 asked for" in done.stderr
-    done = call("train_student.py", *TINY, "--runs", str(tmp_path))
-    assert done.returncode == 2 and "run train_teacher.py" in done.stderr
+    done = start("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
+    assert done.code == 2 and "teacher.lr: 0.005 there, 0.01 asked for" in done.err
+    done = start("train_student.py", *TINY, "--runs", str(tmp_path))
+    assert done.code == 2 and "run train_teacher.py" in done.err
 
 
 def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said(tiny, tmp_path):
@@ -177,8 +213,8 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
     (photos / "notes.txt").write_text("no image")
     out = tmp_path / "out.csv"
     done = call("predict.py", "--run", str(run), "--images", str(photos), "--out", str(out), "--batch-size", "2", "--device", "cpu")
-    assert done.returncode == 0 and "5 images" in done.stdout
-    assert "skipped: broken image" in done.stdout and "c.jpg" in done.stdout
+    assert done.code == 0 and "5 images" in done.out
+    assert "skipped: broken image" in done.out and "c.jpg" in done.out
     rows = {Path(row["image"]).stem: row for row in csv.DictReader(out.open())}
     expected = load_student(run)(digits.images[:5])
     for i in range(5):
@@ -186,8 +222,8 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
         assert row["class"] == str(expected.predicted[i].item())
         assert float(row["mutual_information"]) == pytest.approx(expected.mutual_information[i].item(), rel=1e-3)
         assert sum(float(row[f"p({c})"]) for c in range(10)) == pytest.approx(1, abs=1e-4)
-    missing = call("predict.py", "--run", str(run), "--images", str(tmp_path / "none"))
-    assert missing.returncode == 2 and missing.stderr.startswith("error: --images: no folder")
+    missing = start("predict.py", "--run", str(run), "--images", str(tmp_path / "none"))
+    assert missing.code == 2 and missing.err.startswith("error: --images: no folder")
 
 
 def test_the_student_in_the_repository_predicts_at_once(tmp_path):
@@ -195,7 +231,7 @@ def test_the_student_in_the_repository_predicts_at_once(tmp_path):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
     out = tmp_path / "out.csv"
     done = call("predict.py", "--run", "results/cifar10_cpu", "--images", str(tmp_path), "--out", str(out), "--device", "cpu")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 3 and "p(airplane)" in rows[0] and all(float(row["total_variance"]) > 0 for row in rows)
 

@@ -1,99 +1,273 @@
 """All faults, in parts: the same command goes on until the table in docs/reliability.md is whole.
 
-    python -m tests.faults --runs /tmp/faults --minutes 40
+python -m tests.faults --runs /tmp/faults --minutes 40
 """
 
 import argparse
+import os
+import re
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 import time
-from functools import cached_property
+import traceback
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache, partial, reduce
+from itertools import takewhile
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TextIO
 
+import numpy as np
 import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
 
-from tests.faults import trials
-from training import artifact
+import compare
+import data
+import evaluate
+import train_student
+import train_teacher
+from configs.schema import Config, Data, DataSet, Row
+from data import folder, humans
+from methods import student, teacher
+from training import artifact, cli
 from training.bar import progress_bar
+from training.run import begin
+from uncertainty.cache import KIND, SampleCache
 
 PAGE = Path("docs/reliability.md")
-KINDS = {"kill": "kills, three a trial", "disk": "a full disk", "race": "two processes with the same command", "torchrun": "kills of torchrun",
-         "file": "broken files", "setting": "bad settings"}  # fmt: skip
-ALL = [("file", str(file), seed) for file in range(10) for seed in range(120)]
-ALL += [(kind, stage, seed) for kind, count in (("kill", 24), ("disk", 9), ("race", 4)) for seed in range(count) for stage in trials.STAGES]
-ALL += [("torchrun", "teacher", seed) for seed in range(6)]
-ALL += [("setting", key, number) for key in trials.settings() for number in range(len(trials.BAD))]
+KINDS = {
+    "kill": "kills, three a trial", "disk": "a full disk", "race": "two processes with the same command",
+    "torchrun": "kills of torchrun", "file": "broken files", "setting": "bad settings",
+}  # fmt: skip
+STAGES = {"teacher": train_teacher.main, "student": train_student.main, "evaluate": evaluate.main}
+TINY = (
+    "--config configs/digits.yaml --teacher.width 0.125 --student.width 0.125 --teacher.epochs 3 --student.epochs 3 --sampling.passes 4 "
+    "--sampling.views [augmented] --evaluation.passes 4 --evaluation.bootstrap 10 --evaluation.speed_images 4 --evaluation.speed_passes 2 "
+    '--data.ood [{"source":"noise"}] --data.max_ood 40 --student.hidden 16 --device cpu --dtype float32'
+).split()
+DAMAGES = ("bit", "bit", "bit", "zeros", "cut", "longer", "swapped", "foreign")
+BAD = (-1, 0, float("nan"), float("inf"), True, 1.5, 10**30, "", "wrong", "../x", "x" * 300, [], [1, 2, 3], [-0.5], {}, {"x": 1}, None)
+USES = {"teacher": ["teacher", "student"], "sampling": ["student"], "student": ["student"], "evaluation": ["evaluate"]}
 
 
-class Bench:
-    """The undisturbed run, made when it is first needed, and an empty folder for each trial."""
+def config_of(runs: Path) -> Config:
+    """The experiment that is disturbed: seconds from end to end."""
+    return cli.parse([*TINY, "--runs", str(runs)])[0]
 
-    def __init__(self, folder: Path):
-        self.folder = folder
 
-    @cached_property
-    def base(self) -> tuple[dict, float]:
-        """What has to come out, and the seconds of the longest stage."""
-        shutil.rmtree(self.folder / "base", ignore_errors=True)
-        started = time.monotonic()
-        return trials.whole_run(self.folder / "base"), (time.monotonic() - started) / 2
+KEYS = [key for key in cli.make_parser().get_defaults().keys(branches=True) if key not in ("config", "overwrite")]
+KEYS += [f"{place}.0.{field.name}" for place, kind in (("data.ood", DataSet), ("rows", Row)) for field in fields(kind)]
+ALL = [f"file {file} {seed}" for file in range(10) for seed in range(120)]
+ALL += [f"{kind} {stage} {seed}" for kind, count in (("kill", 24), ("disk", 9), ("race", 4)) for seed in range(count) for stage in STAGES]
+ALL += [f"torchrun teacher {seed}" for seed in range(6)]
+ALL += [f"setting {key} {number}" for key in KEYS for number in range(len(BAD))]
 
-    @cached_property
-    def readers(self) -> dict:
-        """Copies of files, and what reads them."""
-        assert self.base
-        shutil.rmtree(self.folder / "files", ignore_errors=True)
-        shutil.copytree(self.folder / "base", self.folder / "files")
-        return trials.readers(self.folder / "base", self.folder / "files")
 
-    def run(self, kind: str, what: str, number: int) -> str:
-        """The outcome of one trial."""
-        if kind == "file":
-            return trials.broken(self.readers, int(what), number)
-        empty, expected = self.folder / "trial", self.base
-        shutil.rmtree(empty, ignore_errors=True)
-        empty.mkdir()
-        if kind == "torchrun":
-            return trials.torchrun(empty, number)
-        if kind == "setting":
-            return trials.bad_setting(empty, what, trials.BAD[number], self.folder / "base")
-        return trials.disturbed(kind, empty, what, number, *expected)
+def result(config: Config) -> dict[str, Any]:
+    """What must not change: every tensor of a run, and every measured number of its metrics."""
+    files = [path for path in config.folder.rglob("*.safetensors") if path.parent.name != "checkpoints"]
+    metrics = artifact.read_json(config.folder / "metrics.json")
+    numbers = {key: metrics[key] for key in ("teacher", "student", "agreement", "ood")}
+    kinds = {path: KIND if path.parent.name == "mc_samples" else path.stem for path in files}
+    return {path.name: artifact.checksum(artifact.load(path, kind)[0]) for path, kind in kinds.items()} | numbers
+
+
+@cache
+def undisturbed(runs: Path) -> tuple[dict[str, Any], float]:
+    """What has to come out, and the seconds of the longest stage."""
+    config, started = config_of(runs), time.monotonic()
+    for stage in STAGES.values():
+        stage(config, False)
+    return result(config), (time.monotonic() - started) / 2
+
+
+def outcome(trial: Callable[[], None], seconds: int = 600) -> str:
+    """Of a trial, guarded as the scripts are: held; clear, if it ends with one line; wrong, if it raises anything else or hangs."""
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(AssertionError("hang")))
+    signal.alarm(seconds)
+    try:
+        cli.guard(trial)
+        return "held"
+    except SystemExit as end:
+        if end.code == 130:  # Ctrl-C ends the trials
+            raise KeyboardInterrupt from None
+        return "clear" if end.code == 2 else f"wrong: code {end.code}"
+    except BaseException as error:
+        return f"wrong: {type(error).__name__}: {error} {traceback.format_exc(limit=-2)}"
+    finally:
+        signal.alarm(0)
+
+
+def start(config: Config, stage: str, overwrite: bool = False, limit: int | None = None) -> tuple[ForkProcess, TextIO]:
+    """A process that runs a stage, forked from this one, which has imported everything, and what it says. limit: of a file, in bytes."""
+    end, beginning = os.pipe()  # which is under no limit
+
+    def work() -> None:
+        sys.stdout = sys.stderr = os.fdopen(beginning, "w", buffering=1)
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        cli.guard(lambda: STAGES[stage](config, overwrite))
+
+    process = ForkProcess(target=work, daemon=True)
+    process.start()
+    os.close(beginning)
+    return process, os.fdopen(end, errors="replace")
+
+
+def await_end(process: ForkProcess, said: TextIO, *codes: int) -> None:
+    """Raise AssertionError if a process ends by none of these codes, or with a traceback."""
+    text = said.read()
+    process.join()
+    assert process.exitcode in codes and "Traceback" not in text, f"code {process.exitcode}: {text[-1500:]}"
+
+
+def disturbed(kind: str, base: Path, runs: Path, stage: str, seed: int) -> None:
+    """All stages, one of them disturbed before it is run again: by kills, three at random moments, a third of them of an --overwrite;
+    by a disk on which no file can grow beyond a random size; or by a race of two. The numbers are those of an undisturbed run."""
+    rng, config = np.random.default_rng(seed), config_of(runs)
+    expected, seconds = undisturbed(base)
+    for name in STAGES:
+        if name == stage and kind == "kill":
+            for number in rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], 3).tolist():
+                process, said = start(config, stage, overwrite=seed % 3 == 0)
+                time.sleep(rng.uniform(0.02, seconds))  # before, Ctrl-C would meet multiprocessing
+                os.kill(process.pid, number)
+                await_end(process, said, 0, 130, -number)
+        elif name == stage and kind == "disk":
+            await_end(*start(config, stage, limit=int(10 ** rng.uniform(2, 5.3))), 0, 2)
+        elif name == stage:
+            for both in [start(config, stage), start(config, stage)]:
+                await_end(*both, 0)
+        await_end(*start(config, name), 0)
+    assert result(config) == expected, "other numbers"
+
+
+def torchrun(base: Path, runs: Path, stage: str, seed: int) -> None:
+    """Two processes under torchrun are killed; the same command then ends well."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(29600 + seed)]
+    command += [f"train_{stage}.py", *TINY, "--runs", str(runs)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(np.random.default_rng(seed).uniform(6, 16))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert len(artifact.load(runs / f"digits/{stage}.safetensors", stage)[1]["history"]) == 3
+
+
+@cache
+def readers(base: Path) -> dict[Path, tuple[Callable[[], Any], Any]]:
+    """Files of a copy of a finished run and of a user, what reads each, and what it gives: of a user's file, that it can be read."""
+    runs = shutil.copytree(base, base.with_name("files"))
+    config = config_of(runs)
+    run, compute = begin(config, "test")
+    trained, tests = teacher.load_teacher(config, compute), data.load(config.data.train, "test", config.data)
+    reference = partial(SampleCache(config, run, compute, trained.samplers("mc_dropout"), trained.checksum).reference, tests)
+    people, row, checkpoint = runs / "people.csv", runs / "row-0.json", run / "checkpoints/student.safetensors"
+    votes = [f"{i},{name}" + 10 * ",5" for i, name in enumerate(tests.names)]
+    people.write_text("\n".join([",".join(["test_index", "image", *tests.classes]), *votes]))
+    artifact.write_json(row, {"settings": compare.plain(config)})
+    images = [runs / f"photos/train/{name}" for name in ("a/0.jpg", "a/1.png", "b/2.png", "b/3.png")]
+    for path, image in zip(images, tests.images):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0].numpy()).save(path)
+    settings = Data(decoded=str(runs / "decoded"), size=8, channels=1, augmentation=config.data.augmentation)
+    photos = partial(folder.load, DataSet(source="folder", root=str(runs / "photos")), "train", settings)
+    photos()  # which decodes them
+    reads: dict[Path, Callable[[], Any]] = {
+        run / teacher.FILE: lambda: teacher.load_teacher(config, compute).checksum,
+        run / student.FILE: lambda: artifact.checksum(student.load_student(config.folder).state_dict()),
+        checkpoint: lambda: artifact.checksum(artifact.load(checkpoint, "checkpoint")[0]),
+        next(config.folder.glob("mc_samples/digits-reference-a*")): lambda: artifact.checksum({"": reference()[0][0].log_probs}),
+        next((runs / "decoded").iterdir()): lambda: artifact.checksum({"": photos().images}),
+        **{image: lambda: len(photos()) for image in images[:2]},
+        people: lambda: len(humans.load(people, tests)),
+        run / "config.yaml": lambda: bool(cli.parse(["--config", str(run / "config.yaml")])),
+        row: lambda: compare.finished(row, {}, config),
+    }
+    return {path: (read, read()) for path, read in reads.items()}
+
+
+def broken(base: Path, runs: Path, number: str, seed: int) -> None:
+    """One file, one damage, half of them near its beginning: what is read is what was read before. Afterwards the file is as it was."""
+    files, rng, how = list(readers(base)), np.random.default_rng(seed), DAMAGES[seed % len(DAMAGES)]
+    file, other = files[int(number)], files[(int(number) + 1 + seed % 8) % len(files)]
+    (read, before), content = readers(base)[file], file.read_bytes()
+    place = int(rng.integers(len(content) if rng.random() < 0.5 else min(len(content), 3000)))
+    damaged = {
+        "bit": content[:place] + bytes([content[place] ^ 1 << int(rng.integers(8))]) + content[place + 1 :],
+        "zeros": content[:place] + bytes(len(content[place : place + 64])) + content[place + 64 :],
+        "cut": content[:place],
+        "longer": content + rng.bytes(int(rng.integers(1, 100))),
+        "swapped": other.read_bytes(),
+        "foreign": rng.bytes(int(rng.integers(0, 500))),
+    }
+    try:
+        file.write_bytes(damaged[how])
+        if how == "foreign" and file.suffix == ".safetensors" and seed % 16 > 7:
+            save_file({"x": torch.zeros(3)}, file, {"kind": "teacher", "metadata": '{"a": 1}'})
+        assert read() == before, "other numbers"
+    finally:
+        file.write_bytes(content)
+
+
+def bad_setting(base: Path, runs: Path, key: str, number: int) -> None:
+    """A YAML file with one bad value: it is refused, or the stages that use it end well or with one line."""
+    settings = compare.plain(config_of(runs)) | {"rows": [vars(Row("x"))]}
+    *parents, last = key.split(".")
+    reduce(lambda part, name: part[int(name) if name.isdigit() else name], parents, settings)[last] = BAD[number]
+    (runs / "bad.yaml").write_text(yaml.safe_dump(settings))
+    config, _ = cli.parse(["--config", str(runs / "bad.yaml")])
+    if key.split(".")[0] not in ("rows", "runs") and key != "data.decoded":  # these would be written to
+        used = USES.get(key.split(".")[0], STAGES)
+        shutil.copytree(base / "digits", config.folder, ignore=shutil.ignore_patterns(*(f"{stage}.safetensors" for stage in used)))
+        for stage in used:
+            STAGES[stage](config, False)
+
+
+def attempt(folder: Path, trial: str) -> str:
+    """The outcome of one trial; `folder` keeps the undisturbed run."""
+    kind, what, number = trial.split()
+    undisturbed(folder / "base")
+    work = {"file": broken, "torchrun": torchrun, "setting": bad_setting}.get(kind, partial(disturbed, kind))
+    with TemporaryDirectory(dir=folder) as runs:
+        return outcome(lambda: work(folder / "base", Path(runs), what, int(number)))
 
 
 def table(outcomes: dict[str, str]) -> str:
     """Tried, held, clear, wrong of each kind."""
     lines = ["| fault | tried | held | clear | wrong |", "|---|---|---|---|---|"]
     for kind, meaning in KINDS.items():
-        mine = [outcome for name, outcome in outcomes.items() if name.startswith(kind)]
-        counts = [sum(outcome.startswith(word) for outcome in mine) for word in ("held", "clear", "wrong")]
-        lines.append(f"| {meaning} | {len(mine)} | {' | '.join(map(str, counts))} |")
+        said = [outcome.split(":")[0] for trial, outcome in outcomes.items() if trial.startswith(kind)]
+        lines.append(f"| {meaning} | {len(said)} | {said.count('held')} | {said.count('clear')} | {said.count('wrong')} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Trials until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/faults"), help="where it works and keeps outcomes.json (default: %(default)s)"
-    )
+    parser.add_argument("--runs", type=Path, default="runs/faults", help="where it works and keeps outcomes.json (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=40, help="how long (default: %(default)s)")
     parser.add_argument("--only", default="", choices=["", *KINDS], help="one kind of fault")
     options = parser.parse_args()
     torch.set_num_threads(1)  # processes are forked from this one
-    bench, file = Bench(options.runs.resolve()), options.runs.resolve() / "outcomes.json"
+    options.runs.mkdir(parents=True, exist_ok=True)
+    file, until = options.runs / "outcomes.json", time.monotonic() + 60 * options.minutes
     outcomes = artifact.read_json(file) if file.exists() else {}
-    chosen = [trial for trial in ALL if trial[0].startswith(options.only) and " ".join(map(str, trial)) not in outcomes]
-    until = time.monotonic() + 60 * options.minutes
-    for trial in progress_bar(chosen, "faults", unit="trial"):
-        if time.monotonic() > until:
-            break
-        outcome = outcomes[" ".join(map(str, trial))] = bench.run(*trial)
-        artifact.write_json(file, outcomes)
-        if outcome.startswith("wrong"):
-            print(trial, outcome)
-    print(table(outcomes))
-    start, end = "<!-- faults -->\n", "<!-- end -->"
-    head, rest = PAGE.read_text().split(start)
-    PAGE.write_text(f"{head}{start}\n{table(outcomes)}\n\n{end}{rest.split(end)[1]}")
+    chosen = [trial for trial in ALL if trial.startswith(options.only) and trial not in outcomes]
+    with TemporaryDirectory(dir=options.runs.resolve()) as folder:
+        for trial in takewhile(lambda _: time.monotonic() < until, progress_bar(chosen, "faults", unit="trial")):
+            outcomes[trial] = attempt(Path(folder), trial)
+            artifact.write_json(file, outcomes)
+    print(table(outcomes), *(f"{trial}: {said}" for trial, said in outcomes.items() if said.startswith("wrong")), sep="\n")
+    PAGE.write_text(re.sub("(?s)(?<=<!-- faults -->\n).*(?=<!-- end -->)", f"\n{table(outcomes)}\n\n", PAGE.read_text()))
 
 
 if __name__ == "__main__":

@@ -7,20 +7,42 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, leave_out_plots
 
+import evaluate
+import train_student
+import train_teacher
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from models.architecture import Architecture
 from models.vgg import vgg
 from training import artifact, process_group
+from training.cli import parse
 from training.run import begin
 from uncertainty.cache import KIND, SampleCache
 from uncertainty.distribution import MEASURES
 from uncertainty.mc_dropout import Sampler
 
 ROOT = Path(__file__).parents[2]
+STAGES = """
+import json
+import sys
+sys.path.insert(0, ".")
+import evaluate
+import train_student
+import train_teacher
+from training import cli, process_group
+
+evaluate.draw, evaluate.save = lambda *_: {}, lambda *_: None
+
+def work():
+    with process_group.started():
+        for stage, options in json.loads(sys.argv[-1]):
+            globals()[stage].main(*cli.parse(options))
+
+cli.guard(work)
+"""
 DIES = """
 import os
 import sys
@@ -42,30 +64,35 @@ cli.main(train_teacher.main, "")
 """
 
 
-def start(script: str | Path, *options: str | Path, processes: int = 2, timeout: float = 240) -> subprocess.CompletedProcess:
-    """Run a script with the tiny settings, as a user does."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *launcher, script, *TINY, "--dtype", "float32", "--device", "cpu", *options]
-    return subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+def options_of(runs: Path, name: str, *options: str) -> list[str]:
+    """The tiny settings of a run."""
+    return [*TINY, "--dtype", "float32", "--device", "cpu", "--runs", str(runs), "--name", name, *options]
+
+
+def start(script: str | Path, *options: str, timeout: float = 240) -> subprocess.CompletedProcess:
+    """Run a script in two processes, as a user does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """A teacher by two processes, and of it students and an evaluation by two and by one; the samples of two are in `of_two`."""
     runs = tmp_path_factory.mktemp("runs")
-    end = ["--student.method", "end", "--student.lr", "1e-3", "--teacher_of", "two", "--runs", runs, "--name"]
-    for script in ("train_teacher.py", "train_student.py", "evaluate.py"):
-        done = start(script, "--runs", runs, "--name", "two")
-        assert done.returncode == 0, done.stderr
-        if script == "train_teacher.py":
-            lines = (runs / "two/log.txt").read_text().splitlines()
-            assert done.stdout.splitlines() == [line.split(" ", 2)[2] for line in lines]  # one process prints
-    assert start("train_student.py", *end, "end_two").returncode == 0
+    end = ["--student.method", "end", "--student.lr", "1e-3", "--teacher_of", "two"]
+    stages = [("train_teacher", "two"), ("train_student", "two"), ("train_student", "end_two", *end), ("evaluate", "two")]
+    script = runs / "stages.py"  # all in one torchrun: to start processes takes longer than what they do
+    script.write_text(STAGES)
+    done = start(script, json.dumps([(stage, options_of(runs, *rest)) for stage, *rest in stages]))
+    assert done.returncode == 0, done.stderr
+    logged = [line.split(" ", 2)[2] for name in ("two", "end_two") for line in (runs / name / "log.txt").read_text().splitlines()]
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("[")) == sorted(logged)  # one process prints
     (runs / "two/mc_samples").rename(runs / "of_two")
-    for script in ("train_student.py", "evaluate.py"):
-        done = start(script, "--runs", runs, "--name", "one", "--teacher_of", "two", "--overwrite", processes=1)
-        assert done.returncode == 0, done.stderr
-    assert start("train_student.py", *end, "end_one", processes=1).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_plots(patch)
+        for stage in (train_student, evaluate):
+            stage.main(*parse(options_of(runs, "one", "--teacher_of", "two", "--overwrite")))
+    train_student.main(*parse(options_of(runs, "end_one", *end)))
     return runs
 
 
@@ -100,9 +127,9 @@ def test_the_metrics_of_a_student_are_nearly_the_same(runs):
 
 
 def test_a_teacher_of_two_processes_learns_as_one_does(runs):
-    done = start("train_teacher.py", "--runs", runs, "--name", "alone", processes=1)
+    train_teacher.main(*parse(options_of(runs, "alone")))
     lines = [(runs / name / "log.txt").read_text().count("[teacher]") for name in ("two", "alone")]
-    assert done.returncode == 0 and lines[0] == lines[1] > 5
+    assert lines[0] == lines[1] > 5
     two, alone = (artifact.load(runs / name / "teacher.safetensors", "teacher")[1]["best"] for name in ("two", "alone"))
     assert two == pytest.approx(alone, abs=0.1)  # accuracy: other images are flipped and other units dropped
 
@@ -110,10 +137,10 @@ def test_a_teacher_of_two_processes_learns_as_one_does(runs):
 def test_when_a_process_dies_the_others_end_and_the_same_command_goes_on(tmp_path):
     script = tmp_path / "dies.py"
     script.write_text(DIES)
-    done = start(script, "--runs", tmp_path, "--name", "dies", timeout=120)
+    done = start(script, *options_of(tmp_path, "dies"), timeout=120)
     assert done.returncode != 0 and "exitcode  : 3" in done.stderr and "rank      : 1" in done.stderr
     assert not (tmp_path / "dies/teacher.safetensors").exists()
-    done = start("train_teacher.py", "--runs", tmp_path, "--name", "dies")
+    done = start("train_teacher.py", *options_of(tmp_path, "dies"))
     assert done.returncode == 0 and "continues after epoch 1" in done.stdout
     assert len(artifact.load(tmp_path / "dies/teacher.safetensors", "teacher")[1]["history"]) == 5
 

@@ -3,20 +3,25 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 
 import data
 import evaluate
 import train_student
 import train_teacher
+from configs.schema import Config
 from methods.student import load_student
 from methods.teacher import load_teacher
 from training import artifact, loop
 from training.bar import progress_bar
+from training.cli import parse
 from training.compute import choose
 from training.errors import UserError
 from training.run import Run, begin
@@ -31,13 +36,26 @@ class Stop(Exception):
     """Stands for Ctrl-C."""
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run whose teacher and student are trained."""
+    config, _ = parse([*TINY, "--runs", str(tmp_path_factory.mktemp("finished"))])
+    train_teacher.main(config, overwrite=False)
+    train_student.main(config, overwrite=False)
+    return config.folder
+
+
+@pytest.fixture
+def trained(tiny, finished) -> Config:
+    """The tiny experiment, in a copy of a run whose teacher and student are trained."""
+    shutil.copytree(finished, tiny.folder)
+    return tiny
+
+
 @pytest.mark.parametrize("stage", ["teacher", "student"])
-def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stage):
+def test_an_interrupted_stage_ends_with_the_same_weights(trained, monkeypatch, stage):
     script = {"teacher": train_teacher, "student": train_student}[stage]
-    if stage == "student":
-        train_teacher.main(tiny, overwrite=False)
-    script.main(tiny, overwrite=False)
-    whole = weights(tiny, stage)
+    whole = weights(trained, stage)
     checks = 0
 
     def interrupt(loss):
@@ -49,12 +67,12 @@ def test_an_interrupted_stage_ends_with_the_same_weights(tiny, monkeypatch, stag
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_require_finite", interrupt)
         with pytest.raises(Stop):
-            script.main(tiny, overwrite=True)
-    assert all(torch.equal(whole[name], value) for name, value in weights(tiny, stage).items())  # the old file stays
+            script.main(trained, overwrite=True)
+    assert all(torch.equal(whole[name], value) for name, value in weights(trained, stage).items())  # the old file stays
     torch.manual_seed(1234)
-    script.main(tiny, overwrite=True)
-    assert "continues after epoch 2" in (tiny.folder / "log.txt").read_text()
-    resumed = weights(tiny, stage)
+    script.main(trained, overwrite=True)
+    assert "continues after epoch 2" in (trained.folder / "log.txt").read_text()
+    resumed = weights(trained, stage)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -95,16 +113,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny, mon
     assert all(value.isfinite().all() for name, value in tensors.items() if name.startswith("model."))
 
 
-def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(tiny):
-    train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors", "checkpoint")
+def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(trained):
+    tensors, metadata = artifact.load(trained.folder / "checkpoints/teacher.safetensors", "checkpoint")
     scores = [row["validation_score"] for row in metadata["history"]]
     assert metadata["best"] == max(scores)
-    tiny.name, tiny.teacher.train_on_all = "all", True
-    train_teacher.main(tiny, overwrite=False)
-    tensors, metadata = artifact.load(tiny.folder / "checkpoints/teacher.safetensors", "checkpoint")
+    trained.name, trained.teacher.train_on_all = "all", True
+    train_teacher.main(trained, overwrite=False)
+    tensors, metadata = artifact.load(trained.folder / "checkpoints/teacher.safetensors", "checkpoint")
     assert metadata["best"] is None
-    assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in weights(tiny).items())
+    assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in weights(trained).items())
 
 
 def test_weight_decay_spares_batch_norm_and_biases():
@@ -122,20 +139,18 @@ def test_shuffled_gives_every_index_at_most_once_in_whole_batches():
     assert [len(batch) for batch in loop.shuffled(3, 100, seed=0)] == [3]
 
 
-def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(tiny):
-    train_teacher.main(tiny, overwrite=False)
-    train_student.main(tiny, overwrite=False)
-    first = weights(tiny, "student")
-    tiny.name, tiny.teacher_of, tiny.student.seed = "another seed", tiny.name, 1
-    train_teacher.main(tiny, overwrite=False)  # has nothing to do
-    train_student.main(tiny, overwrite=False)
-    assert not (tiny.folder / "teacher.safetensors").exists() and not (tiny.folder / "mc_samples").exists()
-    assert not torch.equal(weights(tiny, "student")["network.conv1_1.weight"], first["network.conv1_1.weight"])
-    assert type(load_student(tiny.folder)(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
+def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(trained):
+    first = weights(trained, "student")
+    trained.name, trained.teacher_of, trained.student.seed = "another seed", trained.name, 1
+    train_teacher.main(trained, overwrite=False)  # has nothing to do
+    train_student.main(trained, overwrite=False)
+    assert not (trained.folder / "teacher.safetensors").exists() and not (trained.folder / "mc_samples").exists()
+    assert not torch.equal(weights(trained, "student")["network.conv1_1.weight"], first["network.conv1_1.weight"])
+    assert type(load_student(trained.folder)(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
 
 
 @pytest.mark.parametrize("method", ["end", "hydra", "logit_gaussian"])
-def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, method):
+def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots, method):
     tiny.teacher = replace(tiny.teacher, method="ensemble", members=2, conv_dropout=0.0, head_dropout=0.0, epochs=2)
     tiny.sampling = replace(tiny.sampling, passes=2, masks="function")
     tiny.evaluation = replace(tiny.evaluation, passes=2, speed_passes=2)
@@ -151,11 +166,11 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, method):
     assert metrics["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
 
 
-def test_a_teacher_without_samples_has_no_student(tiny):
-    train_teacher.main(tiny, overwrite=False)
-    tiny.teacher.method = "ddu"
+def test_a_teacher_without_samples_has_no_student(trained):
+    (trained.folder / "student.safetensors").unlink()
+    trained.teacher.method = "ddu"
     with pytest.raises(UserError, match="teacher.method: ddu gives no samples"):
-        train_student.main(tiny, overwrite=False)
+        train_student.main(trained, overwrite=False)
 
 
 def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
@@ -186,7 +201,7 @@ def test_averaged_weights_are_the_moving_average(tiny, monkeypatch):
     torch.testing.assert_close(model.weight.detach(), average)
 
 
-def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):
+def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny, no_plots):
     tiny.weights = "float16"
     train_teacher.main(tiny, overwrite=False)
     train_student.main(tiny, overwrite=False)
@@ -235,56 +250,51 @@ def test_bars_outside_a_terminal_are_lines(capsys, monkeypatch):
 # Nothing lost, nothing wrong.
 
 
-def test_an_overwrite_that_fails_leaves_the_finished_files_as_they_are(tiny, monkeypatch):
-    train_teacher.main(tiny, overwrite=False)
-    train_student.main(tiny, overwrite=False)
-    before = {path: path.read_bytes() for path in tiny.folder.glob("*.safetensors")}
+def test_an_overwrite_that_fails_leaves_the_finished_files_as_they_are(trained, monkeypatch):
+    before = {path: path.read_bytes() for path in trained.folder.glob("*.safetensors")}
     monkeypatch.setattr(loop, "_train_epoch", lambda *arguments: (_ for _ in ()).throw(FloatingPointError))
     for script in (train_teacher, train_student):
         with pytest.raises(UserError, match="the loss is not finite"):
-            script.main(tiny, overwrite=True)
-    tiny.student.options = {"rank": 2, "nonsense": 1}
+            script.main(trained, overwrite=True)
+    trained.student.options = {"rank": 2, "nonsense": 1}
     with pytest.raises(UserError, match="unknown key nonsense"):
-        train_student.main(tiny, overwrite=True)
-    assert {path: path.read_bytes() for path in tiny.folder.glob("*.safetensors")} == before
+        train_student.main(trained, overwrite=True)
+    assert {path: path.read_bytes() for path in trained.folder.glob("*.safetensors")} == before
 
 
-def test_an_overwrite_with_other_settings_starts_anew_and_the_next_one_as_well(tiny):
-    train_teacher.main(tiny, overwrite=False)
-    tiny.teacher.lr = 0.004
+def test_an_overwrite_with_other_settings_starts_anew_and_the_next_one_as_well(trained):
+    trained.teacher.lr = 0.004
     for _ in range(2):
-        written = (tiny.folder / "teacher.safetensors").stat().st_mtime_ns
-        train_teacher.main(tiny, overwrite=True)
-        assert (tiny.folder / "teacher.safetensors").stat().st_mtime_ns > written
-    assert "continues" not in (tiny.folder / "log.txt").read_text()
+        written = (trained.folder / "teacher.safetensors").stat().st_mtime_ns
+        train_teacher.main(trained, overwrite=True)
+        assert (trained.folder / "teacher.safetensors").stat().st_mtime_ns > written
+    assert "continues" not in (trained.folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("stage", ["teacher", "student"])
-def test_an_overwrite_that_is_cut_after_its_file_was_written_does_not_hinder_the_next_one(tiny, monkeypatch, stage):
+def test_an_overwrite_that_is_cut_after_its_file_was_written_does_not_hinder_the_next_one(trained, monkeypatch, stage):
     script = {"teacher": train_teacher, "student": train_student}[stage]
-    train_teacher.main(tiny, overwrite=False)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "end", lambda self: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
-            script.main(tiny, overwrite=True)
-    path = tiny.folder / f"{stage}.safetensors"
+            script.main(trained, overwrite=True)
+    path = trained.folder / f"{stage}.safetensors"
     times = [path.stat().st_mtime_ns]
     for _ in range(2):
-        script.main(tiny, overwrite=True)
+        script.main(trained, overwrite=True)
         times.append(path.stat().st_mtime_ns)
     assert times[1] == times[0] and times[2] > times[1]  # the first goes on, and has nothing left to do
 
 
 @pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])
-def test_a_student_of_other_images_than_its_teachers_is_refused(tiny, data):
-    train_teacher.main(tiny, overwrite=False)
-    tiny.data = replace(tiny.data, **data)
+def test_a_student_of_other_images_than_its_teachers_is_refused(trained, data):
+    trained.data = replace(trained.data, **data)
     for script in (train_student, evaluate):
         with pytest.raises(UserError, match=f"{list(data)[0]}: .* there, {list(data.values())[0]} asked for"):
-            script.main(tiny, overwrite=False)
+            script.main(trained, overwrite=False)
 
 
-def test_replaced_training_images_are_refused_or_asked_for(tiny, monkeypatch):
+def test_replaced_training_images_are_refused_or_asked_for(tiny, no_plots, monkeypatch):
     train_teacher.main(tiny, overwrite=False)
     load = data.load_train
 
