@@ -1,5 +1,7 @@
 """Networks of other people with dropout in their blocks: see docs/own_networks.md."""
 
+from functools import partial
+
 import torchvision
 from torch import nn
 
@@ -11,8 +13,8 @@ def dropped(blocks: nn.Sequential, rate: float) -> None:
 
 
 def make_mobilenet(classes: int = 10, dropout: float = 0.05) -> nn.Module:
-    """torchvision's MobileNetV3 (small)."""
-    network = torchvision.models.mobilenet_v3_small(num_classes=classes)
+    """torchvision's MobileNetV3 (small). Its batch norm averages over some hundred steps, which a small set of images does not have."""
+    network = torchvision.models.mobilenet_v3_small(num_classes=classes, norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1))
     dropped(network.features, dropout)
     return network
 

@@ -20,8 +20,8 @@ from torchvision import datasets
 import data
 from configs.schema import Augmentation, Data, DataSet
 from data import augment, published
-from data.resize import fit_to
 from data.dataset import Dataset
+from data.resize import fit_to
 from data.views import VIEWS, make_views
 from training.errors import UserError
 
