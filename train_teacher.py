@@ -54,6 +54,7 @@ def train_network(config: Config, overwrite: bool) -> None:
 
     # Data.
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    architecture = teacher.architecture(config, len(train.classes))
     settings = teacher.settings(config) | {"data": train.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
         settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))}
@@ -66,7 +67,6 @@ def train_network(config: Config, overwrite: bool) -> None:
 
     # Network, training (or weights that are trained), file.
     torch.manual_seed(config.seed)
-    architecture = teacher.architecture(config, len(train.classes))
     model = build(architecture)
     teacher.standardize(model, config.teacher, train)
     task = classification_task(model.to(compute.device), train, validation, config, compute)

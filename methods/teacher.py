@@ -161,7 +161,7 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
 
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
     """SHA-256 (16 hex digits) of all that decides what a network says: the weights of one from outside do not say how much it drops."""
-    outside = [repr(network), repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
+    outside = [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
     return artifact.checksum(tensors, *outside)
 
 

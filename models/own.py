@@ -44,6 +44,15 @@ class Own(nn.Module):
         self.last = ends[0] if ends else None
 
     @property
+    def constants(self) -> str:
+        """The numbers and texts that its modules hold beside weights: a functional dropout's rate is one."""
+
+        def held(part: nn.Module) -> dict[str, Any]:
+            return {name: value for name, value in sorted(vars(part).items()) if isinstance(value, (int, float, str))}
+
+        return repr({name: held(part) | {"training": None} for name, part in self.module.named_modules()})
+
+    @property
     def classifier(self) -> nn.Module:
         """The layer from the last hidden one to the logits."""
         return nn.Identity() if self.last is None else self.module.get_submodule(self.last)
@@ -60,7 +69,7 @@ class Own(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.normalize(images)
-        return self.module(x if self.channels_last else x.contiguous())
+        return self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format))
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and what the classifier sees."""

@@ -188,12 +188,13 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
     for name, operation in draws.found.items():
         part = network.get_submodule(name)
         kind = str(part) if isinstance(part, _DropoutNd) else f"{type(part).__name__}: {operation}"
-        described.append(f"{name.removeprefix('module.') if isinstance(network, Own) else name}: {kind}")
+        place = name.removeprefix("module").removeprefix(".") if isinstance(network, Own) else name
+        described.append(f"{place or 'the network'}: {kind}")
     return described
 
 
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
-    """How many single passes of the network as long `passes` samples of `images` take; the smallest of three measurements."""
+    """How many single passes of the network as long `passes` samples of `images` take, each the shortest of three times."""
     plan = Plan(passes, "grouped", len(images), (0, "cost"))
     works = [lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)), lambda: network(images)]
 
@@ -205,5 +206,6 @@ def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes
         return time.perf_counter() - started
 
     with torch.inference_mode():
-        pairs = [[seconds(work) for work in works] for _ in range(4)]
-    return min(sampled / single for sampled, single in pairs[1:])  # the first warms up
+        rounds = [[seconds(work) for work in works] for _ in range(4)]
+    sampled, single = map(min, zip(*rounds[1:]))  # the first warms up
+    return sampled / single
