@@ -88,7 +88,7 @@ def commands() -> list[str]:
     """Every command of README and docs that reads settings."""
     shown = "\n".join(page.read_text() for page in DOCS)
     lines = re.findall(r"^((?:python|\./run\.sh|torchrun) [^#\n]*)|`((?:python|\./run\.sh|torchrun) [^`]*)`", shown, re.MULTILINE)
-    return sorted({"".join(both).strip() for both in lines if "-m " not in "".join(both) and "predict.py" not in "".join(both)})
+    return sorted({"".join(both).strip() for both in lines if "-m " not in "".join(both) and not re.search("predict.py|docs/examples/.*py", "".join(both))})
 
 
 @pytest.mark.parametrize("command", commands())
@@ -96,7 +96,8 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     """By the parser of its script: most take too long to be run. The others have tests of their own: predict.py in test_scripts, the birds'
     stages below."""
     monkeypatch.chdir(tmp_path)
-    Path("configs").symlink_to(ROOT / "configs")
+    for folder in ("configs", "docs"):
+        Path(folder).symlink_to(ROOT / folder)
     Path("birds.yaml").write_text("name: birds")
     words = shlex.split(command)
     script = next(word for word in words if word.endswith((".py", "run.sh")))
