@@ -46,10 +46,11 @@ def _from_csv(path: Path, dataset: Dataset) -> Tensor:
     missing = {"image", "test_index", *dataset.classes} - set(rows[0] if rows else ())
     if missing:
         raise UserError(f"{path}: no column {min(missing)!r}")
-    names = [row["image"] for row in rows]
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: two rows of image {max(names, key=names.count)}")
-    row_of = {row["image"]: row for row in rows} | {f"cifar10-test-{int(row['test_index']):05d}": row for row in rows}
+    images, places = [row["image"] for row in rows], [f"cifar10-test-{int(row['test_index']):05d}" for row in rows]
+    for names in (images, places):
+        if len(set(names)) < len(names):
+            raise UserError(f"{path}: two rows of image {max(names, key=names.count)}")
+    row_of = dict(zip(images, rows)) | dict(zip(places, rows))
     unknown = [name for name in dataset.names if name not in row_of]
     if unknown:
         raise UserError(f"{path}: no labels for {len(unknown)} images, such as {unknown[0]}")

@@ -1,5 +1,8 @@
 """What several tests need: a tiny experiment on the digits, and the order of the files."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,17 @@ def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
     """As `no_plots`, for fixtures of whole modules."""
     patch.setattr(evaluate, "draw", lambda *_: {})
     patch.setattr(evaluate, "save", lambda *_: None)
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """A disk on which no file can grow beyond `size` bytes. What pytest captures is a file as well, but for tests with `capsys`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

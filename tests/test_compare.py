@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, full_disk
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -22,6 +22,7 @@ from plots import comparison as report
 from plots.recipes import passes_table
 from training.cli import parse
 from training.errors import UserError
+from training.run import Run
 from uncertainty import speed
 from uncertainty.speed import cost, peak_bytes
 
@@ -155,6 +156,14 @@ def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(
         compare.main(*parse([*MOONS, "--rows", "[{title: a b}, {title: a  b}]"]))
     with pytest.raises(UserError, match="needs one set or more"):
         compare.main(*parse([*MOONS, "--data.ood", "[]"]))
+
+
+def test_a_row_for_which_the_disk_is_full_is_not_written_in_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Run, "log", lambda *_: None)
+    with full_disk(100), pytest.raises(UserError, match="results/moons/lost-0.json: cannot be written"):
+        compare.main(*parse([*MOONS, "--rows", "[{title: lost, of: nobody}]"]))
+    assert not list(Path("results/moons").iterdir())
 
 
 def test_a_figure_of_many_data_sets(folder):

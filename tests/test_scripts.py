@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY
+from conftest import TINY, full_disk
 from PIL import Image
 
 import data
@@ -24,13 +24,14 @@ import evaluate
 import train_student
 import train_teacher
 from configs.schema import DataSet
-from methods.student import load_student
+from methods.student import Student, load_student
 from models.architecture import Architecture
 from models.vgg import vgg
 from plots.table import table
 from training import artifact
 from training.cli import parse
 from training.errors import UserError
+from training.run import Run
 from uncertainty.distribution import MEASURES
 
 SCORES = {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
@@ -153,6 +154,24 @@ def test_the_same_commands_again_skip_what_is_done(run, no_plots, tmp_path, caps
     assert {path: path.stat().st_mtime_ns for path in again.rglob("*.safetensors")} == before
 
 
+def test_a_full_disk_leaves_what_was_there(run, no_plots, tmp_path, monkeypatch, capsys):
+    """A finished run's metrics, its table, and its settings, which even a stage that is skipped writes."""
+    again = tmp_path / "digits"
+    shutil.copytree(run, again)
+    config, _ = parse([*TINY, "--runs", str(tmp_path)])
+    monkeypatch.setattr(Run, "log", lambda *_: None)
+    for name, size, work in (
+        ("metrics.json", 10_000, lambda: evaluate.main(config, overwrite=False)),
+        ("table.md", 100, lambda: evaluate.write(Run(again, "evaluate"), "x" * 1000, {})),
+        ("config.yaml", 100, lambda: train_teacher.main(config, overwrite=False)),
+    ):
+        before = (again / name).read_bytes()
+        with full_disk(size), pytest.raises(UserError, match=f"{name}: cannot be written"):
+            work()
+        assert (again / name).read_bytes() == before
+    assert {path.name for path in again.iterdir()} == {path.name for path in run.iterdir()}
+
+
 def test_a_student_of_another_teacher_is_not_evaluated(run, tmp_path):
     done = start("evaluate.py", *TINY, "--runs", str(run.parent), "--teacher.lr", "0.01")
     assert done.code == 2 and "teacher.lr: 0.005 there, 0.01 asked for" in done.err
@@ -213,7 +232,7 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
     (photos / "notes.txt").write_text("no image")
     out = tmp_path / "out.csv"
     done = call("predict.py", "--run", str(run), "--images", str(photos), "--out", str(out), "--batch-size", "2", "--device", "cpu")
-    assert done.code == 0 and "5 images" in done.out
+    assert done.code == 0 and f"5 images: {out} (1 broken images and 1 other files left out)" in done.out
     assert "skipped: broken image" in done.out and "c.jpg" in done.out
     rows = {Path(row["image"]).stem: row for row in csv.DictReader(out.open())}
     expected = load_student(run)(digits.images[:5])
@@ -224,6 +243,29 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
         assert sum(float(row[f"p({c})"]) for c in range(10)) == pytest.approx(1, abs=1e-4)
     missing = start("predict.py", "--run", str(run), "--images", str(tmp_path / "none"))
     assert missing.code == 2 and missing.err.startswith("error: --images: no folder")
+
+
+def test_predictions_that_fail_or_are_killed_leave_the_earlier_ones(run, tmp_path, monkeypatch):
+    photos, out = tmp_path / "photos", tmp_path / "out.csv"
+    photos.mkdir()
+    (photos / "broken.png").write_bytes(b"broken")
+    out.write_text("of yesterday")
+    arguments = ["--run", str(run), "--images", str(photos), "--out", str(out), "--batch-size", "1", "--device", "cpu"]
+    done = call("predict.py", *arguments)
+    assert done.code == 2 and "no readable image" in done.err and out.read_text() == "of yesterday"
+    for i in range(2):
+        Image.new("L", (8, 8), 9 * i).save(photos / f"{i}.png")
+    predicted, forward = [], Student.forward
+
+    def cut(student, images):
+        if predicted:
+            raise KeyboardInterrupt
+        predicted.append(images)
+        return forward(student, images)
+
+    monkeypatch.setattr(Student, "forward", cut)
+    assert call("predict.py", *arguments).code == 130 and len(predicted) == 1
+    assert out.read_text() == "of yesterday" and sorted(tmp_path.iterdir()) == [out, photos]
 
 
 def test_the_student_in_the_repository_predicts_at_once(tmp_path):

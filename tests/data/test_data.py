@@ -130,20 +130,36 @@ def test_svhn(tmp_path, monkeypatch):
     assert np.array_equal(test.images, expected) and test.labels.tolist() == labels
 
 
-@pytest.mark.parametrize("source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
-def test_mnist_and_its_kin_become_what_the_network_wants(tmp_path, source, folder):
+def raw_files(raw: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Three training and three test images, the same ones, as MNIST's authors packed theirs."""
     pixels, labels = RNG.integers(0, 256, (3, 28, 28), dtype=np.uint8), np.array([7, 0, 2], dtype=np.uint8)
-    raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 3, 28, 28) + pixels.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 3) + labels.tobytes())
         (raw / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b""))
+    return pixels, labels
+
+
+@pytest.mark.parametrize("source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
+def test_mnist_and_its_kin_become_what_the_network_wants(tmp_path, source, folder):
+    pixels, labels = raw_files(tmp_path / folder / "raw")
     test = split_of(source, tmp_path, size=28, channels=1)
     expected, expected_labels, _ = in_order_of_digests(pixels, labels.tolist())
     assert np.array_equal(test.images[..., 0], expected) and test.labels.tolist() == expected_labels
     colour = split_of(source, tmp_path)
     assert colour.images.shape == (3, 32, 32, 3) and (colour.images[..., 0] == colour.images[..., 2]).all()
+
+
+@pytest.mark.parametrize("source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_raw_files_of_other_images_are_refused(tmp_path, monkeypatch, source, folder):
+    """They have no digest of their own, and of another set's there may be as many."""
+    raw_files(tmp_path / folder / "raw")
+    monkeypatch.setitem(published.SETS, source, replace(published.SETS[source], counts={"train": 3, "test": 3}))
+    settings = config(DataSet(source, str(tmp_path)), tmp_path, size=28, channels=1)
+    for split in ("train", "test"):
+        with pytest.raises(UserError, match=f"{source}: the {split} images below .* are not the published ones"):
+            data.load(settings.train, split, settings)
 
 
 def test_tiny_imagenet_from_its_archive_and_from_folders_without_what_cifar10_shows(tmp_path, monkeypatch):

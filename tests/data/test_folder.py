@@ -101,10 +101,12 @@ def tree(tmp_path) -> tuple[DataSet, Data]:
     return source, Data(train=source, size=8, channels=1, decoded=str(tmp_path / "decoded"))
 
 
-def test_other_files_are_counted_and_a_picture_in_two_classes_is_named(tree, tmp_path, capsys):
+def test_every_kind_is_found_other_files_are_counted_and_a_picture_in_two_classes_is_named(tree, tmp_path, capsys):
+    for name in ("bitmap.bmp", "scan.tif", "SCAN.TIFF"):
+        Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "birds/train/a" / name)
     (tmp_path / "birds/train/a/notes.txt").write_text("no image")
     (tmp_path / "birds/train/b/same.png").write_bytes((tmp_path / "birds/train/a/3.png").read_bytes())
-    assert len(folder.load(tree[0], "train", tree[1])) == 41
+    assert len(folder.load(tree[0], "train", tree[1])) == 44
     said = capsys.readouterr().out
     assert "birds: 1 files below" in said and "are no images" in said
     assert "birds: 1 images stand in two classes, such as train/a/3.png and train/b/same.png" in said

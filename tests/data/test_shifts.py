@@ -123,6 +123,9 @@ def test_labels_in_the_authors_form(labelled, tmp_path):
         humans.load(tmp_path / "counts.npy", labelled)
     labelled = replace(labelled, names=[f"cifar10-test-{i:05d}" for i in (2, 0, 1)])
     assert humans.load(tmp_path / "counts.npy", labelled).tolist() == [[25, 25], [40, 8], [0, 50]]
+    np.save(tmp_path / "counts.npy", np.array([[40, 8], [0, 0], [25, 25]]))
+    with pytest.raises(UserError, match="1 images have labels that are no counts, such as cifar10-test-00001"):
+        humans.load(tmp_path / "counts.npy", labelled)
     np.save(tmp_path / "counts.npy", np.zeros((4, 2)))
     with pytest.raises(UserError, match="labels of shape"):
         humans.load(tmp_path / "counts.npy", labelled)
@@ -139,6 +142,9 @@ def test_labels_that_are_no_counts_are_named(labelled, tmp_path, row):
 def test_labels_of_one_image_twice_and_damaged_files(labelled, tmp_path):
     (tmp_path / "h.csv").write_text("test_index,image,a,b\n0,test/a/x.png,1,2\n1,test/a/x.png,2,1\n")
     with pytest.raises(UserError, match="two rows of image test/a/x.png"):
+        humans.load(tmp_path / "h.csv", labelled)
+    (tmp_path / "h.csv").write_text("test_index,image,a,b\n0,test/a/x.png,1,2\n1,test/b/y.png,2,1\n01,test/b/z.png,2,1\n")
+    with pytest.raises(UserError, match="two rows of image cifar10-test-00001"):
         humans.load(tmp_path / "h.csv", labelled)
     for name, content in (("h.csv", b"\xff\x00,"), ("h.npy", b"\x93NUMPY"), ("g.npy", b"")):
         (tmp_path / name).write_bytes(content)

@@ -170,6 +170,7 @@ def test_options_are_checked_by_name():
     for options, said in (
         ({"head": "gelu"}, "head: gelu is not one of softplus"),
         ({"rank": -1}, "rank: -1 is not a whole"),
+        ({"mean_weight": float("inf")}, "mean_weight: inf is not a number above 0"),
         ({"matched": ["mean"]}, "matched: mean is not a list, each one of total_v"),
     ):
         with pytest.raises(UserError, match=f"student.options of dirichlet: {said}"):

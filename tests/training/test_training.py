@@ -259,6 +259,9 @@ def test_an_overwrite_that_fails_leaves_the_finished_files_as_they_are(trained, 
     trained.student.options = {"rank": 2, "nonsense": 1}
     with pytest.raises(UserError, match="unknown key nonsense"):
         train_student.main(trained, overwrite=True)
+    trained.teacher.conv_dropout = [0.1]
+    with pytest.raises(UserError, match="teacher.conv_dropout: 1 rates for the 3 places of vgg5"):
+        train_teacher.main(trained, overwrite=True)
     assert {path: path.read_bytes() for path in trained.folder.glob("*.safetensors")} == before
 
 
@@ -307,6 +310,7 @@ def test_replaced_training_images_are_refused_or_asked_for(tiny, no_plots, monke
         train_student.main(tiny, overwrite=False)
     tiny.student.other_images = True
     train_student.main(tiny, overwrite=False)
+    assert "1147 images of digits; the teacher was trained on others (" in (tiny.folder / "log.txt").read_text()
     evaluate.main(tiny, overwrite=False)
     settings = [artifact.load(tiny.folder / f"{kind}.safetensors", kind)[1]["settings"]["data"] for kind in ("teacher", "student")]
     assert settings[0] != settings[1]
@@ -314,14 +318,41 @@ def test_replaced_training_images_are_refused_or_asked_for(tiny, no_plots, monke
 
 
 def test_a_run_does_not_look_at_another(tiny):
+    """Students were taken over from any run beside, once."""
     sibling = tiny.folder.parent / "other"
     sibling.mkdir(parents=True)
     for name in ("teacher.safetensors", "student.safetensors", "config.yaml"):
         (sibling / name).write_bytes(b"damaged")
-    train_teacher.main(tiny, overwrite=False)
+    tiny.teacher.epochs = tiny.student.epochs = 1
+    for script in (train_teacher, train_student):
+        script.main(tiny, overwrite=False)
     tiny.teacher_of = "nobody"
     with pytest.raises(UserError, match="nobody/teacher.safetensors: no such file"):
         train_teacher.main(tiny, overwrite=False)
+
+
+def test_two_that_write_one_file_at_once_do_not_meet(tmp_path, monkeypatch):
+    path, write = tmp_path / "x.safetensors", artifact.save_file
+
+    def slow(*arguments):
+        write(*arguments)
+        monkeypatch.setattr(artifact, "save_file", write)
+        artifact.save(path, "teacher", {"weight": torch.ones(2)}, {"by": "the second"})
+        assert artifact.load(path, "teacher")[1] == {"by": "the second"}
+
+    monkeypatch.setattr(artifact, "save_file", slow)
+    artifact.save(path, "teacher", {"weight": torch.zeros(2)}, {"by": "the first"})
+    tensors, metadata = artifact.load(path, "teacher")
+    assert metadata == {"by": "the first"} and torch.equal(tensors["weight"], torch.zeros(2)) and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done, rename = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda _: done.append("fsync"))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replace") or rename(*paths))
+    artifact.write_json(tmp_path / "x.json", {})
+    artifact.save(tmp_path / "x.safetensors", "teacher", {}, {})
+    assert done == ["fsync", "replace"] * 2
 
 
 def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):

@@ -32,14 +32,15 @@ def get(tiny, toy):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), _Scale(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
-    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network, wrap=None):
-        run, compute = begin(tiny, "test")
+    def get(settings=SETTINGS, keep=True, checksum="t", dataset=toy, network=network, wrap=None, overwrite=False):
+        run, compute = begin(tiny, "test", overwrite)
         log = run / "log.txt"
         before = len(log.read_text())
         (view,) = make_views(["plain"], dataset, tiny.data.augmentation, 0, torch.device("cpu"))
         sampler = Sampler(network)
         sampler = partial(wrap, sampler) if wrap else sampler
-        tensors = SampleCache(tiny, run, compute, (sampler, sampler), checksum).get(dataset, "train", view, settings, keep)
+        cache = SampleCache(tiny, run, compute, (sampler, sampler), checksum, anew=overwrite)
+        tensors = cache.get(dataset, "train", view, settings, keep)
         return tensors, log.read_text()[before:]
 
     return get
@@ -145,6 +146,25 @@ def test_a_partial_file_with_samples_goes_on_with_them_when_they_are_not_asked_f
     kept, log = get()  # with samples: they are there already
     assert "there already" in log and "making it again" not in log
     assert torch.equal(kept["log_probs"], whole["log_probs"])
+
+
+def test_samples_stay_until_those_that_are_made_anew_are_whole(get, tiny, monkeypatch):
+    get()
+    before = path_of(tiny).read_bytes()
+    monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
+
+    def cut(sample, *arguments):
+        for group, *rest in sample(*arguments):
+            if group == 3:
+                raise KeyboardInterrupt
+            yield group, *rest
+
+    with pytest.raises(KeyboardInterrupt):
+        get(wrap=cut, overwrite=True)
+    written = path_of(tiny).stat().st_mtime_ns
+    assert path_of(tiny).read_bytes() == before
+    assert "3 groups there already" in get(overwrite=True)[1] and path_of(tiny).stat().st_mtime_ns > written
+    assert "5 groups there already" in get(overwrite=True)[1]  # as the stage has not ended yet
 
 
 def test_half_precision_keeps_the_samples_small_and_the_statistics_exact(get):
