@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from configs.schema import Config, Resize
 from configs.schema import Teacher as Settings
-from data.dataset import Dataset
+from data.dataset import PART, Dataset
 from methods import teacher_method
 from methods.interface import Sampling
 from methods.prediction import predictions
@@ -154,7 +154,8 @@ def spread(count: int, wanted: int) -> Tensor:
 def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
     """Set what the network standardizes images by: what the settings say, or the training images' own."""
     if settings.mean is None:
-        network.normalize.fit(train.parts() if not train.workers else [train.batch(spread(len(train), ENOUGH))])
+        some = spread(len(train), ENOUGH).split(PART)
+        network.normalize.fit(map(train.batch, some) if train.workers else train.parts())
     else:
         network.normalize.set(settings.mean, settings.std)
 

@@ -3,7 +3,7 @@
     python -m speed.images
 
 Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling: decoded once and mapped, or as they come. Each N
-in a process of its own. Writes speed/results/images.json and images.png.
+in a process of its own. Time is that of the processor, as other jobs may run beside. Writes speed/results/images.json and images.png.
 """
 
 import multiprocessing
@@ -11,7 +11,6 @@ import os
 import re
 import tempfile
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +36,8 @@ from training.run import begin
 from uncertainty.any_network import sampler_of
 from uncertainty.cache import SampleCache
 
-COUNTS = {64: (5_000, 10_000, 20_000, 40_000, 80_000), 224: (5_000, 10_000)}
+COUNTS = {64: (5_000, 10_000, 20_000, 40_000, 80_000), 224: (5_000, 20_000, 80_000)}
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed memory goes back at once, and is not counted
 DISTINCT = 200  # files: the others are links to them
 PHASES = ("loading", "training", "sampling")
 
@@ -62,7 +62,7 @@ def own_bytes() -> int:
 
 @contextmanager
 def watched(name: str, found: dict[str, dict[str, float]]):
-    """Note seconds, and the most memory beside what there was at the start of all."""
+    """Note the processor's seconds, those of worker processes included, and the process's largest own memory."""
     peak, over = [own_bytes()], threading.Event()
 
     def watch() -> None:
@@ -71,9 +71,9 @@ def watched(name: str, found: dict[str, dict[str, float]]):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    started = time.perf_counter()
+    started = sum(os.times()[:4])
     yield
-    seconds = time.perf_counter() - started
+    seconds = sum(os.times()[:4]) - started
     over.set()
     thread.join()
     found[name] = {"seconds": seconds, "bytes": peak[0]}
@@ -97,14 +97,15 @@ def takes(size: int, count: int, keep: bool) -> dict[str, dict[str, float]]:
             fit(classification_task(network, train, None, config, compute), run, compute, {"data": train.fingerprint})
         with watched("sampling", found):
             cache = SampleCache(config, run, compute, 2 * (sampler_of(network.eval()),), "")
-            for view in make_views(["augmented", "mixup"], train, config.data.augmentation, 0, compute.device):
-                cache.get(train, "train", view, McDropout(2), keep_samples=False)
+            (view,) = make_views(["mixup"], train, config.data.augmentation, 0, compute.device)
+            cache.get(train, "train", view, McDropout(2), keep_samples=False)
     return found
 
 
 def main() -> None:
     """Every N, and what one more image takes."""
     made = []
+    os.environ |= RETURNED
     cases = [(size, count, keep) for size, counts in COUNTS.items() for keep in (True, False) for count in counts]
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for size, count, keep in tqdm(cases, desc="sizes"):
@@ -134,7 +135,7 @@ def draw(made: list[dict]) -> None:
             axes[0].plot(counts, [max(row[phase]["bytes"] for phase in PHASES[1:]) / 2**20 for row in rows], style, label=label)
             axes[1].plot(counts, [sum(row[phase]["seconds"] for phase in PHASES) for row in rows], style, label=label)
     axes[0].set(xlabel="images", ylabel="own memory in training and sampling, MiB", ylim=(0, None))
-    axes[1].set(xlabel="images", ylabel="loading, training, sampling, s", ylim=(0, None))
+    axes[1].set(xlabel="images", ylabel="loading, training, sampling, CPU s", ylim=(0, None))
     axes[0].legend(frameon=False)
     save(figure, RESULTS / "images.png")
 
