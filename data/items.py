@@ -25,7 +25,7 @@ from training.outside import call
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
     """The data set that a callable of the user's own file, such as `my_data.py:spectrograms`, returns for a split.
 
-    Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError if it has no length or no items.
+    Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError for any other result.
     """
     items = call(source.source, {"split": split})
     if not hasattr(items, "__getitem__") or not hasattr(items, "__len__"):

@@ -11,7 +11,7 @@ from training.errors import UserError
 def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") -> Tensor:
     """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing.
 
-    Grey becomes RGB by repetition, RGB becomes grey by ITU-R 601 luma, as in PIL. Raises UserError for other channels, such as a point's two.
+    Grey becomes RGB by repetition; RGB becomes grey by ITU-R 601 luma, as in PIL. Raises UserError for other channels (a point has two).
     """
     if channels == 3 and images.shape[-1] == 1:
         images = images.expand(-1, -1, -1, 3)
@@ -28,7 +28,7 @@ def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") 
 
 
 def squared(images: Tensor, resize: Resize) -> Tensor:
-    """Square images [N, H, W, C]: `crop` cuts the ends of the longer side, `pad` extends the shorter side with black. `squash`: unchanged."""
+    """Images [N, H, W, C], made square: `crop` cuts the ends of the longer side, `pad` adds black to the shorter one."""
     height, width = images.shape[1:3]
     if resize == "crop":
         side = min(height, width)

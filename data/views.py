@@ -2,7 +2,7 @@
 
 A view is fixed by a seed: it is made anew when it is needed, batch by batch, and never stored. Each kind is a function
 (number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch from the images at
-`indices` and the images mixed with them; mix(indices) gives those images' indices and shares. A new kind is a function and a line in `VIEWS`.
+`indices` and the images mixed with them; mix(indices) gives the indices and shares. A new kind is one function and one line in `VIEWS`.
 """
 
 import math
@@ -72,7 +72,7 @@ def cutmix(count: int, shape: Shape, augmentation: Augmentation, generator: torc
 
 
 def strong(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
-    """Augmented images, zoomed and rotated. Blur, recolouring, light (or a negative), shuffled patches and noise are each added by chance."""
+    """Augmented images, zoomed and rotated. By chance, each is blurred, recoloured, lit (or negated), cut into shuffled patches, noisy."""
     draws = augment.draw(count, augmentation, generator)
     height, width, channels = shape
 

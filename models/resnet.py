@@ -80,14 +80,14 @@ class Residual(nn.Module):
 
 
 def activation(spectral: bool) -> nn.Module:
-    """Leaky ReLU keeps what a ReLU would lose."""
+    """With a spectral norm leaky ReLU, which keeps distances that ReLU loses; else ReLU."""
     return nn.LeakyReLU(inplace=True) if spectral else nn.ReLU(inplace=True)
 
 
 def resnet(architecture: Architecture) -> nn.Sequential:
     """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a linear layer.
 
-    The convolution is 3x3, as for CIFAR-10; for images of more than SMALL pixels 7x7 with a stride, and pooling, as for ImageNet.
+    The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling, as for ImageNet.
     """
     a = architecture
     shape, spectral = SHAPES[a.network], a.spectral_norm is not None
