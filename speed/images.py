@@ -1,9 +1,9 @@
-"""What a run takes for N images in folders: the process's own memory, and time.
+"""The memory (the process's own) and the time of a run on N images in folders.
 
     python -m speed.images
 
-Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling: decoded once and mapped, or as they come. Each N
-in a process of its own. Writes speed/results/images.json and images.png.
+Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling. Images are decoded once and mapped, or decoded on
+demand. Each N has its own process. Writes speed/results/images.json and images.png.
 """
 
 import multiprocessing
@@ -62,7 +62,7 @@ def own_bytes() -> int:
 
 @contextmanager
 def watched(name: str, found: dict[str, dict[str, float]]):
-    """Note seconds, and the most memory beside what there was at the start of all."""
+    """Record the seconds, and the peak of the process's own memory."""
     peak, over = [own_bytes()], threading.Event()
 
     def watch() -> None:
@@ -103,7 +103,7 @@ def takes(size: int, count: int, keep: bool) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Every N, and what one more image takes."""
+    """Measure every N, and fit the memory and the time of one more image."""
     made = []
     cases = [(size, count, keep) for size, counts in COUNTS.items() for keep in (True, False) for count in counts]
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
