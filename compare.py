@@ -67,7 +67,7 @@ def main(config: Config, overwrite: bool) -> None:
     run, _ = begin(config, "compare", overwrite)
     folder = Path("results") / config.name
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
-    todo.sort(key=lambda entry: entry[2])  # a whole table of one seed first
+    todo.sort(key=lambda entry: entry[2])  # all rows of one seed before the next seed
     failed = 0
     for place, row, seed in todo:
         file = folder / f"{slug_of(row.title)}-{seed}.json"

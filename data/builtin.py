@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset
 
-SIDE = 8  # of scikit-learn's digits
+SIDE = 8  # pixels of scikit-learn's digits
 FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10", "cmb10")  # the text fonts of matplotlib
 LOOKALIKES = "BDGIOQSZbgiloqsz"  # letters that a reader could take for a digit
 

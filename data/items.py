@@ -94,9 +94,7 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
         raise UserError(f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]")
     if pixels.is_floating_point():
         if not (pixels.isfinite().all() and 0 <= pixels.min() and pixels.max() <= 1):
-            raise UserError(
-                f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]"
-            )
+            raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
         pixels = (255 * pixels).round().to(torch.uint8)
         if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
             pixels = pixels.permute(1, 2, 0)

@@ -64,7 +64,7 @@ SETS = {
 }
 
 TINY_IMAGENET = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")  # address, MD5
-LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show a thing of CIFAR-10's own classes; they are left out
+LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show objects of CIFAR-10's classes; they are left out
     "n01641577", "n01644900", "n01855672", "n02002724", "n02056570", "n02058221", "n02085620", "n02094433", "n02099601", "n02099712",
     "n02106662", "n02113799", "n02123045", "n02123394", "n02124075", "n02423022", "n02814533", "n03100240", "n03444034", "n03447447",
     "n03662601", "n03670208", "n03796401", "n03977966", "n04146614", "n04285008", "n04465501", "n04487081",
@@ -141,7 +141,7 @@ def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> D
 
 
 def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
-    """Images in folders named by class (those of digits, and of Fashion-MNIST, by label); None if there are none."""
+    """Images in folders named by class (for digits and Fashion-MNIST by label); None if there are none."""
     root = Path(source.root) / source.source
     if not (root / split).is_dir():
         return None

@@ -1,4 +1,4 @@
-"""How well an uncertainty agrees with the teacher's: correlation, equivalent passes and scale, with floors and limits beside them.
+"""How well an uncertainty agrees with the teacher's: correlation, equivalent passes and scale, with floors and limits.
 
 The reference is sampled twice, in halves A and B of T passes each. A student, or a floor, is correlated with each half, and the two
 correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is one-way: with the second half

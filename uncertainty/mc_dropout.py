@@ -24,7 +24,7 @@ from uncertainty.samples import Samples
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers as wide as numbers of so many bytes
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # {bytes of a number: the integer type of that width}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Plan:
 
 
 class Sampler:
-    """MC-dropout samples of a network, which is copied and folded once, as it is now.
+    """MC-dropout samples of a network. It is copied and folded once, so later changes to it have no effect.
 
     Raises UserError if the network has no dropout, or cannot be cut before its first dropout.
     """

@@ -88,7 +88,7 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
     held = peak = 0
-    for event in profiled.profiler.kineto_results.events():  # in the order of time; profiled.events() has only what no operator allocates
+    for event in profiled.profiler.kineto_results.events():  # in order of time; profiled.events() lacks operators' allocations
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)
