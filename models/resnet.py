@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-18 and -50 (He et al. 2016) for small images, and WideResNet-28-10 (Zagoruyko & Komodakis 2016).
+"""Residual networks: ResNet-18 and -50 (He et al. 2016), and WideResNet-28-10 (Zagoruyko & Komodakis 2016).
 
 With a spectral norm they are those of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a shortcut has to shrink.
 """

@@ -2,7 +2,7 @@
 
     python -m plots.comparison results/comparison
 
-Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and three figures into that folder.
+Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and the figures into that folder.
 """
 
 import argparse

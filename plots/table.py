@@ -1,4 +1,4 @@
-"""The one table of an evaluation, made from its metrics.json:
+"""The table of an evaluation, made from its metrics.json:
 
     python -m plots.table results/cifar10_cpu/metrics.json
 """

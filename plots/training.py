@@ -1,4 +1,4 @@
-"""How the training went."""
+"""Training curves."""
 
 from matplotlib.figure import Figure
 

@@ -147,9 +147,10 @@ def scaling(measured: dict) -> str:
         f"for every T. Samples, if they are kept (as float16), take {disk['bytes_an_image_pass_and_class']:.0f} T C bytes more. In memory, "
         f"besides torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, statistics take {memory['bytes_an_image_and_class']:.0f} C bytes "
         f"per image, samples {memory['bytes_an_image_pass_and_class']:.1f} T C, and a group "
-        f"{memory['bytes_a_pass_and_class'] / 1e3:.1f} kB per pass and class. By calculation, one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']:,}, "
-        f"T = {net['passes']}) would take {disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with "
-        f"all samples {disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
+        f"{memory['bytes_a_pass_and_class'] / 1e3:.1f} kB per pass and class. By calculation, one view of ImageNet's training set "
+        f"(N = {net['images']:,}, C = {net['classes']:,}, T = {net['passes']}) would take "
+        f"{disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with all samples "
+        f"{disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
     )
 
 
