@@ -1,15 +1,15 @@
-"""Put methods, or recipes, beside each other: one split, one budget, one protocol, several seeds.
+"""Compare methods, or training recipes, on the same split, budget and protocol, with several seeds.
 
     python compare.py --config configs/comparison/cifar10_cpu.yaml      # methods, on test images
     python compare.py --config configs/fidelity.yaml                    # recipes, on validation images and shifts of them
     python -m plots.comparison results/comparison
 
-Trains each of the config's `rows` (teachers before their students), measures it, and writes results/<name>/<row>-<seed>.json. The same
-command again goes on with what is not there, or was made by other settings; --overwrite starts anew. A row that fails is written as failed,
-and tried again next time. The last command makes the tables and the figures from those files; the others end with it.
+Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again skips the rows that are
+finished with the same settings; --overwrite starts anew. A failed row is recorded as failed, and tried again next time. The last command
+makes the tables and the figures from those files; compare.py also does so at its end.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import json
 import re
 import time
@@ -55,7 +55,7 @@ from uncertainty.temperature import fit_temperature, tempered
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """One row after another, with one seed after another; then the table."""
+    """Run every row with every seed, then make the table."""
     process_group.require_alone("compare.py")
     if not config.rows:
         raise UserError("rows: this config has none")
@@ -67,7 +67,7 @@ def main(config: Config, overwrite: bool) -> None:
     run, _ = begin(config, "compare", overwrite)
     folder = Path("results") / config.name
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
-    todo.sort(key=lambda entry: entry[2])  # a whole table of one seed first
+    todo.sort(key=lambda entry: entry[2])  # all rows of one seed before the next seed
     failed = 0
     for place, row, seed in todo:
         file = folder / f"{slug_of(row.title)}-{seed}.json"
@@ -82,13 +82,13 @@ def main(config: Config, overwrite: bool) -> None:
             if row.kind == "student":
                 train_student.main(own, run.overwrite and run.lacks(own.folder / student.FILE))
             record |= measure(own, row, config)
-        except Exception as error:  # whatever it is: the other rows go on, and the table says which failed
+        except Exception as error:  # any error: the other rows continue, and the table names the failed one
             run.log(f"{row.title}, seed {seed} failed: {error}")
             if not isinstance(error, UserError):
                 traceback.print_exc()
             record["failed"] = f"{type(error).__name__}: {error}"
             failed += 1
-            if file.exists():  # a result that is there is worth more than the word that it cannot be made again
+            if file.exists():  # keep an earlier result rather than replace it by a failure
                 continue
         artifact.write_json(file, record)
     run.end()
@@ -100,9 +100,9 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
-    """Whether a row is there, of the same settings, and so is what it trained: a clone's results are no reason to train nothing.
+    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only the results.
 
-    Raises UserError if it is damaged.
+    Raises UserError if the result is damaged.
     """
     if not file.exists() or not config.folder.exists():
         return False
@@ -111,33 +111,33 @@ def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The settings of one row, as JSON has them."""
+    """The settings of one row, as JSON values."""
     settings = json.loads(json.dumps(asdict(config)))
     settings.pop("rows")
     return settings
 
 
 def slug_of(title: str) -> str:
-    """A title as part of a file's name."""
+    """A title in a form that fits into a file name."""
     return re.sub(r"[^a-z0-9+]+", "-", title.lower()).strip("-")
 
 
 def config_of(row: Row, seed: int, base: Config) -> Config:
-    """The comparison's config, as a row changes it."""
+    """The comparison's config with the changes of a row."""
     own = {"seed": seed, "name": f"{base.name}/{slug_of(row.title)}-{seed}"}
     return cli.override(base, own | changes_of(row, seed, base), f"row {row.title}")
 
 
 def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
-    """A row's changes over those of the row that it is of, whose networks it uses.
+    """A row's changes, applied over those of its parent row `of`, whose networks it uses.
 
-    Raises UserError if there is no such row, or not the file that its `overlay` names.
+    Raises UserError if the parent row or the file `overlay` does not exist.
     """
     changes: dict[str, Any] = {}
     if row.of is not None:
         parent = next((other for other in base.rows if other.title == row.of), None)
         if parent is None:
-            raise UserError(f"rows: {row.title} is of {row.of}, and there is no row of that title")
+            raise UserError(f"rows: {row.title} is of {row.of}, but no row has that title")
         changes = changes_of(parent, seed, base) | {"teacher_of": f"{base.name}/{slug_of(row.of)}-{seed}"}
     if row.overlay is not None:
         if not Path(row.overlay).is_file():
@@ -149,7 +149,7 @@ def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
 
 
 def filled(value: Any, **names: Any) -> Any:
-    """Nested mappings whose texts have numbers and names in the places of {seed} and {name}."""
+    """Nested mappings with {seed} and {name} in their texts replaced."""
     if isinstance(value, dict):
         return {key: filled(v, **names) for key, v in value.items()}
     return value.format(**names) if isinstance(value, str) else value
@@ -157,7 +157,7 @@ def filled(value: Any, **names: Any) -> Any:
 
 @dataclass
 class Subject:
-    """One method, trained: how it predicts, the modules that it uses, and the seconds that its stages took."""
+    """A trained method: its predictor, the modules that it uses, and the seconds that its stages took."""
 
     predict: Predictor
     modules: list[nn.Module]
@@ -165,8 +165,8 @@ class Subject:
 
 
 def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, compute: Compute) -> Subject:
-    """The method of a run's config."""
-    members = config.teacher.members  # an ensemble's others are the reference
+    """The trained method that a run's config describes."""
+    members = config.teacher.members  # the other networks of an ensemble are its reference
     seconds_of_teacher = trained.seconds * members / len(trained.networks)
     if kind == "student":
         model, distilled = student.load_distilled(config, compute, trained)
@@ -176,14 +176,14 @@ def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, comp
 
         seconds = {"teacher": seconds_of_teacher, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
         return Subject(predict, [model], seconds)
-    networks = [folded(network) for network in trained.networks]  # as students' are
+    networks = [folded(network) for network in trained.networks]  # as a student's network is
     started = time.monotonic()
     predict = teacher_method(config.teacher.method).predictor(networks, train, config, compute)
     return Subject(predict, networks[:members], {"teacher": seconds_of_teacher, "fit": time.monotonic() - started})
 
 
 def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
-    """Everything of the protocol but the training; times are compared with the deterministic network of the `base` config."""
+    """All measurements of a trained row. Times are relative to the deterministic network of the `base` config."""
     run, compute = begin(config, "compare")
     trained = teacher.load_teacher(config, compute)
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
@@ -224,12 +224,12 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
 
 
 def detection(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, dict[str, float]]:
-    """How well each score tells a data set from the one in distribution."""
+    """How well each score separates an OOD data set from the in-distribution one."""
     return {name: ood_detection(inside[name], outside[name]) for name in inside}
 
 
 def scores_of(prediction: Prediction) -> dict[str, ndarray]:
-    """Every uncertainty [N] that a method gives, the higher the less sure: of one vector of probabilities, a single kind of entropy.
+    """Every uncertainty score [N] of a method; higher is less sure. A `Point` has only one kind of entropy.
 
     Raises ValueError for a score that is not finite.
     """
@@ -245,15 +245,15 @@ def scores_of(prediction: Prediction) -> dict[str, ndarray]:
 
 
 def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
-    """A prediction with all of its uncertainties, which some methods compute when they are asked for."""
+    """A function that predicts and computes all uncertainties: some methods compute them only on access."""
     return lambda images: scores_of(predict(images, "cost"))
 
 
-REFERENCES: dict[tuple, Reference] = {}  # of one teacher, for all of its students in this process
+REFERENCES: dict[tuple, Reference] = {}  # shared by all students of one teacher in this process
 
 
 def compare(cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
-    """Agreement of each uncertainty that there is with that of the teacher's samples, on every data set."""
+    """Agreement of each of the method's uncertainties with that of the teacher's samples, on every data set."""
     settings, one_way = cache.config.evaluation, teacher_method(method).one_way
     agreement = {}
     for dataset in sets:

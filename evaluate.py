@@ -1,4 +1,4 @@
-"""Measure how much of the teacher's uncertainty the student gives in one pass, in distribution and out of it.
+"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of distribution.
 
     python evaluate.py                                                          # configs/digits.yaml
     python evaluate.py --config configs/cifar10_cpu.yaml
@@ -7,7 +7,7 @@ Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teach
 runs/<name>/metrics.json, table.md and plots/*.png and prints the table. --overwrite samples the evaluation sets anew.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,19 +55,19 @@ class Evaluated:
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """Networks, outputs on every data set, measures, plots, table."""
+    """Load the networks, compute their outputs on every data set, and write measures, plots and table."""
     run, compute = begin(config, "evaluate", overwrite)
     trained = teacher.load_teacher(config, compute)
     model, distilled = student.load_distilled(config, compute, trained)
     run.save_config(config)
 
-    # The reference: the teacher sampled twice on every data set, the in-distribution test set first. All other outputs take one pass.
+    # The reference: the teacher is sampled twice on every data set, the in-distribution test set first. The other outputs are cheap.
     cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum, anew=True)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
     samples = [cache.reference(dataset) for dataset in sets]
     started = time.monotonic()
     evaluated = [outputs(dataset, both, trained, model, config, compute) for dataset, both in zip(sets, samples)]
-    if not process_group.is_first():  # the rest is made of what all have gathered
+    if not process_group.is_first():  # it has the outputs of all processes, and does the rest
         return
 
     # Measures.
@@ -97,7 +97,7 @@ def main(config: Config, overwrite: bool) -> None:
 def outputs(
     dataset: Dataset, samples: tuple[list[Samples], ndarray], trained: Teacher, model: Student, config: Config, compute: Compute
 ) -> Evaluated:
-    """What teacher and student say of a data set; samples: the teacher's, and the mask group of each image."""
+    """The outputs of teacher and student on a data set. samples: both halves of the teacher's, and the mask group of each image."""
     halves, group = samples
     one_way = teacher_method(config.teacher.method).one_way
     return Evaluated(
@@ -111,7 +111,7 @@ def outputs(
 
 
 def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
-    """Table and plots; those of an earlier evaluation do not stay. The table is printed too."""
+    """Write the table and the plots, and print the table. Plots of an earlier evaluation are deleted."""
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink(missing_ok=True)
     for name, figure in figures.items():
@@ -122,33 +122,33 @@ def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
 
 
 def described(config: Config) -> str:
-    """The student in a few words: its method, its own options, and its start if that is not the teacher."""
+    """A short description of the student: its method, its options, and its start if it started from random weights."""
     own = [f"{name} {value}" for name, value in (config.student.options or {}).items()]
     start = ["from random weights"] if config.student.init == "random" else []
     return ", ".join([config.student.method, *own, *start])
 
 
 def head_samples(config: Config, trained: Teacher, dataset: Dataset, compute: Compute) -> Samples | None:
-    """The teacher with dropout in its head alone, as many passes as a half of the reference; None if its head has none."""
+    """Samples of the teacher with dropout in its head alone, as many as half the reference has; None if the head has no dropout."""
     if split_head(trained.network) is None:
         return None
     return teacher_method("head_dropout").predictor(trained.networks, dataset, config, compute)(dataset.images, dataset.name).distribution
 
 
 def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray | None:
-    """The entropy of people's labels of each image, in nats; None if the config names no file, or one that is not there."""
+    """The entropy of people's labels for each image, in nats; None if the config names no file, or the file does not exist."""
     if settings.human_labels is None:
         return None
     path = Path(settings.human_labels)
     if not path.exists():
-        run.log(f"{path}: no such file; nothing is compared with people (the README says where to get it)")
+        run.log(f"{path}: no such file; nothing is compared with people (docs/use.md says where to get it)")
         return None
     counts = humans.load(path, dataset)
     return entropy(counts / counts.sum(1, keepdim=True)).numpy()
 
 
 def predictions(inside: Evaluated) -> dict[str, ndarray]:
-    """The probabilities [N, C] that each method predicts: a distribution's are its mean; the teacher's are of its first half."""
+    """The probabilities [N, C] that each method predicts: the mean of its distribution; for the teacher, of its first half."""
     means = {"teacher_deterministic": inside.deterministic, "teacher": inside.teacher.mean, "student": inside.student.mean}
     return {who: mean.double().numpy() for who, mean in means.items()}
 
@@ -208,7 +208,7 @@ def draw(
         figures["roc"] = plots.roc(theirs, mine, metrics["ood"])
         figures["out_of_distribution"] = plots.histograms(theirs, mine, [e.dataset.name for e in outside], behind=name)
     for e, source in zip(evaluated, [config.data.train, *config.data.ood]):
-        if source.source != "noise":  # of which there is nothing to see
+        if source.source != "noise":  # images of noise show nothing
             of, images = e.dataset.name, e.dataset.images.numpy()
             figures[f"extremes_{of}"] = plots.extremes(images, theirs[of], mine[of], e.dataset.names, captions(e, classes), of)
     return figures

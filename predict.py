@@ -1,13 +1,13 @@
-"""Classes, probabilities and uncertainties of new images, by the trained student of a run.
+"""Predict classes, probabilities and uncertainties of new images with the trained student of a run.
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
-    python predict.py --run runs/digits --images photos/ --teacher-passes 50       # its teacher, by MC-dropout
+    python predict.py --run runs/digits --images photos/ --teacher-passes 50       # with its teacher, by MC-dropout
 
-Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized to what the student was trained on and streamed: memory
-does not grow with their number. A broken image is skipped with a line that names it.
+Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized as in the student's training. They are streamed, so memory
+does not grow with their number. A broken image is skipped, and a line names it.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import argparse
 import csv
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ from training.errors import UserError
 
 
 def main() -> None:
-    """Student (or teacher), images batch by batch, rows."""
+    """Read the options, predict batch by batch, and write the CSV file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits")
     parser.add_argument("--images", required=True, type=Path, help="folder of images")
     parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=256, help="images at once (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=256, help="images per batch (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--teacher-passes", type=int, help="ask the run's teacher, by so many passes, in place of its student")
+    parser.add_argument("--teacher-passes", type=int, help="use this many passes of the run's teacher instead of its student")
     options = parser.parse_args()
     if not options.images.is_dir():
         raise UserError(f"--images: no folder {options.images}")
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def answers(options: argparse.Namespace) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """The classes, and a row for each image."""
+    """The classes, and a row of predictions for each image."""
     device = choose_device(options.device)
     if options.teacher_passes is None:
         student = load_student(options.run, device)

@@ -1,13 +1,13 @@
-"""Distil the teacher's distribution (of MC-dropout, or an ensemble) into a student that gives it in one pass.
+"""Distil the teacher's distribution (from MC-dropout or an ensemble) into a student that gives it in one pass.
 
     python train_student.py                                                     # configs/digits.yaml
     python train_student.py --config configs/cifar10_cpu.yaml --student.lr 2e-4 --overwrite
 
-Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (what the teacher does on views of the training images,
+Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training images,
 made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student anew.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -35,13 +35,13 @@ from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import STATISTICS
 
-FEW = 50  # images, and passes, of the measurement of what sampling costs
+FEW = 50  # number of images, and of passes, that measure the cost of sampling
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """Teacher, images, distillation."""
+    """Load the teacher and the images, then distil."""
     trained = teacher.load_teacher(config, choose(config.device, config.dtype))
-    student_method(config.student.method).check(config)  # before any image is decoded for nothing
+    student_method(config.student.method).check(config)  # before images are decoded, which takes time
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     trained.require_same_data(train, config)
     distil(trained, train, validation, config=config, overwrite=overwrite)
@@ -56,13 +56,13 @@ def distil(
     config: Config | None = None,
     overwrite: bool = False,
 ) -> Student:
-    """The student of a teacher: samples, network, training; in the folder of the config's run, by default runs/distilled.
+    """Sample a teacher, train a student and return it. The files go to the folder of the config's run, by default runs/distilled.
 
         teacher = Teacher.from_module(network, mean, std, size=224, classes=["cat", "dog"])
         student = distil(teacher, "photos/", views=["plain", "augmented"])
 
-    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the best epoch, else the
-    last is kept. views: those of the config (`sampling.views`). The same call again goes on, or gives the student that is there.
+    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the best epoch; without
+    them the last one is kept. views: default `sampling.views` of the config. The same call again continues, or returns the finished one.
     """
     config = config or Config(name="distilled")
     a = trained.architecture
@@ -75,14 +75,14 @@ def distil(
 
     run, compute = begin(config, "student", overwrite)
     settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
-    which = {train.fingerprint: "these", UNKNOWN: "ones that nobody noted"}.get(trained.data, "others")
+    which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
     run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
     finished = run.finished(student.FILE, settings)
     run.save_config(config)
     if finished:
         return student.load_distilled(config, compute, trained)[0]
 
-    # Samples: what the teacher does on each view of the training images, made once; and on the validation images as they are.
+    # The teacher's samples on each view of the training images, made once, and on the unchanged validation images.
     samplers = trained.samplers(config.teacher.method)
     if isinstance(samplers[0], (Sampler, PlainLoop)):
         tell_cost(samplers[0], trained, train, run, compute)
@@ -95,7 +95,7 @@ def distil(
         many = config.sampling if method.shared_masks else replace(config.sampling, passes=config.evaluation.passes)
         checked = sampled(cache, validation, plain, many, method)
 
-    # Student, training, file.
+    # Make the student, train it and write its file.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     model, copied = student.new_student(config, trained, train)
     if config.student.init == "teacher":
@@ -111,20 +111,20 @@ def distil(
 
 
 def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
-    """Log how the teacher is sampled, and whether a student is worth having: dropout in the head alone is cheap without one."""
+    """Log how the teacher is sampled and at what cost. If that is low (dropout in the head alone), log that no student is needed."""
     some = train.batch(torch.arange(min(FEW, len(train)))).to(compute.device)
     with compute.autocast():
         cost = cost_in_passes(sampler, trained.network, some, FEW)
-    run.log(f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes cost {cost:.3g} single ones")
+    run.log(f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes take as long as {cost:.3g} single passes")
     if cost < FEW / 10:
-        run.log(f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives as much at that cost")
+        run.log(f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives the same at that cost")
 
 
 @dataclass
 class Sampled:
-    """Views of a data set, and what the teacher does on each of them.
+    """Views of a data set, and the teacher's samples on each of them.
 
-    targets: for each view, `mean` [N, C] and so on: what `methods.interface.Targets` names, mapped from the cache's files.
+    targets: for each view the entries of `methods.interface.Targets`, such as `mean` [N, C], memory-mapped from the cache's files.
     """
 
     views: list[View]
@@ -132,7 +132,7 @@ class Sampled:
 
 
 def sampled(cache: SampleCache, dataset: Dataset, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
-    """The teacher's samples on views of a data set, as far as the method needs them."""
+    """Views of a data set, and the statistics (or samples) of the teacher that the method needs."""
     keep = settings.keep_samples or method.needs_samples
     samples = [cache.get(dataset, "train", view, settings, keep) for view in views]
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
@@ -140,7 +140,7 @@ def sampled(cache: SampleCache, dataset: Dataset, views: list[View], settings: S
 
 
 def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, config: Config, compute: Compute) -> Task:
-    """The method's loss, by AdamW. In each epoch an image is seen in one of its views, in the next epoch in its next one."""
+    """The task: the method's loss, by AdamW. Each epoch shows each image in one of its views, the next epoch in the next view."""
     own, views = config.student, learnt.views
     train = views[0].dataset
     offset = torch.randint(len(views), (len(train),))

@@ -1,4 +1,4 @@
-"""Train the teacher: a network whose dropout, left on at test time, gives a distribution of class probabilities; or an ensemble of them.
+"""Train the teacher: a network whose dropout, left on at test time, gives a distribution of class probabilities; or an ensemble.
 
     python train_teacher.py                                                     # configs/digits.yaml
     python train_teacher.py --config configs/cifar10_cpu.yaml --teacher.epochs 30
@@ -7,7 +7,7 @@ Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teach
 skips; --overwrite starts anew.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports is one line then
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,14 +31,14 @@ from training.run import begin
 
 
 def main(config: Config, overwrite: bool) -> None:
-    """The one network, or the members of an ensemble one after the other."""
+    """Train the single network, or the members of an ensemble one after another."""
     members = teacher.members(config)
     run, compute = begin(config, "teacher", overwrite)
     if config.teacher_of is not None:
         teacher.load_teacher(config, compute)
         run.save_config(config)
         run.end()
-        run.log(f"the teacher is that of {config.source}: nothing to train")
+        run.log(f"the teacher of {config.source} is used: nothing to train")
         return
     for number, member in enumerate(members.values(), 1):
         if len(members) > 1:
@@ -49,7 +49,7 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def train_network(config: Config, overwrite: bool) -> None:
-    """Data, network, training, and the file that the other scripts read."""
+    """Load the data, train the network, and write the file that the other scripts read."""
     run, compute = begin(config, "teacher", overwrite)
 
     # Data.
@@ -62,10 +62,10 @@ def train_network(config: Config, overwrite: bool) -> None:
     run.save_config(config)
     if finished:
         return
-    if config.compared_on == "test":  # a set that cannot be had stops the run here, not after training
+    if config.compared_on == "test":  # a missing data set stops the run here, not after training
         data.load_evaluation(config.data, train.classes, config.split_seed)
 
-    # Network, training (or weights that are trained), file.
+    # Build the network, train it (or load trained weights), write the file.
     torch.manual_seed(config.seed)
     model = build(architecture)
     teacher.standardize(model, config.teacher, train)
@@ -90,7 +90,7 @@ def train_network(config: Config, overwrite: bool) -> None:
 
 
 def classification_task(model: nn.Module, train: Dataset, validation: Dataset | None, config: Config, compute: Compute) -> Task:
-    """Cross-entropy with the labels of augmented images, by SGD; the score is the accuracy on the validation images."""
+    """The task: cross-entropy with the labels of augmented images, by SGD. The score is the accuracy on the validation images."""
 
     def batch(indices: Tensor, epochs: float):
         return train.batch(indices), train.labels[indices]

@@ -44,18 +44,18 @@ class DataSet:
     source: Source | Outside = "digits"
     """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below `root`, or from class
     folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or,
-    out of distribution, any tree of images. `my_data.py:spectrograms` is a callable that gives, for `split` (train or test), a
-    torch.utils.data.Dataset of (image, label); the file is run."""
+    out of distribution, any tree of images. `my_data.py:spectrograms` names a callable that returns, for `split` (train or test), a
+    torch.utils.data.Dataset of (image, label). The file is run."""
     root: str = "datasets"
     """The folder of all published sets, or the tree of images of a `folder`."""
     partial: bool = False
-    """Take a published set even if images of it are missing; its name then says how many there are."""
+    """Accept a published set with missing images; its name then says how many there are."""
     name: SetName | None = None
     """The name in tables, plots and file names. Default: the source, or the last part of a folder's path."""
 
     @property
     def title(self) -> str:
-        """The name, given or not."""
+        """The given name, or else the default one."""
         if self.name is None and self.source == "folder":
             return re.sub(r"[^\w +.=,-]", "_", os.path.basename(os.path.abspath(self.root)))
         return self.name or self.source.rpartition(":")[2]
@@ -68,14 +68,14 @@ class Augmentation:
     flip: bool = True
     """Mirror left and right with probability one half."""
     crop: Whole = 4
-    """Shift by up to this many pixels along each axis; the border is a reflection."""
+    """Shift by up to this many pixels along each axis; the border is filled by reflection."""
     rotation: NonNegative = 0.0
     """Rotate by up to this many degrees either way (Truong 2019: 15)."""
 
 
 @dataclass
 class Data:
-    """What is in distribution, what is out of it, and how images are prepared."""
+    """The in-distribution and out-of-distribution data sets, and how images are prepared."""
 
     train: DataSet = field(default_factory=DataSet)
     """The in-distribution set: its train split trains teacher and student, its test split is for evaluate.py alone."""
@@ -84,21 +84,21 @@ class Data:
     max_ood: Count | None = None
     """Evaluate on a fixed random subset of at most this many images of each out-of-distribution set."""
     size: Count = 32
-    """Height and width; other images are resized to it."""
+    """Height and width in pixels; images of another size are resized."""
     resize: Resize = "squash"
-    """What becomes of images that are no squares: `squash` changes their proportions, `crop` cuts the ends of the longer side, `pad` adds
-    black beside the shorter one."""
+    """How images that are not square are made square: `squash` changes their proportions, `crop` cuts the ends of the longer side, `pad`
+    extends the shorter side with black."""
     channels: Literal[1, 2, 3] = 3
     """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
     validation: Count | OpenUnitInterval = 0.1
-    """Training images split off by seed for early choices (unless teacher.train_on_all): how many, or which share of all."""
+    """Training images set aside for validation, chosen by seed (unless teacher.train_on_all): a count, or a share of all."""
     split_seed: Seed | None = None
-    """Fixes which images are split off, and which are taken where max_ood is; by default `seed` does."""
+    """Fixes which images are set aside for validation, and which subset `max_ood` takes. Default: `seed`."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the teacher's training images, and of the `augmented` views."""
     decoded: str | None = "datasets/decoded"
-    """Where the decoded images of folders are kept for later runs, and mapped into memory from. null: nothing is kept; processes of their
-    own decode images as they come."""
+    """The folder that keeps decoded images of image folders; they are memory-mapped from there. null: nothing is kept, and worker processes
+    decode images on demand."""
 
     def __post_init__(self):
         if self.augmentation.crop >= self.size:
@@ -107,12 +107,12 @@ class Data:
 
 @dataclass
 class Training:
-    """What teacher and student have in common: a one-cycle schedule."""
+    """The training settings that teacher and student share: a one-cycle schedule."""
 
     epochs: Count = 20
     """Passes over the training images."""
     batch_size: Several | None = None
-    """Images a step. Default: 256; of a small set fewer, down to 32, so that an epoch has some twenty steps."""
+    """Images per step. Default: 256, or fewer for a small data set (at least 32), so that an epoch has about twenty steps."""
     lr: Positive = 0.1
     """The peak of the one-cycle learning rate."""
     warmup: Rate = 0.2
@@ -120,25 +120,25 @@ class Training:
     weight_decay: NonNegative = 5e-4
     """On weights of convolutions and linear layers (not on batch norm, not on biases)."""
     compile: bool = False
-    """Use torch.compile: worth its minutes on a GPU and long runs."""
+    """Use torch.compile. It takes minutes, which pay off in long runs on a GPU."""
 
 
 @dataclass
 class Teacher(Training):
-    """The network whose dropout makes the distribution, or another way to one; trained by SGD."""
+    """The teacher: a network with dropout, or another source of uncertainty such as an ensemble; trained by SGD."""
 
     method: str = "mc_dropout"
-    """What is made of the trained network (or networks): one of TEACHERS in methods/. Students need one that gives samples:
+    """How the trained network (or networks) give uncertainties: one of TEACHERS in methods/. A student needs one that gives samples:
     mc_dropout or ensemble."""
     network: Network | Outside = "vgg11"
-    """The number of layers is in the name; vgg5 is for 8x8 images, mlp for points of a plane. `file.py:callable`, or `torchvision:name`,
+    """The name contains the number of layers; vgg5 is for 8x8 images, mlp for points of a plane. `file.py:callable`, or `torchvision:name`,
     gives a network from outside: any module from floats [N, C, H, W] to logits. The file is run."""
     options: dict[str, Any] | None = None
     """The arguments of a callable from outside, by name."""
     weights: str | None = None
     """Trained weights of a network from outside: a state_dict, as .safetensors or .pt. Nothing is trained then."""
     mean: list[float] | None = None
-    """The mean of each channel, of pixels in [0, 1], that images are standardized with. Default: that of the training images."""
+    """The mean of each channel, for pixels in [0, 1], that standardizes the images. Default: that of the training images."""
     std: list[Positive] | None = None
     """The standard deviation of each channel, likewise."""
     width: Positive = 1.0
@@ -147,8 +147,8 @@ class Teacher(Training):
     """What dropout drops in the convolutional part: single units; whole channels, after the ReLU; or the filters' outputs, before batch
     norm."""
     members: Count = 1
-    """How many networks an ensemble has. Twice as many networks are trained, in <name>/member0, ...: the second half is the reference for
-    students of the first."""
+    """How many networks an ensemble has. Twice as many are trained, in <name>/member0, ...: the first half is the ensemble, the second half
+    is the reference that its students are compared with."""
     spectral_norm: Positive | None = None
     """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
     momentum: Rate = 0.9
@@ -160,7 +160,7 @@ class Teacher(Training):
     label_smoothing: Rate = 0.0
     """Share of the target that is spread over all classes."""
     train_on_all: bool = False
-    """Train on the validation images too; the last epoch is kept, as there is nothing to choose the best by."""
+    """Train on the validation images too. The last epoch is kept, as no images are left to choose the best one."""
 
 
 @dataclass
@@ -170,8 +170,8 @@ class McDropout:
     passes: Several = 16
     """Forward passes with dropout on, for each image and view."""
     masks: MaskMode = "grouped"
-    """`independent`: a mask for each image and pass. `grouped`: in a group of images one mask a pass serves all (the same
-    distribution for each image, several times faster on a CPU). `function`: pass t is the same function for every image."""
+    """`independent`: a mask for each image and pass. `grouped`: all images of a group share one mask per pass (the distribution of
+    each image is the same, and a CPU is several times faster). `function`: pass t has the same masks for every image."""
     group_size: Count = 256
     """Images that share a mask."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -185,11 +185,11 @@ class Sampling(McDropout):
     """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
 
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
-    """The inputs made of each training image, each with its own samples: kinds can repeat."""
+    """The views made of each training image, each with its own samples. A kind can appear several times."""
     dtype: Literal["float32", "float16"] = "float16"
     """The type of the samples on disk (log-probabilities)."""
     keep_samples: bool = True
-    """Keep all samples beside the statistics that are made from them. Without, only a method that needs the samples has them kept."""
+    """Keep all samples, besides the statistics that are made from them. If false, samples are kept only for a method that needs them."""
 
     def __post_init__(self):
         if not self.views:
@@ -202,20 +202,20 @@ class Student(Training):
 
     method: str = "dirichlet"
     """One of STUDENTS in methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a Gaussian over
-    logits, whose measures are those of 256 fixed draws; it can have the teacher's total variance and its mutual information at once. The
-    others are other people's."""
+    logits, with measures from 256 fixed draws; it can match the teacher's total variance and its mutual information at once. The other
+    methods are by other authors."""
     network: Network | Literal["teacher"] = "teacher"
-    """`teacher`: the same as the teacher's; or another one of this repository's."""
+    """`teacher`: the same as the teacher's; or another network of this repository."""
     width: Positive | None = None
-    """Multiplies the number of channels of every layer. Default: as the teacher's."""
+    """Multiplies the number of channels of every layer. Default: the teacher's."""
     layers: list[str] | None = None
-    """Of a network from outside: the layers whose mean outputs the perceptron sees. Default: the last one of each shape of output."""
+    """For a network from outside: the layers whose mean outputs the perceptron takes. Default: the last one of each output shape."""
     options: dict[str, bool | int | float | str | list[str]] | None = None
-    """The method's own settings, by name: they are in its file."""
+    """The method's own settings, by name; its file in methods/students/ describes them."""
     lr: Positive = 1e-4
-    """The peak of the one-cycle learning rate: low, as the teacher's weights are nearly right."""
+    """The peak of the one-cycle learning rate. It is low, because the student starts from the teacher's weights."""
     head_lr: Positive = 1e-3
-    """The peak learning rate of what the teacher does not have: the perceptron, or a last layer of concentrations."""
+    """The peak learning rate of the new part: the perceptron, or for a method without one the last layer (or heads)."""
     weight_decay: NonNegative = 0.0
     """On weights of all layers of the network but the last."""
     averaging: Rate = 0.04
@@ -223,17 +223,17 @@ class Student(Training):
     init: Literal["teacher", "random"] = "teacher"
     """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
     batch_norm: Literal["teacher", "batch"] = "teacher"
-    """What batch norm normalizes by in training: the teacher's statistics, as the teacher's own passes do, if all of its weights fit; or
-    each batch's."""
+    """The statistics that batch norm uses in training. `teacher`: the teacher's, as in its own passes, if all of its weights fit. `batch`:
+    those of each batch."""
     seed: Seed = 0
-    """Another student of the same teacher and samples: its perceptron's weights and its batches."""
+    """Fixes the perceptron's initial weights and the batches: another seed gives another student of the same teacher and samples."""
     other_images: bool = False
-    """Learn from other images than the teacher was trained on, of the same classes. Without, they are refused."""
+    """Allow training images that are not the teacher's (of the same classes). If false, they are refused."""
 
 
 @dataclass
 class Evaluation(McDropout):
-    """What evaluate.py measures against: two independent halves of `passes` passes each."""
+    """The reference of evaluate.py: two independent halves of `passes` teacher passes each."""
 
     passes: Several = 100
     """Forward passes of one half of the reference."""
@@ -244,10 +244,10 @@ class Evaluation(McDropout):
     speed_images: Count = 512
     """Images of the speed measurement."""
     speed_passes: Several = 50
-    """Passes of the teacher that the student's one is timed against."""
+    """Passes of the teacher that the student's single pass is timed against."""
     human_labels: str | None = None
-    """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order) or a CSV with a column `image` (the image's path below
-    the data set's root) and one for each class. Human entropy is then compared with every measure."""
+    """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order), or a CSV with the columns `image` (the path below the data
+    set's root), `test_index` and one for each class. Human entropy is then compared with every measure."""
 
 
 @dataclass
@@ -255,19 +255,19 @@ class Row:
     """One row of a comparison's table."""
 
     title: str = ""
-    """What the table calls it."""
+    """The row's name in the table."""
     kind: Literal["teacher", "student"] = "student"
-    """Whether a student is trained, or `teacher.method` needs none."""
+    """`student`: a student is trained and measured. `teacher`: `teacher.method` itself is measured."""
     of: str | None = None
-    """The row, before this one, whose networks and changes it takes over."""
+    """The title of an earlier row, whose networks and changes this row takes over."""
     overlay: str | None = None
-    """A YAML file of settings that it takes over, before its own changes."""
+    """A YAML file of settings, applied before the row's own changes."""
     changes: dict[str, Any] = field(default_factory=dict)
-    """What it changes of the config; in texts {seed} and {name} stand for the row's seed and the config's name."""
+    """The row's changes to the config. In texts, {seed} and {name} stand for the row's seed and the config's name."""
     seeds: list[Seed] = field(default_factory=lambda: [0])
-    """It is run once with each."""
+    """The row is run once with each of these seeds."""
     compared_with: str | None = None
-    """The teacher's method whose samples it is compared with; a student's is its own teacher's."""
+    """The teacher method whose samples the row is compared with. Default for a student: its own teacher's method."""
 
 
 @dataclass
@@ -277,7 +277,7 @@ class Config:
     name: RunName = "digits"
     """Results go to <runs>/<name>."""
     teacher_of: RunName | None = None
-    """Use teacher and samples of the run of this name, whose settings for them must be the same, instead of an own teacher."""
+    """Use the teacher and samples of the run of this name instead of training a teacher. Both runs must have the same settings for them."""
     runs: str = "runs"
     """The folder of all runs."""
     seed: Seed = 0
@@ -287,17 +287,17 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the networks; auto is bfloat16 autocast where the hardware has it."""
     weights: Literal["float32", "float16"] = "float32"
-    """The type of the weights in the networks' files. float16 halves them; the later stages use the networks as the files hold them."""
+    """The type of the weights in the networks' files. float16 halves the files; the later stages use the rounded weights."""
     data: Data = field(default_factory=Data)
     teacher: Teacher = field(default_factory=Teacher)
     sampling: Sampling = field(default_factory=Sampling)
     student: Student = field(default_factory=Student)
     evaluation: Evaluation = field(default_factory=Evaluation)
     rows: list[Row] = field(default_factory=list)
-    """What compare.py puts beside each other, in the order in which it is run."""
+    """The rows that compare.py compares, in the order in which they are run."""
     compared_on: Literal["test", "validation"] = "test"
-    """Where compare.py measures: on the test images and the out-of-distribution sets; or, to choose a recipe without having seen those, on
-    the validation images and synthetic shifts of them."""
+    """The images that compare.py measures on. `test`: the test images and the out-of-distribution sets. `validation`: the validation images
+    and synthetic shifts of them, to choose a recipe without seeing the test data."""
 
     @property
     def folder(self) -> Path:
@@ -311,5 +311,5 @@ class Config:
 
     @property
     def split_seed(self) -> int:
-        """What fixes the split and the subsets."""
+        """The seed of the split and of the subsets."""
         return self.seed if self.data.split_seed is None else self.data.split_seed

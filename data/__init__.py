@@ -30,7 +30,7 @@ SOURCES = {
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """The images of one split, in the size and channels that `data` asks for. Raises UserError where something is missing."""
+    """The images of one split, in the size and channels that `data` asks for. Raises UserError if something is missing."""
     with process_group.first_process_first():
         load = items.load if is_outside(source.source) else SOURCES[source.source]
         dataset = load(source, split, data)
@@ -53,13 +53,13 @@ def fitted(dataset: Dataset, data: Data) -> Dataset:
 
 
 Images = Dataset | torch.utils.data.Dataset | str | Path
-"""What a data set can be made of: one of this project or of torch's, or a folder of images."""
+"""What a data set can be made of: a data set of this project or of torch, or a folder of images."""
 
 
 def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
-    """A data set of `images`, whose labels are places in `classes`; those of a folder have none.
+    """A data set of `images`. Labels are indices into `classes`; images of a folder have no labels.
 
-    Raises UserError for what is no image, or no label.
+    Raises UserError for an item that is not an image, or a label that is not valid.
     """
     if isinstance(images, (str, Path)):
         return replace(folder.load(DataSet("folder", str(images)), "test", data), classes=classes)

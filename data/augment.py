@@ -1,6 +1,6 @@
 """Random changes of images, as tensor operations on a whole batch.
 
-Images are [N, H, W, C]. What is random is drawn first, for each image, so that the same change can be made again.
+Images are [N, H, W, C]. The random numbers of each image are drawn first, so that the same change can be made again.
 """
 
 import math
@@ -26,7 +26,7 @@ class Draws:
 
 
 def draw(count: int, settings: Augmentation, generator: torch.Generator | None = None) -> Draws:
-    """What happens to each of `count` images."""
+    """Draw the random changes of `count` images."""
     flip = torch.rand(count, generator=generator) < (0.5 if settings.flip else 0.0)
     shift = torch.randint(-settings.crop, settings.crop + 1, (count, 2), generator=generator)
     angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
@@ -52,7 +52,7 @@ def _reflect(position: Tensor, size: int) -> Tensor:
 
 
 def _rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Bilinear rotation about the centre; what comes from outside repeats the border."""
+    """Bilinear rotation about the centre; pixels from outside the image repeat the border."""
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     planes = images.permute(0, 3, 1, 2).float()

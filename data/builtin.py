@@ -1,4 +1,4 @@
-"""Data that needs no download: handwritten digits, and two kinds of image that are no digit."""
+"""Data sets that need no download: handwritten digits, and two kinds of images that are not digits."""
 
 import string
 from pathlib import Path
@@ -14,13 +14,13 @@ from sklearn.model_selection import train_test_split
 from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset
 
-SIDE = 8  # of scikit-learn's digits
+SIDE = 8  # pixels of scikit-learn's digits
 FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10", "cmb10")  # the text fonts of matplotlib
 LOOKALIKES = "BDGIOQSZbgiloqsz"  # letters that a reader could take for a digit
 
 
 def digits(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, whatever the seed."""
+    """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, the same for every seed."""
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
     train, test = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)

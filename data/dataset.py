@@ -1,4 +1,4 @@
-"""What every data set is: its length, and batches of its images."""
+"""The class of every data set: its images, in batches, with labels, names and classes."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 UNLABELLED = -1
-PART = 1024  # images at once, where all are gone through
+PART = 1024  # images per batch, when all images are read
 
 
 class Names(Sequence):
-    """Texts in one array: as a list they would take a hundred bytes each."""
+    """Texts in one array. In a list each text would take a hundred bytes."""
 
     def __init__(self, array: np.ndarray, shown: bool = False):
         self.array = array
@@ -23,7 +23,7 @@ class Names(Sequence):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Names":
-        """Those of any number of texts, which are not kept."""
+        """Make one from any number of texts, without keeping the texts."""
         texts = iter(texts)
         parts = []
         while part := [text.encode("utf-8", "surrogateescape") for text in islice(texts, PART)]:
@@ -32,7 +32,7 @@ class Names(Sequence):
 
     @classmethod
     def joined(cls, parts: Sequence["Names"]) -> "Names":
-        """One after the other."""
+        """Join several into one."""
         return cls(np.concatenate([part.array for part in parts]) if parts else np.array([], "S1"))
 
     def __len__(self) -> int:
@@ -46,17 +46,17 @@ class Names(Sequence):
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: Tensor) -> "Names":
-        """Those at `indices`."""
+        """The texts at `indices`."""
         return Names(self.array[indices.numpy()], self.shown)
 
     def printable(self) -> "Names":
-        """The same, with ? for bytes that are no UTF-8, which paths keep."""
+        """The same texts for printing: bytes of a path that are not UTF-8 become ?."""
         return Names(self.array, shown=True)
 
 
 @dataclass(frozen=True)
 class AsTheyCome:
-    """Images that are read when they are asked for. read: of image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: what decides them."""
+    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: a text that identifies the images."""
 
     read: Callable[[int], Tensor]
     shape: torch.Size
@@ -71,10 +71,10 @@ class AsTheyCome:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and what is known of them.
+    """Images with their labels, names and classes.
 
-    pixels: uint8 [M, H, W, C], in memory, mapped from a file, or as they come. labels: int64 [N], -1 where there are none. names: one for
-    each image. classes: by label. order: which of the pixels' images are this set's, [N]; None: all.
+    pixels: uint8 [M, H, W, C], in memory, mapped from a file, or read on demand. labels: int64 [N], -1 if there is none. names: one for
+    each image. classes: a name for each label. order [N]: the indices in `pixels` of this set's images; None: all of them.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Dataset:
 
     @property
     def workers(self) -> bool:
-        """Whether batches are worth making by processes of their own, ahead of use."""
+        """Whether worker processes should make batches ahead of use."""
         return isinstance(self.pixels, AsTheyCome)
 
     def batch(self, indices: Tensor) -> Tensor:
@@ -107,19 +107,19 @@ class Dataset:
 
     @cached_property
     def images(self) -> Tensor:
-        """All images as one tensor, for sets that are evaluated: those for training need not fit into memory."""
+        """All images as one tensor. For evaluation sets only: a training set may be larger than memory."""
         return self.pixels if self.order is None and isinstance(self.pixels, Tensor) else self.batch(torch.arange(len(self)))
 
     def subset(self, indices: Tensor) -> "Dataset":
-        """The images at `indices`, in that order, which are not copied."""
+        """The images at `indices`, in that order, without copying them."""
         names = self.names.subset(indices) if isinstance(self.names, Names) else [self.names[i] for i in indices.tolist()]
         order = indices if self.order is None else self.order[indices]
         return replace(self, labels=self.labels[indices], names=names, order=order)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are. Of images that come when they are asked for: of
-        what decides them, their files' names, sizes and times."""
+        """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are. If images are read on demand, their `key`
+        replaces the pixels (for image folders it covers the files' names, sizes and times)."""
         digest = hashlib.sha256(str((len(self), *self.shape)).encode())
         if isinstance(self.pixels, AsTheyCome):
             digest.update(self.pixels.key.encode())

@@ -1,4 +1,4 @@
-"""Strong changes of images: what a training image looks like from further away than augmentation takes it.
+"""Strong changes of images, which move a training image further than augmentation does.
 
 Images are float [B, C, H, W] in 0-255; every strength is [B], one for each image.
 """
@@ -13,7 +13,7 @@ NOISE_FIELDS = 64  # fields of noise that images share: one field for each image
 
 
 def warp(images: Tensor, angle: Tensor, zoom: Tensor) -> Tensor:
-    """Rotate by `angle` (radians) and zoom about the centre, bilinear; what comes from outside is mirrored at the border."""
+    """Rotate by `angle` (radians) and zoom about the centre, bilinear; pixels from outside are mirrored at the border."""
     cos, sin, zero = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
     matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)

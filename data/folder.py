@@ -19,16 +19,16 @@ from training.bar import note, progress_bar
 from training.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-BACKGROUND = (255, 255, 255)  # of what is transparent
+BACKGROUND = (255, 255, 255)  # colour behind transparent pixels
 KIND = "set of decoded images"
-VERSION = 3  # of how images are decoded: a change makes what is kept unusable
+VERSION = 3  # of the decoding: a change makes kept files unusable
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """The images below `source.root`: decoded once and mapped into memory by later runs, or, without a folder for that, as they come.
+    """The images below `source.root`: decoded once and memory-mapped, or, if `data.decoded` is null, decoded on demand.
 
-    With a folder named `split` the classes are its folders; without one every image of the tree counts, unlabelled (for the
-    train split, which needs labels, that is an error). Raises UserError for a missing folder, an empty class or a broken image.
+    If there is a folder named `split`, its folders are the classes. Otherwise all images of the tree are taken, without labels; for the
+    train split, which needs labels, that is an error. Raises UserError for a missing folder, an empty class or a broken image.
     """
     root = Path(source.root)
     if not root.is_dir():
@@ -45,10 +45,10 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
     searched = folder if classes else root
     if others := sum(1 for _ in files_below(searched)) - len(files):
-        note(f"{source.title}: {others} files below {searched} are no images ({', '.join(sorted(SUFFIXES))}) and left out")
+        note(f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and are left out")
     dataset = Dataset(source.title, pixels_of(root, files, source.title, data), labels, files.printable(), classes)
     if not dataset.workers and (twice := in_two_classes(dataset)):
-        note(f"{source.title}: {len(twice)} images stand in two classes, such as {twice[0][0]} and {twice[0][1]}")
+        note(f"{source.title}: {len(twice)} images are in two classes, such as {twice[0][0]} and {twice[0][1]}")
     return dataset
 
 
@@ -65,12 +65,12 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Those that have an image's suffix."""
+    """The files below `folder` that have an image suffix."""
     return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES)
 
 
 def printable(text: object) -> str:
-    """The text of a path, or of an error about one, with ? for bytes that are no UTF-8."""
+    """The text of a path, or of an error about one, with ? for bytes that are not UTF-8."""
     return str(text).encode("utf-8", "replace").decode()
 
 
@@ -84,7 +84,7 @@ def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], Names, torch.Tensor]:
-    """Classes, files (below `root`) and labels of `<root>/<split>/<class>/`, but for the classes in `without`.
+    """Classes, files (below `root`) and labels of `<root>/<split>/<class>/`, except the classes in `without`.
 
     Raises UserError for an empty class, and for one that is in the test split and not in train.
     """
@@ -108,14 +108,14 @@ RESIZE = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pa
 
 
 def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> np.ndarray:
-    """One image as uint8 [size, size, channels], upright, on white where it is transparent, resized by PIL's antialiased bilinear filter.
+    """One image as uint8 [size, size, channels], upright, on a white background, resized by PIL's antialiased bilinear filter.
 
-    Raises UserError if it is broken, has several frames or more pixels than PIL thinks safe, or a kind of numbers whose white is not known.
+    Raises UserError if it is broken, has several frames, more pixels than PIL allows, or a pixel type whose value of white is unknown.
     """
     try:
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"{image.n_frames} frames, where one is needed")
+                raise ValueError(f"{image.n_frames} frames, but one is needed")
             image = eight_bits(ImageOps.exif_transpose(image))
             image = image.convert("RGB" if channels == 3 else "L")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
@@ -126,7 +126,7 @@ def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> n
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """The image with 8 bits a channel, opaque. Raises ValueError for numbers whose white is not known (float, 32 bits)."""
+    """The image with 8 bits per channel, opaque. Raises ValueError for pixel types whose value of white is unknown (float, 32 bits)."""
     if image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG":
         return Image.fromarray((np.asarray(image).astype(np.uint32) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -138,8 +138,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.Tensor | AsTheyCome:
-    """The images of files below `root`: mapped from the folder `data.decoded`, where they are decoded once; or, if that is null, decoded as
-    they come."""
+    """The images of `files` below `root`: decoded once into the folder `data.decoded` and memory-mapped from there; or, if that is null,
+    decoded on demand."""
     shape = torch.Size((len(files), data.size, data.size, data.channels))
     key = digest_of(root, files, [*shape, data.resize])
     if data.decoded is None:
@@ -155,7 +155,7 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
         ThreadPoolExecutor() as pool,
         progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar,
     ):
-        for indices in torch.arange(len(files)).split(PART):  # a few at once: an executor keeps all that it is given
+        for indices in torch.arange(len(files)).split(PART):  # in parts: an executor keeps all its inputs and results
             paths = [root / files[i] for i in indices.tolist()]
             for i, image in zip(indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)):
                 tensors["images"][i] = torch.tensor(image)
@@ -164,7 +164,7 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
 
 
 def digest_of(root: Path, files: Sequence[str], settings: list) -> str:
-    """SHA-256 of how files are decoded, and of their names, sizes and times."""
+    """SHA-256 of the decoding settings, and of the files' paths, sizes and modification times."""
     digest = hashlib.sha256(json.dumps([VERSION, *settings]).encode())
     for file in files:
         path = root / file

@@ -1,4 +1,4 @@
-"""CIFAR-10H: what some fifty people said of each CIFAR-10 test image (Peterson et al. 2019)."""
+"""CIFAR-10H: the labels that about fifty people gave to each CIFAR-10 test image (Peterson et al. 2019)."""
 
 import csv
 from pathlib import Path
@@ -12,9 +12,9 @@ from training.errors import UserError
 
 
 def load(path: Path, dataset: Dataset) -> Tensor:
-    """How many people gave each class, float64 [N, C], for the images of `dataset`, in its order.
+    """How many people chose each class, float64 [N, C], for the images of `dataset`, in its order.
 
-    Raises UserError where an image or a class has no labels, where a count is none, or where a file in CIFAR-10's own order meets images
+    Raises UserError if an image or a class has no labels, if a count is not valid, or if a file in CIFAR-10's own order is used with images
     from folders.
     """
     try:
@@ -24,7 +24,7 @@ def load(path: Path, dataset: Dataset) -> Tensor:
     wrong = ~(counts.isfinite() & (counts >= 0)).all(1) | (counts.sum(1) <= 0)
     if wrong.any():
         first = dataset.names[int(wrong.nonzero()[0])]
-        raise UserError(f"{path}: {int(wrong.sum())} images have labels that are no counts, such as {first}")
+        raise UserError(f"{path}: {int(wrong.sum())} images have labels that are not counts, such as {first}")
     return counts
 
 
@@ -40,7 +40,7 @@ def _from_array(path: Path, dataset: Dataset) -> Tensor:
 
 
 def _from_csv(path: Path, dataset: Dataset) -> Tensor:
-    """One row an image: its path (`image`) or its place in CIFAR-10's test order (`test_index`), and a column for each class."""
+    """One row per image: its path (`image`), its place in CIFAR-10's test order (`test_index`), and a column for each class."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     missing = {"image", "test_index", *dataset.classes} - set(rows[0] if rows else ())

@@ -1,7 +1,7 @@
-"""Images that are in no folder: the items (image, label) of any `torch.utils.data.Dataset`.
+"""Images that are not files in a folder: the items (image, label) of any `torch.utils.data.Dataset`.
 
 An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one in [0, 1], as torchvision's `ToTensor` gives it, [C, H, W]. Floats
-become one of 256 levels: from here on all images are alike.
+are rounded to 256 levels, so that all images are uint8 from here on.
 """
 
 import os
@@ -23,21 +23,21 @@ from training.outside import call
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """What a callable of the user's own file, `my_data.py:spectrograms`, gives for a split: a `torch.utils.data.Dataset`.
+    """The data set that a callable of the user's own file, such as `my_data.py:spectrograms`, returns for a split.
 
-    Its classes are its `classes`, if it has such; else the numbers up to the largest label. Raises UserError for anything else.
+    Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError for any other result.
     """
     items = call(source.source, {"split": split})
     if not hasattr(items, "__getitem__") or not hasattr(items, "__len__"):
-        raise UserError(f"{source.source}: gives a {type(items).__name__}, where a torch.utils.data.Dataset with a length is needed")
+        raise UserError(f"{source.source}: returns a {type(items).__name__}, but a torch.utils.data.Dataset with a length is needed")
     return dataset_of(items, source.title, data, list(getattr(items, "classes", [])) or None)
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
-    """All images, in the size and channels that `data` asks for: in a file without a name in `data.decoded`; or, if that is null, as they
-    come.
+    """All images, in the size and channels that `data` asks for: stored in an unnamed file in `data.decoded`; or, if that is null, read on
+    demand.
 
-    Raises UserError for what is no image, or no label: several labels an image and segmentation are not supported.
+    Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are not supported.
     """
     shape = torch.Size((len(items), data.size, data.size, data.channels))
     if not len(items):
@@ -57,13 +57,13 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     highest = int(labels.max())
     classes = classes or [str(c) for c in range(highest + 1)]
     if highest >= len(classes):
-        raise UserError(f"{name}: label {highest} is no place in {len(classes)} classes ({', '.join(classes[:3])}, ...)")
+        raise UserError(f"{name}: label {highest} is too large for {len(classes)} classes ({', '.join(classes[:3])}, ...)")
     pixels = AsTheyCome(read, shape, f"{name} {tuple(shape)} {data.resize}") if kept is None else kept
     return Dataset(name, pixels, labels, Names.of(f"{name}-{i:06d}" for i in range(len(items))), classes)
 
 
 def nameless(folder: Path, shape: torch.Size) -> Tensor:
-    """Zeros, uint8, mapped from a file that is gone with the process."""
+    """Zeros (uint8), memory-mapped from an unnamed file, which disappears when the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, shape.numel())
@@ -71,14 +71,14 @@ def nameless(folder: Path, shape: torch.Size) -> Tensor:
 
 
 def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
-    """An item's image and label; of an image alone the label is unknown."""
+    """The image and the label of an item; an item without a label gets UNLABELLED."""
     if not isinstance(item, (tuple, list)):
         return item, UNLABELLED
     if len(item) != 2:
-        raise UserError(f"{name}, item {i}: {len(item)} parts, where (image, label) are two")
+        raise UserError(f"{name}, item {i}: {len(item)} parts, but (image, label) has two")
     image, label = item
     if np.ndim(label) or not float(label).is_integer():
-        raise UserError(f"{name}, item {i}: one class an image is supported: a whole number, not several labels, a map or a share")
+        raise UserError(f"{name}, item {i}: one class per image is supported: a whole number, not several labels, a map or a share")
     return image, int(label)
 
 
@@ -91,12 +91,10 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
     if pixels.ndim == 2:
         pixels = pixels.unsqueeze(-1)
     if pixels.ndim != 3 or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
-        raise UserError(f"{where}: {pixels.dtype} {list(pixels.shape)}, where images are uint8 [H, W, C] or float [C, H, W]")
+        raise UserError(f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]")
     if pixels.is_floating_point():
         if not (pixels.isfinite().all() and 0 <= pixels.min() and pixels.max() <= 1):
-            raise UserError(
-                f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]"
-            )
+            raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
         pixels = (255 * pixels).round().to(torch.uint8)
         if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
             pixels = pixels.permute(1, 2, 0)

@@ -64,7 +64,7 @@ SETS = {
 }
 
 TINY_IMAGENET = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")  # address, MD5
-LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show a thing of CIFAR-10's own classes; they are left out
+LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show objects of CIFAR-10's classes; they are left out
     "n01641577", "n01644900", "n01855672", "n02002724", "n02056570", "n02058221", "n02085620", "n02094433", "n02099601", "n02099712",
     "n02106662", "n02113799", "n02123045", "n02123394", "n02124075", "n02423022", "n02814533", "n03100240", "n03444034", "n03447447",
     "n03662601", "n03670208", "n03796401", "n03977966", "n04146614", "n04285008", "n04465501", "n04487081",
@@ -74,7 +74,7 @@ LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show a thing of CIFAR-1
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """One split of a published set, its images in the order of their pixels' digests.
 
-    Raises UserError if it cannot be had in any form, or if images are missing and `partial` is not set.
+    Raises UserError if it can neither be read nor downloaded, or if images are missing or not the published ones and `partial` is not set.
     """
     read = _tiny_imagenet if source.source == "tiny_imagenet" else _torchvision
     files = Path(source.root) / SETS[source.source].files.format(split=split)
@@ -82,7 +82,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         dataset = read(source, split, data, download=False) or _class_folders(source, split, data)
     except UserError:
         raise
-    except Exception as error:  # whatever a reader makes of damaged bytes
+    except Exception as error:  # a reader can raise any error for damaged files
         raise UserError(f"{source.source}: {files} cannot be read ({_reason(error)}); put the published files there anew") from None
     try:
         dataset = dataset or read(source, split, data, download=True)
@@ -115,18 +115,18 @@ def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
 
 
 def by_digest(dataset: Dataset) -> Dataset:
-    """The images in the order of the SHA-256 of their pixels, equal images in that of their labels."""
+    """The images sorted by the SHA-256 of their pixels, and equal images by their labels."""
     digests = [hashlib.sha256(image.contiguous().numpy()).digest() for part in dataset.parts() for image in part]
     keys = list(zip(digests, dataset.labels.tolist()))
     return dataset.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
 
 
 def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
-    """The published files by torchvision; None if they are not there and not to be downloaded."""
+    """The published files, read by torchvision; None if they are missing and `download` is false."""
     part = {"split": split} if source.source == "svhn" else {"train": split == "train"}
     try:
         published = SETS[source.source].reader(source.root, download=download, **part)
-    except RuntimeError:  # torchvision's word for files that are missing or damaged
+    except RuntimeError:  # torchvision raises it for missing or damaged files
         if download:
             raise
         return None
@@ -141,7 +141,7 @@ def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> D
 
 
 def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
-    """Images in folders named by class (those of digits, and of Fashion-MNIST, by label); None if there are none."""
+    """Images in folders named by class (for digits and Fashion-MNIST by label); None if there are none."""
     root = Path(source.root) / source.source
     if not (root / split).is_dir():
         return None
@@ -150,7 +150,7 @@ def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
 
 
 def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
-    """The published archive, whose validation images are the test split; None if it is not there and not to be downloaded."""
+    """The published archive, whose validation images are the test split; None if it is missing and `download` is false."""
     root = Path(source.root) / SETS["tiny_imagenet"].files
     if not (root / "val/val_annotations.txt").is_file():
         if not download:

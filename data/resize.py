@@ -1,4 +1,4 @@
-"""Images of any size and channels as the network wants them."""
+"""Conversion of images to the size and channels of the network."""
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +9,9 @@ from training.errors import UserError
 
 
 def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") -> Tensor:
-    """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing; grey is repeated, RGB is averaged.
+    """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing.
 
-    Grey of RGB is ITU-R 601 luma, as in PIL. Raises UserError for other channels, such as a point's two.
+    Grey becomes RGB by repetition; RGB becomes grey by ITU-R 601 luma, as in PIL. Raises UserError for other channels (a point has two).
     """
     if channels == 3 and images.shape[-1] == 1:
         images = images.expand(-1, -1, -1, 3)
@@ -28,7 +28,7 @@ def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") 
 
 
 def squared(images: Tensor, resize: Resize) -> Tensor:
-    """Images [N, H, W, C] without the ends of their longer side (`crop`), or with black beside the shorter one (`pad`)."""
+    """Images [N, H, W, C], made square: `crop` cuts the ends of the longer side, `pad` adds black to the shorter one."""
     height, width = images.shape[1:3]
     if resize == "crop":
         side = min(height, width)

@@ -1,7 +1,7 @@
 """Synthetic shifts of images that no training view contains: recipes are chosen on them, never on an out-of-distribution set.
 
-A shift is a function (uint8 [N, H, W, C], generator) → uint8 of that shape, and one line in `SHIFTS`. Severities are about those of
-ImageNet-C's middle (Hendrycks & Dietterich 2019).
+A shift is a function (uint8 [N, H, W, C], generator) → uint8 of that shape, and one line in `SHIFTS`. Severities are about the middle
+ones of ImageNet-C (Hendrycks & Dietterich 2019).
 """
 
 import io
@@ -61,7 +61,7 @@ def shifted(dataset: Dataset, kind: str, seed: int) -> Dataset:
 
 
 def shifted_parts(dataset: Dataset, seed: int) -> list[Dataset]:
-    """Each of `SHIFTS` of its own part of the data set."""
+    """The data set cut into parts, one for each of `SHIFTS`, and each part shifted."""
     parts = torch.arange(len(dataset)).tensor_split(len(SHIFTS))
     return [shifted(dataset.subset(part), kind, seed) for part, kind in zip(parts, SHIFTS)]
 

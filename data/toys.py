@@ -1,7 +1,7 @@
 """Points of a plane: two classes in two half moons, three in a spiral, and the plane itself.
 
-A point is an image of a single pixel with two channels, its coordinates from -LIMIT to LIMIT as 0 to 255: nothing else has to know of
-points.
+A point is an image of a single pixel with two channels: its coordinates, scaled from [-LIMIT, LIMIT] to 0-255. So other modules treat it
+as an image.
 """
 
 import math
@@ -35,7 +35,7 @@ def spiral(source: DataSet, split: Literal["train", "test"], data: Data) -> Data
 
 
 def plane(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """A grid over all of it, row by row from the bottom."""
+    """A grid over the whole plane, row by row from the bottom."""
     axis = np.linspace(-LIMIT, LIMIT, SIDE)
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     return _dataset(source, points, np.full(len(points), UNLABELLED), [])

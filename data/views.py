@@ -1,8 +1,8 @@
-"""Views: inputs made of the training images, on which the student learns what the teacher does.
+"""Views: inputs made from the training images. The student learns from the teacher's samples on them.
 
-A view is fixed by a seed: it is made again when it is needed, batch by batch, and never stored. Each kind is a function
-(number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch of the images at
-`indices` and of what they are mixed with; mix(indices) says what that is. A new kind is one function and one line in `VIEWS`.
+A view is fixed by a seed: it is made anew when it is needed, batch by batch, and never stored. Each kind is a function
+(number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch from the images at
+`indices` and the images mixed with them; mix(indices) gives the indices and shares. A new kind is one function and one line in `VIEWS`.
 """
 
 import math
@@ -72,7 +72,7 @@ def cutmix(count: int, shape: Shape, augmentation: Augmentation, generator: torc
 
 
 def strong(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
-    """Augmented images zoomed and rotated, and each, by chance, blurred, recoloured, lit, negated, shuffled in patches, noisy."""
+    """Augmented images, zoomed and rotated. By chance, each is blurred, recoloured, lit (or negated), cut into shuffled patches, noisy."""
     draws = augment.draw(count, augmentation, generator)
     height, width, channels = shape
 
@@ -121,7 +121,7 @@ VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmi
 
 @dataclass(frozen=True)
 class View:
-    """One view of a data set. spec: all that decides its pixels, beside the data. mix: None where images are not mixed."""
+    """One view of a data set. spec: all that determines its pixels, besides the data. mix: None if images are not mixed."""
 
     name: str
     spec: dict[str, Any]
@@ -131,18 +131,18 @@ class View:
     mix: MixAt | None
 
     def pixels(self, indices: Tensor) -> Pixels:
-        """What the batch at `indices` is made of, on the CPU; a process of its own may read it."""
+        """The images from which the batch at `indices` is made, on the CPU; a worker process may read them."""
         own = self.dataset.batch(indices)
         return own, own if self.mix is None else self.dataset.batch(self.mix(indices)[0])
 
     def images(self, indices: Tensor, pixels: Pixels | None = None) -> Tensor:
-        """The batch [B, H, W, C] at `indices`, in 0-255, on the device; pixels: what it is made of, if that has been read."""
+        """The batch [B, H, W, C] at `indices`, in 0-255, on the device. pixels: the result of `pixels(indices)`, if it is known."""
         own, other = self.pixels(indices) if pixels is None else pixels
-        with torch.autocast(self.device.type, enabled=False):  # a view is the same, whatever networks compute in
+        with torch.autocast(self.device.type, enabled=False):  # a view does not depend on the networks' arithmetic
             return self.change(own.to(self.device), other.to(self.device), indices)
 
     def labels(self, indices: Tensor) -> Tensor:
-        """Its labels [B, C]: share · own + (1 − share) · other's; zeros where there is none."""
+        """The batch's labels [B, C]: share · own + (1 − share) · other's; zeros for an unlabelled image."""
         own = self._one_hot(indices)
         if self.mix is None:
             return own

@@ -1,4 +1,4 @@
-"""Every method, a file each, and one line here: `teacher.method` is one of TEACHERS, `student.method` one of STUDENTS."""
+"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` one of STUDENTS."""
 
 from dataclasses import fields
 
@@ -30,7 +30,7 @@ STUDENTS: dict[str, StudentMethod] = {
 
 
 def options_help() -> str:
-    """What `student.options` can be, for each method."""
+    """The possible `student.options` of each method, as a text."""
     lines = []
     for name, method in STUDENTS.items():
         own = ", ".join(f"{field.name} {field.default!r}" for field in fields(method.options))
@@ -39,12 +39,12 @@ def options_help() -> str:
 
 
 def student_method(name: str) -> StudentMethod:
-    """The student's method of that name. Raises UserError for another one, with those that there are."""
+    """The student method of that name. Raises UserError, which lists the known names, for an unknown one."""
     return _of(STUDENTS, name, "student.method")
 
 
 def teacher_method(name: str) -> TeacherMethod:
-    """The teacher's method of that name. Raises UserError for another one, with those that there are."""
+    """The teacher method of that name. Raises UserError, which lists the known names, for an unknown one."""
     return _of(TEACHERS, name, "teacher.method")
 
 

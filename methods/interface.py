@@ -1,5 +1,5 @@
-"""What a method is. A student's: a head, from what its network gives to a distribution, and a loss, of the distribution against the
-teacher's samples. A teacher's: what trained networks say of images, without a student, and, if it can have students, how it is sampled."""
+"""The interface of methods. A student method has a head, which turns the network's outputs into a distribution, and a loss, which compares
+it with the teacher's samples. A teacher method predicts with trained networks, without a student, and can give samples to students."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ from uncertainty.cache import Sampling
 from uncertainty.distribution import Distribution
 
 Targets = dict[str, Tensor]
-"""What a loss compares with, for a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`), for
-methods that need them the samples, `log_probs` [B, T, C], and `labels` [B, C], as probabilities, since a view can mix two images."""
+"""The targets of a loss, for a batch of B inputs: the statistics of the teacher's samples (`uncertainty.samples.statistics`); for methods
+that need them, the samples `log_probs` [B, T, C]; and `labels` [B, C], as probabilities, since a view can mix two images."""
 
 Matched = Literal["total_variance", "expected_entropy"]
-"""What a loss can compare beside the mean: the measures of the samples that a few passes estimate without bias."""
+"""The measures that a loss can match besides the mean: a few passes estimate them without bias."""
 
 HIDDEN = 512  # units in each hidden layer of a perceptron
 
@@ -29,10 +29,10 @@ Head = Callable[[Tensor, Tensor, Any], Distribution]
 
 @dataclass(frozen=True)
 class Context:
-    """What a loss may need beside its batch.
+    """What a loss may need besides its batch.
 
     spread: the standard deviation of each measure that can be matched, over the whole data set. progress: the share of the training that
-    is done. options: the method's own. network: the student's, for losses of its weights.
+    is done. options: the method's own. network: the student's, for losses that depend on its weights.
     """
 
     spread: dict[str, float]
@@ -43,7 +43,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says of N images: a distribution over class probabilities, and other scores [N], higher where it is less sure."""
+    """A method's prediction for N images: a distribution over class probabilities, and other scores [N]; a higher score is less sure."""
 
     distribution: Distribution
     scores: dict[str, Tensor] = field(default_factory=dict)
@@ -51,17 +51,17 @@ class Prediction:
 
 Networks = list[nn.Module]
 Predictor = Callable[[Tensor, str], Prediction]
-"""(uint8 images [N, H, W, C], a name of them) → what the method says of them; what is random is drawn anew for each name."""
+"""(uint8 images [N, H, W, C], a name for them) → the method's prediction. The name can be part of the seed of its random numbers."""
 
 
 @dataclass(frozen=True)
 class TeacherMethod:
     """One way to get uncertainties from trained networks.
 
-    predictor: (networks, training images, config, compute) → predictor; what has to be fitted is fitted there.
-    samplers: networks → what gives their samples, as `uncertainty.mc_dropout.Sampler` does: to students and to the reference's first half,
-    and to its second half; None: no student can be made of it.
-    one_way: the reference's first half is what students are made of, so they are compared with the second alone.
+    predictor: (networks, training images, config, compute) → predictor; anything that needs fitting is fitted there.
+    samplers: networks → two samplers with the interface of `uncertainty.mc_dropout.Sampler`: one for students and the reference's first
+    half, one for its second half. None: the method cannot have students.
+    one_way: students learn from the reference's first half, so they are compared with the second half alone.
     """
 
     predictor: Callable[[Networks, Dataset, Config, Compute], Predictor]
@@ -80,11 +80,11 @@ class StudentMethod:
 
     head: (logits [N, C], head parameters [N, K], options) → distribution.
     loss: (distribution, targets, context) → a batch's loss.
-    loss_name: of options, what the loss is, in a few words, for plots.
-    head_parameters: how many the head takes for C classes; a perceptron on all features of the network gives them; 0: no perceptron.
-    options: a dataclass of the method's own settings; with a perceptron `hidden`, its units, is one.
-    heads: how many classifiers the network has; more than one give logits [N, heads, C].
-    needs_samples: whether the loss sees the samples themselves, not their statistics alone.
+    loss_name: options → a short name of the loss, for plots.
+    head_parameters: (C, options) → K, their number; a perceptron on all features of the network gives them. 0: no perceptron.
+    options: a dataclass of the method's own settings. A method with a perceptron has `hidden`, the units of a hidden layer.
+    heads: options → the number of classifiers of the network; more than one give logits [N, heads, C].
+    needs_samples: whether the loss needs the samples themselves, not only their statistics.
     shared_masks: whether sample t has to be the same function of every input (`sampling.masks: function`).
     """
 
@@ -103,10 +103,10 @@ class StudentMethod:
         if not self.head_parameters(2, options):
             for name in ("hidden", "propagation"):
                 if getattr(options, name, None) != getattr(self.options(), name, None):
-                    raise UserError(f"student.options: {name}: there is no perceptron here, so it would be ignored")
+                    raise UserError(f"student.options: {name}: the head has no perceptron, so it would be ignored")
         if self.shared_masks and config.sampling.masks != "function":
             raise UserError(f"student.method: {config.student.method} imitates functions of the teacher: set sampling.masks: function")
 
     def read_options(self, settings: Student) -> Any:
-        """`student.options` as the method's dataclass. Raises UserError for a name or a value that it does not have."""
+        """`student.options` as the method's dataclass. Raises UserError for an unknown name or a wrong value."""
         return cli.read(self.options, settings.options or {}, f"student.options of {settings.method}")

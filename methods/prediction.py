@@ -1,4 +1,4 @@
-"""What a student, or a teacher, says of the images of a folder: streamed, so that memory does not grow with their number."""
+"""Predictions of a student or a teacher for the images of a folder. They are streamed, so memory does not grow with their number."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +18,14 @@ from uncertainty.distribution import MEASURES, Distribution
 
 
 def columns(classes: list[str]) -> list[str]:
-    """The names of what is said of an image."""
+    """The names of the columns of a prediction."""
     return ["image", "class", "probability", *MEASURES, *(f"p({name})" for name in classes)]
 
 
 def predictions(
     model: Callable[[Tensor], Distribution], a: Architecture, classes: list[str], folder: Path, device: torch.device, batch_size: int = 256
 ) -> Iterator[dict[str, Any]]:
-    """A row for each image below `folder`, by the names of `columns`. A broken image is left out with a line that names it."""
+    """A row for each image below `folder`, with the names of `columns`. A broken image is skipped, and a line names it."""
 
     def read(path: Path) -> np.ndarray | None:
         try:

@@ -33,7 +33,7 @@ FILE = "student.safetensors"
 
 
 def settings(config: schema.Config) -> dict[str, Any]:
-    """All settings that decide the student's weights, beside the teacher and the data."""
+    """All settings that determine the student's weights, besides the teacher and the data."""
     sampling = asdict(config.sampling)
     sampling.pop("batch_size")
     return {"seed": config.seed, "student": asdict(config.student), "sampling": sampling}
@@ -42,11 +42,11 @@ def settings(config: schema.Config) -> dict[str, Any]:
 class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
-    The logits are those of a network as the teacher's. Where the method's head takes more parameters than them, these come from a
-    perceptron on the mean output of every block, the last hidden layer, the logits and their softmax (and, with the option `propagation`,
-    on what propagating the dropout's variance through the network in one pass gives: a better student that takes several times as long).
-    Its hidden layers have as many units as the option `hidden` says.
-    module: of an architecture that was given as a module, not by name.
+    A network like the teacher's gives the logits. If the method's head takes head parameters too, a perceptron gives them. Its inputs are
+    the mean output of every block, the last hidden layer, the logits and their softmax. With the option `propagation` they include the
+    dropout's variance, propagated through the network in one pass; such a student is better, but takes several times as long. The option
+    `hidden` is the number of units of a hidden layer of the perceptron.
+    module: the network itself, if it was given as a module and not by name.
     """
 
     def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str], module: nn.Module | None = None):
@@ -69,13 +69,13 @@ class Student(nn.Module):
             self.perceptron = perceptron(features.shape[1], self.options.hidden, head_parameters)
 
     def train(self, mode: bool = True) -> "Student":
-        """Nothing is random in training either; and batch norm with the teacher's statistics keeps them, as a batch's own would make it
-        another network."""
+        """Set the mode, but keep dropout off in training too. If `fixed_norm`, batch norm keeps the teacher's statistics: with those of a
+        batch it would be another network."""
         super().train(mode)
         for layer in self.network.modules():
             if not isinstance(layer, nn.RNNBase) and (
                 self.fixed_norm or not isinstance(layer, _NormBase)
-            ):  # cuDNN trains no RNN in eval mode
+            ):  # cuDNN cannot train an RNN in eval mode
                 layer.training = False
         return self
 
@@ -84,9 +84,9 @@ class Student(nn.Module):
         return self.distribution(self.outputs(images))
 
     def outputs(self, images: Tensor) -> Tensor:
-        """The logits (of each head) and the head's parameters, side by side: float32 [N, C + K].
+        """The logits (of all heads) and the head parameters in one tensor: float32 [N, heads · C + K].
 
-        Raises ValueError for images in another form than those it was made for, which would give plausible nonsense.
+        Raises ValueError for images of another shape or type than those it was made for: the outputs would be wrong but plausible.
         """
         a = self.architecture
         if images.shape[1:] != (a.size, a.size, a.channels) or not (self.training or images.dtype == torch.uint8):
@@ -100,13 +100,13 @@ class Student(nn.Module):
             return torch.cat([logits, self.perceptron(features)], 1)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        """What outputs [N, C + K] stand for."""
+        """The distribution that outputs [N, heads · C + K] describe."""
         classes, heads = self.architecture.outputs, self.architecture.heads
         logits, head_parameters = outputs.tensor_split((classes * heads,), 1)
         return self.method.head(logits if heads == 1 else logits.unflatten(1, (heads, classes)), head_parameters, self.options)
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's logits [N, C], and all that the perceptron sees [N, F]."""
+        """The network's logits [N, C], and the inputs of the perceptron [N, F]."""
         features, hidden = self.network.features(images)
         with torch.autocast(images.device.type, enabled=False):
             logits = self.network.classifier(hidden.float())
@@ -117,12 +117,12 @@ class Student(nn.Module):
 
     @property
     def propagates(self) -> bool:
-        """Whether the perceptron sees `propagated`."""
+        """Whether `propagated` is an input of the perceptron."""
         return getattr(self.options, "propagation", False)
 
     @torch.no_grad()
     def propagated(self, images: Tensor) -> Tensor:
-        """What `variance_propagation` says of the logits: means, their softmax, log deviations and the Cholesky factor's shape."""
+        """The logits' Gaussian by `variance_propagation`: means, their softmax, log diagonal of the Cholesky factor, rows over diagonal."""
         gaussian = propagate(self.network, images)
         deviation = gaussian.factor.diagonal(dim1=-2, dim2=-1)
         rows, columns = torch.tril_indices(*gaussian.factor.shape[1:], -1, device=images.device)
@@ -130,13 +130,13 @@ class Student(nn.Module):
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
     def predict(self, images: str | Path, batch_size: int = 256) -> Iterator[dict[str, Any]]:
-        """For each image below a folder its class, the probabilities and all uncertainties, as `methods.prediction.predictions`."""
+        """The class, the probabilities and all uncertainties of each image below a folder, as `methods.prediction.predictions`."""
         device = self.network.normalize.mean.device
         with torch.inference_mode():
             yield from predictions(self, self.architecture, self.classes, Path(images), device, batch_size)
 
     def init_from(self, teacher: nn.Module) -> int:
-        """Copy every tensor of `teacher` that has the same name and shape here, to each head where there are several; returns how many."""
+        """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Returns how many."""
         mine = self.network.state_dict()
         fitting = {
             name: value.expand_as(mine[name])
@@ -148,13 +148,13 @@ class Student(nn.Module):
         return len(fitting)
 
     def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:
-        """Write weights, as `dtype`, and all that is needed to build the student again."""
+        """Write the weights, as `dtype`, and everything that is needed to build the student again."""
         built = {"architecture": asdict(self.architecture), "student": asdict(self.settings), "classes": self.classes}
         artifact.save(path, "student", self.state_dict(), built | metadata, dtype)
 
 
 def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tuple[Student, int]:
-    """The student of the config, untrained but, with `init: teacher`, for what fits of the teacher; and how many tensors fit.
+    """A new student for the config, and how many tensors it has from the teacher: with `init: teacher`, all that fit.
 
     Raises UserError for options that the method does not have, and for settings that this teacher's network rules out.
     """
@@ -217,15 +217,15 @@ def load_student(
         distribution = student(images)
         distribution.mean, distribution.mutual_information
 
-    dtype: of the autocast that it will be called in. module: the network, trained or not, of a student whose teacher was given as a
-    module.
+    dtype: the type of the autocast that it will be called in. module: the network, trained or not, of a student whose teacher was given as
+    a module.
     Raises UserError if the folder has no student, or one of an earlier version.
     """
     return _load(Path(run), device, dtype, module)[0]
 
 
 def load_distilled(config: schema.Config, compute: Compute, teacher: Teacher) -> tuple[Student, dict[str, Any]]:
-    """The student of a config, to be called in autocast, and its metadata.
+    """The student of a config, for calls in autocast, and its metadata.
 
     Raises UserError if another teacher or other settings made it.
     """
@@ -253,7 +253,7 @@ def _load(
 
 
 def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:
-    """The student with nothing left to train and its network folded, for autocast of `dtype`; its last layer stays float32, as in
+    """The student in eval mode, without gradients, with its network folded, for autocast of `dtype`. Its last layer stays float32, as in
     training."""
     student.eval().requires_grad_(False)
     classifier = student.network.classifier

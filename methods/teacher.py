@@ -30,13 +30,13 @@ from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
 
 FILE = "teacher.safetensors"
-ENOUGH = 10_000  # images to take mean and standard deviation from, where each has to be decoded
+ENOUGH = 10_000  # images that give mean and standard deviation, if images are decoded on demand
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Trained networks, in eval mode, of one architecture; data: the fingerprint of the images they were trained on, or `unknown`;
-    checksum: of all that decides what they say; history: the first one's epochs; seconds: of training, all together."""
+    """Trained networks of one architecture, in eval mode. data: the fingerprint of their training images, or `unknown`. checksum: of all
+    that determines their outputs. history: the epochs of the first network. seconds: the training time of all networks together."""
 
     networks: list[nn.Module]
     architecture: Architecture
@@ -57,10 +57,10 @@ class Teacher:
         channels: int = 3,
         resize: Resize = "squash",
     ) -> "Teacher":
-        """A trained network of other code, from floats [N, channels, size, size] to logits.
+        """A teacher from a trained module of other code, from floats [N, channels, size, size] to logits.
 
-        mean, std: of each channel, of pixels in [0, 1], that it was trained with. The module is copied.
-        Raises UserError if it does not fit.
+        mean, std: of each channel, for pixels in [0, 1], as in the module's training. The module is copied.
+        Raises UserError if the module does not take such images or does not give such logits.
         """
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
         network = Own(copy.deepcopy(module), size, channels, len(classes)).eval()
@@ -69,12 +69,11 @@ class Teacher:
 
     @property
     def network(self) -> nn.Module:
-        """The first, from which a student starts."""
+        """The first network, from which a student starts."""
         return self.networks[0]
 
     def require_same_data(self, train: Dataset, config: Config) -> None:
-        """Raise UserError if these are not the images that the networks were trained on, unless the config wants that of its student; their
-        classes have to be the same."""
+        """Raise UserError if the classes differ from the teacher's, or if the images do and `student.other_images` does not allow it."""
         if train.classes != self.classes:
             raise UserError(f"{train.name}: its classes are not those that the teacher was trained on")
         if train.fingerprint != self.data != UNKNOWN and not config.student.other_images:
@@ -84,12 +83,12 @@ class Teacher:
             )
 
     def dropouts(self) -> list[str]:
-        """What is sampled: each module of the network that draws random numbers when dropout is on, and what it is."""
+        """The random parts of the network: each module that draws random numbers when dropout is on, with its kind."""
         a = self.architecture
         return what_is_random(self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device))
 
     def predict(self, images: str | Path, passes: int, batch_size: int = 256) -> Iterator[dict[str, Any]]:
-        """By `passes` passes with dropout, what `methods.student.Student.predict` gives by one."""
+        """The same as `methods.student.Student.predict`, but from `passes` passes with dropout."""
         sampler = sampler_of(self.network)
         plan = Plan(passes, "grouped", batch_size, (0, "predict", str(images)))
 
@@ -100,20 +99,20 @@ class Teacher:
         return predictions(sampled, self.architecture, self.classes, Path(images), device, batch_size)
 
     def samplers(self, method: str) -> tuple[Sampling, Sampling]:
-        """What gives samples of the networks: for students and the reference's first half, and for its second half.
+        """Two samplers of the networks: one for students and the reference's first half, one for its second half.
 
-        Raises UserError if the method gives none.
+        Raises UserError if the method gives no samples.
         """
         samplers = teacher_method(method).samplers
         if samplers is None:
-            raise UserError(f"teacher.method: {method} gives no samples, which a student is made of")
+            raise UserError(f"teacher.method: {method} gives no samples, but a student needs them")
         return samplers(self.networks)
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """All settings that decide a network's weights."""
+    """All settings that determine a network's weights."""
     mine = asdict(config.teacher)
-    for name in ("method", "members"):  # what is made of it
+    for name in ("method", "members"):  # these say how the network is used
         mine.pop(name)
     images = {"size": config.data.size, "channels": config.data.channels, "resize": config.data.resize}
     split = {"validation": config.data.validation, "split_seed": config.split_seed}
@@ -147,12 +146,12 @@ def architecture(config: Config, classes: int) -> Architecture:
 
 
 def spread(count: int, wanted: int) -> Tensor:
-    """At most `wanted` places below `count`, evenly spread."""
+    """At most `wanted` indices below `count`, evenly spaced."""
     return torch.arange(0, count, -(-count // wanted))
 
 
 def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
-    """Set what the network standardizes images by: what the settings say, or the training images' own."""
+    """Set the mean and standard deviation of the network's inputs: those of the settings, or else of the training images."""
     if settings.mean is None:
         some = spread(len(train), ENOUGH).split(PART)
         network.normalize.fit(map(train.batch, some) if train.workers else train.parts())
@@ -161,20 +160,20 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
 
 
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
-    """SHA-256 (16 hex digits) of all that decides what a network says: the weights of one from outside do not say how much it drops."""
+    """SHA-256 (16 hex digits) of all that determines a network's outputs. From outside, its code counts too: it holds dropout rates."""
     outside = [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
     return artifact.checksum(tensors, *outside)
 
 
 def members(config: Config) -> dict[str, Config]:
-    """The networks to train: where, below the run's folder, and by what config. More than one differ in their seed alone, on one split.
+    """The networks to train: {folder below the run's folder: config}. Members of an ensemble differ in their seed alone, not in the split.
 
-    Raises UserError for a method that does not exist, or that has no use for as many networks.
+    Raises UserError for an unknown method, or a number of members that does not fit the method.
     """
     several = teacher_method(config.teacher.method).one_way
     if several != (config.teacher.members > 1):
         needs = "two members or more" if several else "a single network"
-        raise UserError(f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} is of {needs}")
+        raise UserError(f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} needs {needs}")
     if not several:
         return {"": config}
     configs = {}

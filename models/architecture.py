@@ -1,4 +1,4 @@
-"""What the networks have in common: how they are described, and the layers at both ends."""
+"""What all networks share: their description, their first and last layers, and their initial weights."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -14,12 +14,13 @@ from training.errors import UserError
 
 @dataclass
 class Architecture:
-    """All that is needed to build a network again; it is kept beside the weights.
+    """All that is needed to build a network again; it is stored with the weights.
 
-    conv_dropout: of every convolution's output (or block's, or hidden layer's), one rate or one for each; head_dropout: of what each linear
-    layer of the classifier sees; dropped: `units`, `channels` or `filters`. heads: classifiers beside each other. spectral_norm: the
-    largest spectral norm of a layer (Mukhoti et al. 2021), or None. resize: what became of images that were no squares.
-    Of a network from outside (`models.own`): options: its arguments. layers: those whose outputs a student sees. digest: of its file.
+    conv_dropout: for the output of every convolution (or block, or hidden layer), one rate or one for each. head_dropout: for the input of
+    each linear layer of the classifier. dropped: `units`, `channels` or `filters`. heads: the number of classifiers. spectral_norm: the
+    largest spectral norm of a layer (Mukhoti et al. 2021), or None. resize: how images are made square.
+    For a network from outside (`models.own`): options: its arguments. layers: those whose outputs a student's perceptron takes. digest: of
+    its file.
     """
 
     network: str
@@ -39,7 +40,7 @@ class Architecture:
 
 
 class Normalize(nn.Module):
-    """Images as the data sets give them, [N, H, W, C] in 0-255, to a standardized [N, C, H, W] in channels_last memory."""
+    """Turns images of the data sets, [N, H, W, C] in 0-255, into standardized ones, [N, C, H, W] in channels_last memory."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -62,7 +63,7 @@ class Normalize(nn.Module):
 
     @torch.no_grad()
     def set(self, mean: list[float], std: list[float]) -> None:
-        """Take those of pixels in [0, 1]. Raises UserError for other than one number a channel."""
+        """Take mean and standard deviation for pixels in [0, 1]. Raises UserError unless there is one number per channel."""
         if not len(mean) == len(std) == len(self.mean):
             raise UserError(f"mean, std: {len(mean)} and {len(std)} numbers for {len(self.mean)} channels")
         self.mean.copy_(255 * torch.tensor(mean))
@@ -92,7 +93,7 @@ def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
 
 
 def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[float]:
-    """The dropout rate of each of `places` in a part of the network. Raises UserError for a list of another length."""
+    """The dropout rates of the `places` places in a part of the network. Raises UserError for a list of another length."""
     given = a.conv_dropout if part == "conv" else a.head_dropout
     rates = list(given) if isinstance(given, list) else [given] * places
     if len(rates) != places:
@@ -106,7 +107,7 @@ def map_dropout(a: Architecture, rate: float) -> nn.Module:
 
 
 def sequential(layers: dict[str, nn.Module]) -> Network:
-    """The layers as one network with its first weights (He et al. 2015), in channels_last memory."""
+    """The layers as one network, with initial weights (He et al. 2015), in channels_last memory."""
     network = Network(OrderedDict(layers))
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -120,5 +121,5 @@ def sequential(layers: dict[str, nn.Module]) -> Network:
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded to a multiple of 8 (which vector units like), at least 8."""
+    """`channels` times `width`, rounded to a multiple of 8 (efficient in vector units), at least 8."""
     return 8 * max(1, round(channels * width / 8))

@@ -1,19 +1,19 @@
-"""The contract: what teacher and student need of a network, whatever it is made of.
+"""The contract: what teacher and student require of every network.
 
-1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; of M heads beside each other, [N, M, C].
+1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; with M heads, [N, M, C].
 2. `network.normalize` standardizes such images; its statistics are fitted to the training images before the training begins.
-3. `network.features(images)` gives what a student's perceptron sees: the mean output [N, F] of each block, and the last hidden layer.
+3. `network.features(images)` gives inputs of a student's perceptron: the mean output [N, F] of each block, and the last hidden layer.
 4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) = network.classifier(hidden)`.
-5. Anything random in training is sampled. The fast sampler takes dropout that is `nn.Dropout`, among the layers of an `nn.Sequential`; the
-   plain loop takes all else (`uncertainty.any_network`).
+5. Anything random in training is sampled. The fast sampler handles `nn.Dropout` among the layers of an `nn.Sequential`; the plain loop
+   handles everything else (`uncertainty.any_network`).
 
-`Network` meets it for layers in a row, `models.own.Own` for any module. `check` is called when a network is built.
+`Network` meets the contract for layers in a row, `models.own.Own` for any module. `check` is called when a network is built.
 """
 
 import torch
 from torch import Tensor, nn
 
-BLOCK_ENDS = ("pool", "stage", "hidden")  # how the names of the layers begin that end a block
+BLOCK_ENDS = ("pool", "stage", "hidden")  # how the names of layers at the end of a block begin
 
 
 class Network(nn.Sequential):
@@ -30,7 +30,7 @@ class Network(nn.Sequential):
         return self[:-1]
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The mean output of each block (float32), and what the classifier sees."""
+        """The mean output of each block (float32), and the input of the classifier."""
         means, x = [], images
         for name, layer in self.body.named_children():
             x = layer(x)

@@ -1,4 +1,4 @@
-"""Networks for use alone: the same function in eval mode, with less to compute."""
+"""Networks for inference only: the same function in eval mode, with less to compute."""
 
 import copy
 from itertools import pairwise
@@ -13,10 +13,10 @@ from training.errors import UserError
 
 
 def comparable(x: Tensor) -> Tensor:
-    """Bfloat16 numbers as the integers that their bits are: in the same order but among the negative, and several times as fast.
+    """Bfloat16 numbers viewed as int16: the order is the same except among negative numbers, and comparing is several times as fast.
 
-    Only in inference mode, as integers have no derivative; compiled, numbers are as fast. A NaN with a sign bit, such as ∞ − ∞, counts as
-    negative: `folded` sees to it that all weights are finite.
+    Only in inference mode, as integers have no gradient, and not in compiled code, where numbers are as fast. A NaN with a sign bit, such
+    as ∞ − ∞, counts as negative; therefore `folded` requires finite weights.
     """
     fast = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled() and x.dtype == torch.bfloat16
     return x.view(torch.int16) if fast else x
@@ -31,7 +31,7 @@ class InplaceReLU(nn.Module):
 
 
 class MaxPool2x2(nn.Module):
-    """2x2 max pooling of what is nowhere negative, on a CPU; torch's finds out, too, where the maximum was."""
+    """2x2 max pooling of inputs ≥ 0, on a CPU. Unlike torch's, it does not find the indices of the maxima."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
@@ -40,11 +40,11 @@ class MaxPool2x2(nn.Module):
         values = comparable(x)
         values = torch.maximum(values[..., 0:width:2], values[..., 1:width:2])
         values = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
-        return values if values.dtype == x.dtype else values.view(x.dtype)  # a view as a type has no derivative, even as its own
+        return values if values.dtype == x.dtype else values.view(x.dtype)  # a view as a type has no gradient, even as the same type
 
 
 def halves(layer: nn.Module) -> bool:
-    """Whether it is 2x2 max pooling without overlap or border."""
+    """Whether `layer` is 2x2 max pooling without overlap or padding."""
     if type(layer) is not nn.MaxPool2d:  # a subclass may do something else
         return False
     return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1) and not (
@@ -53,10 +53,10 @@ def halves(layer: nn.Module) -> bool:
 
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy of a network in eval mode whose batch norms are part of the convolutions before them, in any `nn.Sequential` of it.
+    """A copy of a network in eval mode, in which every `nn.Sequential` has its batch norms folded into the convolutions before them.
 
-    Identities stand in their places. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass. A network
-    from outside is copied as it is: its own code calls its layers.
+    Identities replace the batch norms. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass. A
+    network from outside is copied without changes, because its own code calls its layers.
     Raises UserError for weights that are not finite.
     """
     network = copy.deepcopy(network)

@@ -13,9 +13,9 @@ from training.loading import ahead
 
 @torch.inference_mode()
 def outputs_of(network: Callable[[Tensor], Tensor], images: Tensor | Dataset, compute: Compute, batch_size: int = 1024) -> Tensor:
-    """What `network`, in eval mode, gives for images [N, H, W, C], or a data set: float32 [N, K] on its device.
+    """The outputs of `network`, in eval mode, for images [N, H, W, C] or a data set: float32 [N, K] on its device.
 
-    Each process does its share.
+    Each process computes its shard, and every process gets all outputs.
     """
     fetch, workers = (images.batch, images.workers) if isinstance(images, Dataset) else (images.__getitem__, False)
     with compute.autocast():

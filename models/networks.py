@@ -15,12 +15,12 @@ NETWORKS = dict.fromkeys(BLOCKS, vgg) | dict.fromkeys(SHAPES, resnet) | {"mlp": 
 
 
 def build(architecture: Architecture) -> Network:
-    """A network that meets the contract (`models.contract`). A line says so if the file of one from outside has changed since it was
-    trained."""
+    """A network that meets the contract (`models.contract`). Prints a line if the file of a network from outside has changed since the
+    training."""
     a = architecture
     outside = is_outside(a.network)
     if outside and a.digest not in (None, digest_of_code(a.network)):
-        note(f"{file_of(a.network)} has changed since the network of this run was made by it")
+        note(f"{file_of(a.network)} has changed since the network of this run was made with it")
     network = own.make(a) if outside else NETWORKS[a.network](a)
     blank = torch.zeros(1, a.size, a.size, a.channels)
     check(network, blank)

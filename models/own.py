@@ -1,6 +1,6 @@
 """Networks from outside: a callable of the user's own file, `my_models.py:make`, or of torchvision, `torchvision:mobilenet_v3_small`.
 
-`Own` gives any module, from standardized floats [N, C, H, W] to logits, what the contract wants (`models.contract`).
+`Own` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ SHOWN = 3  # names in an error
 class Own(nn.Module):
     """A module as a network of this project.
 
-    layers: the names of those whose mean outputs a student's perceptron sees; by default the last one of each shape of output.
-    The classifier is the linear layer that gives the logits; an identity on them where there is none.
-    Raises UserError, with the module's own words, if it cannot take images [N, channels, size, size] or does not give logits [N, outputs].
+    layers: the names of those whose mean outputs a student's perceptron takes; default: the last one of each output shape.
+    The classifier is the linear layer that gives the logits, or an identity if there is none.
+    Raises UserError, with the module's message, if it cannot take images [N, channels, size, size] or does not give logits [N, outputs].
     """
 
     def __init__(self, module: nn.Module, size: int, channels: int, outputs: int, layers: list[str] | None = None):
@@ -45,7 +45,7 @@ class Own(nn.Module):
 
     @property
     def constants(self) -> str:
-        """The numbers and texts that its modules hold beside weights: a functional dropout's rate is one."""
+        """The numbers and texts that its modules hold besides weights, such as the rate of a functional dropout."""
 
         def held(part: nn.Module) -> dict[str, Any]:
             return {name: value for name, value in sorted(vars(part).items()) if isinstance(value, (int, float, str))}
@@ -58,12 +58,12 @@ class Own(nn.Module):
         return nn.Identity() if self.last is None else self.module.get_submodule(self.last)
 
     def body(self, images: Tensor) -> Tensor:
-        """What the classifier sees."""
+        """The input of the classifier."""
         return self.features(images)[1]
 
     @property
     def in_a_row(self) -> nn.Module:
-        """The layers in a row, where the module is nothing but that; else itself."""
+        """An `nn.Sequential` of all layers, if the module is a plain `nn.Sequential`; else this network."""
         plain = type(self.module) is nn.Sequential and self.channels_last
         return nn.Sequential(self.normalize, *self.module) if plain else self
 
@@ -72,7 +72,7 @@ class Own(nn.Module):
         return self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format))
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The mean output of each of `layers` (float32), and what the classifier sees."""
+        """The mean output of each of `layers` (float32), and the input of the classifier."""
         means: dict[str, Tensor] = {}
         hidden: list[Tensor] = []
         hooks = [
@@ -90,16 +90,16 @@ class Own(nn.Module):
 
     @torch.no_grad()
     def _try(self, images: Tensor, outputs: int) -> dict[str, Tensor]:
-        """The output of each module on `images`, by name; memory is that of channels_last if the module can take it."""
+        """The output of each module on `images`, by name. Sets `channels_last` to whether the module can take such memory."""
         kind, training = type(self.module).__name__, self.module.training
         self.module.eval()
         try:
             calls = outputs_by_name(self.module, lambda: self(images))
         except RuntimeError:
-            self.channels_last = False  # a `view` of it is an error
+            self.channels_last = False  # `view` can fail on such memory
             try:
                 calls = outputs_by_name(self.module, lambda: self(images))
-            except Exception as error:  # whatever a user's code makes of the images
+            except Exception as error:  # a user's code can raise any error
                 shape = list(images.permute(0, 3, 1, 2).shape)
                 raise UserError(f"teacher.network: {kind} cannot take images {shape}: {str(error).splitlines()[0]}") from None
         finally:
@@ -114,7 +114,7 @@ class Own(nn.Module):
 
 
 def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Tensor]:
-    """The output of each module that is called in `work`, once, with a batch before all else; the whole one's name is empty."""
+    """The output of each module that `work` calls exactly once and that gives a tensor, by name; `module`'s own name is empty."""
     calls: dict[str, list[Tensor]] = {}
 
     def note(name: str) -> Callable:
@@ -130,8 +130,8 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
 
 
 def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]:
-    """Names of the modules that end a stage: of the module's own parts, and of those in a row or a list, the last one with each shape of
-    output but vectors'; of a network without such, the last one with each length of vectors."""
+    """Names of the modules that end a stage: the last one of each output shape, among the module's children and the children of each
+    `nn.Sequential` or `nn.ModuleList`. Outputs [N, F] count only if no other output has more dimensions."""
     batch = len(calls[""])
 
     def counts(name: str) -> bool:
@@ -149,13 +149,13 @@ def first_of(output: Any) -> Any:
 
 
 def mean_of(output: Any) -> Tensor:
-    """The mean over positions, float32: of maps [N, C, H, W] over pixels, of tokens [N, L, D] over tokens, of vectors themselves."""
+    """The mean over positions, float32: of maps [N, C, H, W] over pixels, of tokens [N, L, D] over tokens; vectors [N, D] stay."""
     x = first_of(output).float()
     return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
 
 
 def make(a: Architecture) -> Own:
-    """Call what `network` names, with its `options`. A torchvision network gets `num_classes` of its own accord."""
+    """Build the network that `a.network` names, with `a.options`. For a torchvision network `num_classes` is added."""
     place, _, name = a.network.rpartition(":")
     options = a.options or {}
     if place == "torchvision":
@@ -170,11 +170,11 @@ def make(a: Architecture) -> Own:
 def load_weights(network: nn.Module, path: Path) -> None:
     """Read weights (safetensors, or .pt with tensors alone) into a module.
 
-    Raises UserError if it cannot be read, or if a name or a shape does not fit.
+    Raises UserError if the file cannot be read, or if a name, a shape or a value does not fit.
     """
     try:
         found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # unpickling raises whatever it likes
+    except Exception as error:  # unpickling can raise any error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"teacher.weights: {path} cannot be read ({reason}); save a state_dict() there") from None
     for wrapper in ("state_dict", "model"):

@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-18 and -50 (He et al. 2016) for small images, and WideResNet-28-10 (Zagoruyko & Komodakis 2016).
+"""Residual networks: ResNet-18 and -50 (He et al. 2016), and WideResNet-28-10 (Zagoruyko & Komodakis 2016).
 
 With a spectral norm they are those of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a shortcut has to shrink.
 """
@@ -80,14 +80,14 @@ class Residual(nn.Module):
 
 
 def activation(spectral: bool) -> nn.Module:
-    """Leaky ReLU keeps what a ReLU would lose."""
+    """With a spectral norm leaky ReLU, which keeps distances that ReLU loses; else ReLU."""
     return nn.LeakyReLU(inplace=True) if spectral else nn.ReLU(inplace=True)
 
 
 def resnet(architecture: Architecture) -> nn.Sequential:
     """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a linear layer.
 
-    The convolution is 3x3, as for CIFAR-10; for images of more than SMALL pixels 7x7 with a stride, and pooling, as for ImageNet.
+    The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling, as for ImageNet.
     """
     a = architecture
     shape, spectral = SHAPES[a.network], a.spectral_norm is not None

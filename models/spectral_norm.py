@@ -8,11 +8,11 @@ from torch.nn.utils import parametrize
 
 
 class SpectralNorm(nn.Module):
-    """W → W / max(1, σ(W) / coefficient), σ the largest singular value of the layer itself, of a convolution on inputs of one shape.
+    """W → W / max(1, σ(W) / coefficient). σ is the largest singular value of the layer as a linear map of inputs of one shape.
 
     A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ is another one. In
-    training each call takes one step of the power iteration, by the convolution and its transpose; it starts with enough of them to be
-    near.
+    training each call takes one step of the power iteration, by the convolution and its transpose; `start` steps are taken at the
+    beginning.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: torch.Size, coefficient: float, start: int = 30):

@@ -75,7 +75,7 @@ def histograms(
 
 
 def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[str, dict]) -> Figure:
-    """For each data set and measure, what N teacher passes reach (a curve), and where student and floor stand (lines)."""
+    """For each data set and measure, the correlation of N teacher passes (a curve), and of student and floor (lines)."""
     figure, axes = grid(
         len(PANELS), len(curves), "Equivalent passes: where the student's correlation lies on the curve of N teacher passes"
     )
@@ -108,7 +108,7 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
 
 
 def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]) -> Figure:
-    """For each data set and measure, the teacher's mean in 20 quantile bins of the student: on the diagonal, a threshold means the same."""
+    """For each data set and measure, the teacher's mean in 20 quantile bins of the student; on the diagonal both have the same scale."""
     figure, axes = grid(len(PANELS), len(teacher), "Is the student's scale the teacher's? Means in 20 quantile bins of the student")
     for row, measure in zip(axes, PANELS):
         for axis, name in zip(row, teacher):
@@ -125,7 +125,7 @@ def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, n
 
 
 def _label_edges(axes: list[list[Axes]], names: list[str], measures: Sequence[str], left: str) -> None:
-    """The data set of each column above it (the first is in distribution), the measure of each row and who is to the left beside it."""
+    """Write the data set above each column (the first is in distribution), and beside each row its measure and `left`, the network."""
     for column, (axis, name) in enumerate(zip(axes[0], names)):
         title = name if column else f"{name} (in distribution)"
         below = axis.get_title(loc="left")

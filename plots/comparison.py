@@ -2,7 +2,7 @@
 
     python -m plots.comparison results/comparison
 
-Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and three figures into that folder.
+Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and the figures into that folder.
 """
 
 import argparse
@@ -24,7 +24,7 @@ QUALITY = {
     "accuracy": "accuracy", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE",
     "misclassification_auroc": "error AUROC", "aurc": "AURC",
 }  # fmt: skip
-CALIBRATED = ("nll", "brier", "ece")  # what a temperature changes most
+CALIBRATED = ("nll", "brier", "ece")  # the scores that a temperature changes most
 COSTS = {"parameters": 1e6, "flops": 1e6, "bytes": 1e6, "peak_bytes": 1e6}
 KINDS = {"teacher": BLUE, "student": ORANGE}
 OWN = {"energy": "energy", "negative_log_density": "feature density", "max_probability": "max. probability"}
@@ -51,7 +51,7 @@ def values(records: list[dict], *keys: str) -> list[float]:
 
 
 def spread(numbers: list[float], digits: int = 3, scale: float = 1.0) -> str:
-    """Mean ± standard deviation over seeds (one seed: the number alone), or a dash."""
+    """Mean ± standard deviation over seeds (for one seed the number alone), or a dash if there is none."""
     if not numbers:
         return "-"
     text = f"{np.mean(numbers) / scale:.{digits}f}"
@@ -70,19 +70,19 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def epistemic(record: dict) -> str:
-    """The score that a method means for OOD inputs: its own if it has one, else mutual information, else predictive entropy."""
+    """The score of a method for OOD inputs: its own if it has one, else mutual information, else predictive entropy."""
     scores = next(iter(record["ood"].values()))
     return next(s for s in ("negative_log_density", "energy", "mutual_information", "predictive_entropy") if s in scores)
 
 
 def detection(records: list[dict], dataset: str) -> list[float]:
-    """AUROC of a data set by predictive entropy or by the method's own score, whichever is better in the mean over seeds."""
+    """AUROC of a data set by predictive entropy or by the method's own score: the one with the better mean over seeds."""
     scores = ("predictive_entropy", epistemic(records[0])) if records else ()
     return max((values(records, "ood", dataset, score, "auroc") for score in scores), key=np.mean, default=[])
 
 
 def short(by_title: Records) -> str:
-    """One line a method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost."""
+    """One line per method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost."""
     done = {title: good(records) for title, records in by_title.items()}
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
@@ -101,12 +101,12 @@ def short(by_title: Records) -> str:
 
 
 def good(records: list[dict]) -> list[dict]:
-    """Those that did not fail."""
+    """The records of rows that did not fail."""
     return [record for record in records if "failed" not in record]
 
 
 def passes_of(records: list[dict], measure: str, dataset: str | None = None) -> list[float]:
-    """The equivalent passes of a measure on a data set (the first: in distribution); what is beyond the yardstick counts as its end."""
+    """The equivalent passes of a measure on a data set (default: the first one, in distribution), at most 4T."""
     numbers = []
     for record in records:
         agreement = record.get("agreement") or {}
@@ -121,25 +121,24 @@ def about(by_title: Records) -> str:
     ran = [r["provenance"] for records in by_title.values() for r in good(records)]
     commits, devices = (sorted({p[key] for p in ran}) for key in ("commit", "device"))
     return (
-        f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files beside this one, one a method and seed, with every "
-        f"value and setting (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
-        "AUROC of a data set: telling it from the test images by predictive entropy, and by the score that the method means for that: its "
-        "own (feature density, energy), else mutual information, else predictive entropy again; all scores are below. Equivalent "
-        "passes: how many of the teacher's samples reach the same correlation with an independent reference; what is beyond the yardstick's "
-        "end counts as its end. Time: of predictions with all of their uncertainties, measured "
-        "in turn with one deterministic network of the config's `teacher` (whose own row, as a measure of noise, would be 1). Parameters "
-        "and bytes are those of networks, without what a method fits to their features. MC-dropout, in the head alone as well, takes "
-        "`evaluation.passes` passes."
+        f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files in this folder, one per method and seed, with all "
+        f"values and settings (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
+        "AUROC of a data set: how well it is told from the test images, by predictive entropy and by the method's own score. The own score "
+        "is feature density or energy; without one, mutual information; else predictive entropy again. All scores are below. Equivalent "
+        "passes: how many of the teacher's samples reach the same correlation with an independent reference, at most four times as many as "
+        "half the reference has. Time: a prediction with all uncertainties, relative to one pass of the deterministic network of the "
+        "config's `teacher`; both are measured in turn. Parameters and bytes: those of the networks, without what a method fits to their "
+        "features. MC-dropout takes `evaluation.passes` passes, also in the head alone."
     )
 
 
 def older(by_title: Records) -> str:
-    """Which rows have settings that today's code does not take, if any."""
+    """A sentence that names the rows with settings that the present code does not have; empty if there are none."""
     today = {field.name for field in fields(Student)}
     titles = [title for title, records in by_title.items() if any(set(r["settings"]["student"]) - today for r in good(records))]
     if not titles:
         return ""
-    rows = "All rows are" if len(titles) == len(by_title) else f"These rows are: {', '.join(titles)}:"
+    rows = "All rows are" if len(titles) == len(by_title) else f"These rows ({', '.join(titles)}) are"
     return f"\n\n**{rows} of an earlier version of the code, with other settings, and will be made again.**"
 
 
@@ -183,7 +182,7 @@ def long(by_title: Records) -> str:
 
 
 def costs(done: Records) -> str:
-    """What a prediction of each method costs."""
+    """The cost of a prediction, for each method."""
     header = ["method", "million parameters", "million FLOPs", "MB on disk", "MB in use at batch 256", "time / one pass", "at batch 1"]
     return table(header, [
         [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
@@ -193,12 +192,12 @@ def costs(done: Records) -> str:
 
 
 def label(score: str) -> str:
-    """What the tables call a score."""
+    """The name of a score in the tables."""
     return (MEASURE_NAMES | OWN).get(score, score)
 
 
 def quality_by_latency(by_title: Records) -> Figure:
-    """Out-of-distribution AUROC and error AUROC against the time of a prediction, with the methods that no other one beats in both."""
+    """OOD AUROC and error AUROC against the time of a prediction. A line joins the methods that no other one beats in both."""
     done = {title: good(records) for title, records in by_title.items() if good(records)}
     near = next(iter(next(iter(done.values()))[0]["ood"]))
     panels = {
@@ -207,7 +206,7 @@ def quality_by_latency(by_title: Records) -> Figure:
     }
     figure = Figure(figsize=(12, 5), layout="constrained")
     figure.suptitle("What a method gives for its time")
-    panels = {name: quality for name, quality in panels.items() if any(quality(r) for r in done.values())}  # some data show no errors
+    panels = {name: quality for name, quality in panels.items() if any(quality(r) for r in done.values())}  # it can lack errors
     *axes, names = figure.subplots(1, len(panels) + 1, width_ratios=[4] * len(panels) + [2])
     for axis, (name, quality) in zip(axes, panels.items()):
         points = [(mean(values(r, "cost", "ratio")), mean(quality(r)), r[0]["kind"]) for r in done.values()]
@@ -217,7 +216,7 @@ def quality_by_latency(by_title: Records) -> Figure:
         axis.step([p[0] for p in front], [p[1] for p in front], where="post", color=GREY, linewidth=0.8)
         axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass", ylabel=name)
         axis.grid(linewidth=0.3)
-        axis.set_xlim(left=min(x for x, *_ in points) / 3)  # room for names left of the many that take one pass
+        axis.set_xlim(left=min(x for x, *_ in points) / 3)  # room for the labels left of methods that take one pass
         for group in neighbours(axis.transAxes.inverted().transform(axis.transData.transform([point[:2] for point in points]))):
             text = ", ".join(str(place + 1) for place in group)
             point = points[group[0]][:2]
@@ -231,7 +230,7 @@ def quality_by_latency(by_title: Records) -> Figure:
 
 
 def neighbours(places: np.ndarray, reach: float = 0.025) -> list[list[int]]:
-    """Which points [N, 2] of a figure are too near each other for a label each."""
+    """Groups of points [N, 2] of a figure; points of a group are too near each other for separate labels."""
     groups: list[list[int]] = []
     for i, place in enumerate(places):
         for group in groups:
@@ -299,7 +298,7 @@ def ood_by_method(by_title: Records) -> Figure:
 
 
 def summary(by_title: Records) -> dict[str, Any]:
-    """Mean and standard deviation over seeds of every number, in the files' own shape."""
+    """Mean and standard deviation over seeds of every number, nested as in the files."""
 
     def merge(parts: list[Any]) -> Any:
         if all(isinstance(part, dict) for part in parts):
@@ -316,7 +315,7 @@ def summary(by_title: Records) -> dict[str, Any]:
 
 
 def main(folder: Path, titles: list[str] | None = None) -> None:
-    """All files of a comparison's report, of the rows `titles` or of all that are there."""
+    """Write all files of a comparison's report, for the rows `titles` or for all rows that are found."""
     by_title = load(folder)
     if titles is not None:
         by_title = {title: by_title[title] for title in titles if title in by_title}

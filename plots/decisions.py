@@ -1,4 +1,4 @@
-"""What the uncertainties are good for: calibrated confidence, rejecting errors, finding OOD images."""
+"""Uses of the uncertainties: calibrated confidence, rejecting errors, finding OOD images."""
 
 import numpy as np
 from matplotlib.figure import Figure

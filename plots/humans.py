@@ -1,4 +1,4 @@
-"""Do the networks find hard what people find hard?"""
+"""Whether networks and people are unsure of the same images."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -30,7 +30,7 @@ def extremes(
                 name = names[index].split("/")[-1]
                 values = f"teacher {teacher[measure][index]:.3f}, student {student[measure][index]:.3f}"
                 lines = [name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}", classes[index], values]
-                axis.set_title("\n".join(lines), fontsize=5, parse_math=False)  # names are what they are
+                axis.set_title("\n".join(lines), fontsize=5, parse_math=False)  # a name can contain $
                 axis.set(xticks=[], yticks=[])
             row[0].set_ylabel(f"{which}\n{axis_label(measure, lines=True)}", fontsize=6)
     return figure

@@ -12,8 +12,8 @@ CLASSES = (BLUE, ORANGE, PINK)
 
 
 def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray) -> Figure:
-    """A row for each method, a column for each measure and one for a score of its own: dark where it is unsure, from its least to its most.
-    A log density falls without end, so scores of a method's own are shown by rank.
+    """A row for each method, a column for each measure and one for the method's own score. Dark is unsure; each map has its own scale.
+    A method's own scores are shown by rank, because a log density has no lower bound.
 
     scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, a fifth of them shown.
     """

@@ -2,7 +2,7 @@
 
     python -m plots.pages
 
-A part stands between `<!-- name -->` and `<!-- end -->`; what is between them is replaced.
+A part is the text between `<!-- name -->` and `<!-- end -->`, which is replaced.
 """
 
 import json
@@ -18,7 +18,7 @@ from training.cli import settings_page
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-STUDENTS = {  # beside each other: the end of a run's name, and what the tables call it
+STUDENTS = {  # in the tables' order: the end of a run's name, and the name in the tables
     "_truong2019": "the student of Truong 2019, of this teacher",
     "_truong2019_from_teacher": "the same, from the teacher's weights",
     "": "softplus-Dirichlet, ours",
@@ -49,7 +49,7 @@ PAGES = ("README.md", "docs/results.md", "docs/configs.md")
 
 
 def made(text: str) -> str:
-    """A page with its parts made anew. Raises KeyError for a part that there is not."""
+    """A page with its parts made anew. Raises KeyError for an unknown part."""
     return re.sub(
         r"<!-- (?!end)(.+?) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]]()}\n\n<!-- end -->", text, flags=re.DOTALL
     )

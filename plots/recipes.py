@@ -1,4 +1,4 @@
-"""What each choice of a recipe changes: a table and two figures of a comparison on validation images."""
+"""The effect of each choice in a recipe: a table and two figures of a comparison on validation images."""
 
 import numpy as np
 from matplotlib.figure import Figure

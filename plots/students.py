@@ -1,15 +1,15 @@
-"""Tables of several students of one teacher, beside what Truong 2019 reports of his. The README begins with the short one."""
+"""Tables of several students of one teacher, with the results that Truong 2019 reports. The README begins with the short one."""
 
 from plots.style import INFORMATION, MEASURE_NAMES, TRUONG, passes
 from plots.table import number
 
-REPORTED = ("0.6", "0.4")  # correlations in distribution and out of it (truongbuu 2019, another teacher, of which measure is not said)
+REPORTED = ("0.6", "0.4")  # correlations in distribution and out of it (truongbuu 2019, of another teacher; he does not name the measure)
 MEASURES = (*TRUONG, *INFORMATION)
 FRONT = ("total_variance", "predictive_entropy")  # of the short table
 
 
 def students(runs: dict[str, dict]) -> str:
-    """Markdown: for each data set what frames a student, and each student's Pearson correlation, equivalent passes and scale.
+    """Markdown: for each data set the floor, Truong 2019's number, and each student's Pearson correlation, equivalent passes and scale.
 
     runs: {name: metrics}, all of one teacher.
     """
@@ -26,7 +26,7 @@ def students(runs: dict[str, dict]) -> str:
 
 
 def short(runs: dict[str, dict]) -> str:
-    """Markdown: of two measures, on the set in distribution and on the first one out of it, correlation and equivalent passes.
+    """Markdown: correlation and equivalent passes of two measures, on the in-distribution set and on the first OOD set.
 
     runs: {name: metrics}, all of one teacher.
     """

@@ -27,7 +27,7 @@ matplotlib.rcParams |= {
 }
 
 BLUE, ORANGE, GREEN, GREY, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#767676", "#CC79A7", "#56B4E9"
-RED = "#E3004F"  # no colour of a density
+RED = "#E3004F"  # a colour that no density has
 COLOURS = {"teacher": BLUE, "student": ORANGE, "teacher_deterministic": GREY}
 NAMES = {"teacher": "teacher, T passes", "student": "student, 1 pass", "teacher_deterministic": "teacher, no dropout"}
 
@@ -39,7 +39,7 @@ MEASURE_COLOURS = {
     "entropy_minus_variance": SKY,
 }
 TRUONG = ("total_variance", "entropy_minus_variance", "predictive_entropy")  # the measures of Truong 2019
-INFORMATION = ("mutual_information", "expected_entropy")  # the other way to part the predictive entropy
+INFORMATION = ("mutual_information", "expected_entropy")  # the other way to split the predictive entropy
 PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")  # what figures show, in this order
 MEASURE_NAMES = {
     "predictive_entropy": "predictive entropy",
@@ -51,20 +51,20 @@ MEASURE_NAMES = {
 
 
 def axis_label(measure: str, lines: bool = False) -> str:
-    """Name and unit of a measure; with `lines`, what kind of uncertainty it is stands in a second line."""
+    """Name and unit of a measure; with `lines`, the kind of uncertainty is in a second line."""
     label = MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
     return label.replace(" (", "\n(") if lines else label
 
 
 def passes(entry: dict) -> str:
-    """The equivalent passes of an entry of `agreement` in metrics.json: a number, what it is above, or a dash of a constant."""
+    """The equivalent passes of an entry of `agreement` in metrics.json: a number, a lower bound (> 400), or a dash for a constant."""
     if entry["equivalent_passes"] is None or np.isnan(entry["equivalent_passes"]):
         return "-"
     return f"{'> ' if entry['censored'] else ''}{entry['equivalent_passes']:.0f}"
 
 
 def defined(value: float, digits: int = 3) -> str:
-    """A number in a figure; of a constant no correlation is defined, and the figure says so."""
+    """A number in a figure, or `not defined` for NaN, such as a correlation with a constant."""
     return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
 
 
@@ -76,7 +76,7 @@ def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG of 256 colours, about a third of the bytes of a full one."""
+    """Write a PNG of 256 colours, which has about a third of the bytes of a full-colour one."""
     buffer = io.BytesIO()
     figure.savefig(buffer)
     with artifact.whole(path) as temporary:

@@ -1,4 +1,4 @@
-"""The one table of an evaluation, made from its metrics.json:
+"""The table of an evaluation, made from its metrics.json:
 
     python -m plots.table results/cifar10_cpu/metrics.json
 """
@@ -32,7 +32,7 @@ MEANINGS = {
 
 
 def sentences(metrics: dict) -> str:
-    """What the tables say, in words."""
+    """The main results of the tables, in words."""
     inside, *outside = metrics["agreement"]
     ranks = [f"{name} as {passes_cell(metrics['agreement'][name]['total_variance'])}" for name in (inside, *outside)]
     said = [f"By total variance, the student's one pass ranks images as so many passes of the teacher would: {', '.join(ranks)}."]
@@ -45,7 +45,7 @@ def sentences(metrics: dict) -> str:
 
 
 def table(metrics: dict) -> str:
-    """metrics.json as Markdown: in words; predictions, agreement on each data set, detection of each OOD set, speed; what columns mean."""
+    """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns mean; speed."""
     inside = next(iter(metrics["agreement"]))
     lines = [sentences(metrics), "", f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
     for who in ("teacher_deterministic", "teacher", "student"):
@@ -85,7 +85,7 @@ def table(metrics: dict) -> str:
 
 
 def passes_cell(entry: dict) -> str:
-    """Equivalent passes and interval; if a student does not clear a floor, which costs nothing, the cell says so. A constant has none."""
+    """Equivalent passes and their interval; the cell says if the student is below a floor. A constant has a dash."""
     if entry["pearson"] is None:
         return "-"
     low, high = entry["equivalent_passes_ci"]
@@ -95,7 +95,7 @@ def passes_cell(entry: dict) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three decimals, four below 0.01, or a dash for what is not defined."""
+    """A number with three decimals, or four below 0.01; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.4f}" if 0 < value < 0.01 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""How the training went."""
+"""Training curves."""
 
 from matplotlib.figure import Figure
 
@@ -6,7 +6,7 @@ from plots.style import BLUE, GREY, ORANGE, grid
 
 
 def training_curves(histories: dict[str, list[dict[str, float]]], losses: dict[str, str]) -> Figure:
-    """For each network its loss and, where it has one, its accuracy by epoch: training and, if there is any, validation.
+    """For each network the loss and, if it is known, the accuracy by epoch: in training and, if there is any, in validation.
 
     histories: {"teacher": rows, "student": rows}, one row an epoch. losses: what each one's loss is.
     """

@@ -1,4 +1,4 @@
-"""Ways to sample a dropout network, each as people write it: images [N, H, W, C] → log-probabilities [N, T, C] on the device."""
+"""Ways to sample a dropout network, each in its usual form: images [N, H, W, C] → log-probabilities [N, T, C] on the device."""
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ CLASSES = 10
 
 
 def teacher(network: str = "vgg11", width: float = 0.5) -> nn.Sequential:
-    """A network of `configs/cifar10_cpu.yaml`'s kind, with random weights, which cost what trained ones do."""
+    """A network of `configs/cifar10_cpu.yaml`'s kind, with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     return build(Architecture(network, width, 32, 3, CLASSES, 0.1, 0.5)).to(COMPUTE.device).eval()
 
@@ -34,13 +34,13 @@ def random_images(count: int) -> Tensor:
 
 
 def random_set(count: int) -> Dataset:
-    """A data set of random images: what an image shows costs nothing."""
+    """A data set of random images: the time does not depend on what an image shows."""
     classes = [str(c) for c in range(CLASSES)]
     return Dataset("random", random_images(count).cpu(), torch.arange(count) % CLASSES, [""] * count, classes)
 
 
 def settings(method: str = "dirichlet") -> Config:
-    """Those of `configs/cifar10_cpu.yaml`, with a student of that method."""
+    """The settings of `configs/cifar10_cpu.yaml`, with a student of that method."""
     config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml"])
     return cli.override(config, {"student": {"method": method}}, "speed")
 
@@ -51,7 +51,7 @@ def teacher_task(count: int = 1024) -> Task:
 
 
 def student(method: str = "dirichlet") -> Student:
-    """A student of `teacher`, untrained: its weights cost what trained ones do."""
+    """A student of `teacher`, untrained: its weights take as long as trained ones."""
     architecture = Architecture("vgg11", 0.5, 32, 3, CLASSES)
     known = Teacher([teacher()], architecture, [str(c) for c in range(CLASSES)], "", "", [], 0.0)
     model, _ = new_student(settings(method), known, random_set(1024))
@@ -67,7 +67,7 @@ def student_task(count: int = 1024) -> Task:
 
 
 def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = COMPUTE.dtype) -> Tensor:
-    """The loop that everybody writes."""
+    """The usual loop: eval mode, dropout modules in training mode."""
     model.eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -84,7 +84,7 @@ def deterministic(model: nn.Module, images: Tensor, batch_size: int, passes: int
 
 @torch.inference_mode()
 def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int, dtype: str = COMPUTE.dtype) -> Tensor:
-    """One pass after the other of each batch, in whatever mode the model is."""
+    """One pass after the other of each batch, without changing the mode of the model."""
     with torch.autocast(COMPUTE.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         return torch.cat(
             [torch.stack([model(batch).float().log_softmax(-1) for _ in range(passes)], 1) for batch in images.split(batch_size)]
@@ -93,7 +93,7 @@ def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int, dtype: 
 
 @torch.inference_mode()
 def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batch: bool, passes: int = PASSES) -> Tensor:
-    """torch-uncertainty's wrapper: all passes of a batch as one batch, or one after the other. `batch_size` is what goes in at once."""
+    """torch-uncertainty's wrapper: all passes of a batch as one batch, or one after the other. batch_size: inputs per forward pass."""
     from torch_uncertainty.methods import mc_dropout
 
     wrapped = mc_dropout(model, passes, on_batch=on_batch).eval()
@@ -106,7 +106,7 @@ def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batc
 
 
 def ours(sampler: Sampler, images: Tensor, batch_size: int, masks: MaskMode, passes: int = PASSES) -> Tensor:
-    """This project's sampler, in groups of 256 images or, if that is fewer, a batch."""
+    """This project's sampler, in groups of 256 images, or of a batch if that is smaller."""
     plan = Plan(passes, masks, min(256, batch_size), (0, "benchmark"))
     with COMPUTE.autocast():
         groups = list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size))

@@ -1,9 +1,10 @@
-"""What a run takes for N images in folders: the process's own memory, and time.
+"""The memory (the process's own) and the time of a run on N images in folders.
 
     python -m speed.images
 
-Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling: decoded once and mapped, or as they come. Each N
-in a process of its own. Time is that of the processor, as other jobs may run beside. Writes speed/results/images.json and images.png.
+Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling. Images are decoded once and mapped, or decoded on
+demand. Each N has its own process. Time is the processor's, as other jobs may run on the machine. Writes speed/results/images.json and
+images.png.
 """
 
 import multiprocessing
@@ -62,7 +63,7 @@ def own_bytes() -> int:
 
 @contextmanager
 def watched(name: str, found: dict[str, dict[str, float]]):
-    """Note the processor's seconds, those of worker processes included, and the process's largest own memory."""
+    """Record the processor's seconds (worker processes included), and the peak of the process's own memory."""
     peak, over = [own_bytes()], threading.Event()
 
     def watch() -> None:
@@ -103,7 +104,7 @@ def takes(size: int, count: int, keep: bool) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Every N, and what one more image takes."""
+    """Measure every N, and fit the memory and the time of one more image."""
     made = []
     os.environ |= RETURNED
     cases = [(size, count, keep) for size, counts in COUNTS.items() for keep in (True, False) for count in counts]

@@ -1,4 +1,4 @@
-"""What the measurements share: works in turn, ratios of what was measured side by side, and a JSON file each."""
+"""What the measurements share: works run in turn, ratios of times of the same round, and a JSON file for each measurement."""
 
 import json
 import platform
@@ -23,7 +23,7 @@ COMPUTE = choose("auto", "auto")
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """One call of `work`, to its end on a GPU too."""
+    """Seconds of one call of `work`, including its work on a GPU."""
     started = time.perf_counter()
     work()
     if COMPUTE.device.type == "cuda":
@@ -32,7 +32,7 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str) -> Seconds:
-    """A B C A B C ..., so that whatever else the machine does meets all alike. A first round warms up and is not counted."""
+    """Run the works in turn, A B C A B C ..., so that other load affects all alike. A first round warms up and is not counted."""
     seconds: Seconds = {name: [] for name in works}
     with tqdm(desc=title, total=(rounds + 1) * len(works), unit="work") as bar:
         for turn in range(rounds + 1):
@@ -45,7 +45,7 @@ def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str) -> Sec
 
 
 def fastest(works: dict[int, Callable[[], Any]], title: str) -> int:
-    """Which of some batch sizes takes the least time: the best of two calls of each, after one to warm up."""
+    """The batch size that takes the least time: the best of two calls of each, after one to warm up."""
     seconds = in_turn({str(size): work for size, work in works.items()}, 2, title)
     return min(works, key=lambda size: min(seconds[str(size)]))
 
@@ -61,7 +61,7 @@ def middle(values: list[float]) -> dict[str, Any]:
 
 
 def write(name: str, ratios: dict[str, list[float]], **others: Any) -> None:
-    """speed/results/<name>.json: the medians of `ratios`, their spread, what else was found, and what it was measured on."""
+    """Write speed/results/<name>.json: the medians of `ratios`, their spread, the other results, and the machine."""
     record = {
         "ratios": {key: median(values) for key, values in ratios.items()},
         "spread": {key: middle(values) for key, values in ratios.items()},

@@ -12,22 +12,22 @@ from speed.measuring import RESULTS
 
 PAGE = Path(__file__).parent / "README.md"
 
-# Of each ratio: what it says, the file it is in, and the goal that was set before it was measured, as a lower or an upper bound.
+# For each ratio: its meaning, its file, and the goal (a lower or an upper bound) that was set before it was measured.
 GOALS = {
-    "plain_over_grouped": ("the loop that everybody writes / our sampler, masks by groups", "sampling", ">=", 4),
+    "plain_over_grouped": ("the usual loop / our sampler, masks by groups", "sampling", ">=", 4),
     "torch_uncertainty_over_grouped": ("torch-uncertainty's wrapper, its faster mode / ours", "sampling", ">=", 4),
-    "plain_float32_over_grouped": ("that loop in float32, as written / ours", "sampling", ">=", 7),
-    "plain_over_independent": ("that loop / ours, a mask for each image", "sampling", None, None),
+    "plain_float32_over_grouped": ("the usual loop in float32 / ours", "sampling", ">=", 7),
+    "plain_over_independent": ("the usual loop / ours, a mask for each image", "sampling", None, None),
     "grouped_over_deterministic": ("ours / as many passes without dropout", "sampling", "<=", 0.95),
     "independent_over_deterministic": ("ours, a mask for each image / as many passes without dropout", "sampling", "<=", 1.5),
     "online_over_cached_step": ("a training step that samples its teacher 25 times / one from the cache", "student", ">=", 20),
     "plain_over_student_batch1": ("50 plain passes / the student, one image at a time", "student", ">=", 60),
-    "plain_over_student_batch1_compiled": ("the same, the student compiled by torch.compile, the rest as it is", "student", ">=", 60),
+    "plain_over_student_batch1_compiled": ("the same, with only the student compiled by torch.compile", "student", ">=", 60),
     "ours_over_student_batch1": ("50 of our passes, several of an image at once / the student", "student", None, None),
     "plain_over_student_batch256": ("50 plain passes / the student, batches of 256", "student", ">=", 150),
     "ours_over_student_batch256": ("50 of our passes / the student, batches of 256", "student", None, None),
     "student_over_deterministic_batch256": ("the student / one pass of its teacher's network", "student", "<=", 1.05),
-    "student_over_deterministic_batch256_gaussian": ("the same of a Gaussian student", "student", "<=", 1.15),
+    "student_over_deterministic_batch256_gaussian": ("the same for a Gaussian student", "student", "<=", 1.15),
     "two_over_one": ("samples/s of two processes / of one, a thread each", "scaling", ">=", 1.8),
     "two_over_one_training": ("training images/s of two processes / of one", "scaling", None, None),
     "two_over_two_threads": ("samples/s of two processes / of one with two threads", "scaling", None, None),
@@ -40,14 +40,14 @@ def load(name: str) -> dict:
 
 
 def beside(kind: str | None, bound: float | None, value: float, text: str) -> list[str]:
-    """A goal, a value as `text`, and whether it reaches the goal."""
+    """A goal, a value as `text`, and whether the value reaches the goal."""
     if kind is None:
         return ["", text, ""]
     return [f"≥ {bound}", text, verdict(value >= bound)] if kind == ">=" else [f"≤ {bound}", text, verdict(value <= bound)]
 
 
 def verdict(reached: bool) -> str:
-    """As the tables say it."""
+    """The word for it in the tables."""
     return "yes" if reached else "**no**"
 
 
@@ -62,7 +62,7 @@ def goals(measured: dict[str, dict]) -> str:
 
 
 def sampling(measured: dict) -> str:
-    """Passes a second of every contender, and how near its arithmetic is to a matrix product's."""
+    """Passes per second of every contender, and its rate of arithmetic relative to that of a matrix product."""
     parts = []
     for name, network in measured["networks"].items():
         product, copied = network["flops_per_s"]["matrix product"], network["bytes_per_s"]["copy"]
@@ -85,7 +85,7 @@ def sampling(measured: dict) -> str:
             f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP, and its convolutions and matrix products read and "
             f"write {network['numbers_moved_by_a_pass'] / 1e3:.0f} thousand numbers. In the same rounds a plain matrix product "
             f"(2048 x 2048) did {product / 1e9:.0f} GFLOP/s, and a plain copy moved {copied / 1e9:.1f} GB/s. "
-            f"At that product's rate, with nothing else to do, sampling would be "
+            f"If sampling were only arithmetic, at the rate of that product, it would be "
             + ", ".join(f"{product / rate:.1f} times as fast as *{way}*" for way, rate in others.items())
             + "."
         )
@@ -105,8 +105,8 @@ def student(measured: dict, network: dict) -> str:
     rates = {name: network["flops_of_a_pass"] / value["median"] for name, value in measured["seconds_of_an_image"]["1"].items()}
     alone = ", ".join(f"{name} {rates[name] / 1e9:.0f} GFLOP/s ({rates[name] / product:.0%})" for name in names[2:])
     return (
-        f"{table(head, rows)}\n\nMilliseconds an image, all measures included. A training step of 128 images: {steps}. One image at a "
-        f"time, the network's own arithmetic and, of the matrix product above: {alone}."
+        f"{table(head, rows)}\n\nMilliseconds per image, including all measures. A training step of 128 images: {steps}. The network's "
+        f"arithmetic at batch size 1 (in brackets relative to the matrix product above): {alone}."
     )
 
 
@@ -143,18 +143,19 @@ def scaling(measured: dict) -> str:
     sizes = ["N", "T", "C", "samples kept", "disk, MB", "largest memory, MB"]
     return (
         f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n{table(sizes, made)}\n\n"
-        f"So on disk a cache's statistics take {disk['bytes_an_image']:.0f} + {disk['bytes_an_image_and_class']:.0f} C bytes an image, "
-        f"whatever T is, and samples, where they are kept (as float16), {disk['bytes_an_image_pass_and_class']:.0f} T C more; in memory, "
-        f"beside torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, {memory['bytes_an_image_and_class']:.0f} C, "
-        f"{memory['bytes_an_image_pass_and_class']:.1f} T C, and {memory['bytes_a_pass_and_class'] / 1e3:.1f} kB for each pass and class "
-        f"of a group. By calculation, one view of ImageNet's training set (N = {net['images']:,}, C = {net['classes']:,}, "
-        f"T = {net['passes']}) would take {disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with "
-        f"all samples {disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
+        f"So on disk a cache's statistics take {disk['bytes_an_image']:.0f} + {disk['bytes_an_image_and_class']:.0f} C bytes per image, "
+        f"for every T. Samples, if they are kept (as float16), take {disk['bytes_an_image_pass_and_class']:.0f} T C bytes more. In memory, "
+        f"besides torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, statistics take {memory['bytes_an_image_and_class']:.0f} C bytes "
+        f"per image, samples {memory['bytes_an_image_pass_and_class']:.1f} T C, and a group "
+        f"{memory['bytes_a_pass_and_class'] / 1e3:.1f} kB per pass and class. By calculation, one view of ImageNet's training set "
+        f"(N = {net['images']:,}, C = {net['classes']:,}, T = {net['passes']}) would take "
+        f"{disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with all samples "
+        f"{disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
     )
 
 
 def text() -> str:
-    """All of it, from `page.md` and the measurements."""
+    """The whole page, from `page.md` and the measurements."""
     measured = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
     machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
                          f"{r['machine']['commit']}" for r in measured.values())  # fmt: skip

@@ -19,7 +19,7 @@ STEPS = 40
 
 
 def shares_of_a_step(task: Task, steps: int = STEPS) -> dict[str, float]:
-    """What part of a step's time makes the batch, is the forward pass, the backward pass, and the optimizer's. The first step warms up."""
+    """The shares of a step's time: making the batch, forward pass, backward pass, optimizer. The first step warms up."""
     seconds = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
     indices = shuffled(task.count, task.schedule.batch_size, 0)
     task.model.train()

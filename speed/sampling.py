@@ -1,6 +1,6 @@
-"""How long T = 50 passes take: the sampler against what people would use instead, each at its best batch size.
+"""The time of T = 50 passes: this project's sampler against the usual alternatives, each at its best batch size.
 
-    pip install torch-uncertainty      # for this measurement alone; without it, it is left out
+    pip install torch-uncertainty      # for this measurement alone; without it, that contender is left out
     python -m speed.sampling
 
 500 images of 32x32 in each of 4 rounds; half-width VGG-11, then VGG-16. Writes speed/results/sampling.json.
@@ -65,17 +65,17 @@ BLOCK, TARGET = torch.ones(2, 64 * 2**20, device=COMPUTE.device)
 
 
 def product() -> Tensor:
-    """2 · 2048³ operations: what arithmetic the machine can do."""
+    """2 · 2048³ operations: measures how fast the machine's arithmetic is."""
     return MATRIX @ MATRIX
 
 
 def copy() -> Tensor:
-    """256 MiB read and 256 MiB written: what memory it can move."""
+    """256 MiB read and 256 MiB written: measures how fast the machine's memory is."""
     return TARGET.copy_(BLOCK)
 
 
 def cost_of_a_pass(name: str) -> tuple[int, int]:
-    """Operations of the convolutions and matrix products for one image, and how many numbers they read and write, each layer's once."""
+    """Operations of the convolutions and matrix products for one image, and the count of numbers they read and write, once per layer."""
     moved = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -92,12 +92,12 @@ def cost_of_a_pass(name: str) -> tuple[int, int]:
 
 
 def bytes_of_a_number(way: str) -> int:
-    """In the arithmetic that a contender uses."""
+    """The bytes of a number in the arithmetic that a contender uses."""
     return getattr(torch, "float32" if "float32" in way else COMPUTE.dtype).itemsize
 
 
 def main(rounds: int) -> None:
-    """Both networks; the ratios are VGG-11's."""
+    """Measure both networks; the ratios are those of VGG-11."""
     networks, ratios = {}, {}
     for name in ("vgg11", "vgg16"):
         best, seconds = measure(name, rounds)
@@ -123,5 +123,5 @@ def main(rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of 500 images each")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how many rounds, of 500 images each")
     main(parser.parse_args().rounds)

@@ -1,4 +1,4 @@
-"""Two processes against one, a thread each, and against one of two threads; and what a cache takes.
+"""Two processes of one thread against one process, of one thread and of two; and the disk and memory that a cache takes.
 
     python -m speed.scaling
 
@@ -47,7 +47,7 @@ UNITS = (
 
 
 def work(config, overwrite: bool) -> None:
-    """What every process does: an epoch of the teacher's training, and samples of its images."""
+    """The work of every process: an epoch of the teacher's training, and samples of its images."""
     run, compute = begin(config, "speed")
     torch.manual_seed(0)
     trained = fit(teacher_task(IMAGES), run, compute, {})
@@ -55,13 +55,13 @@ def work(config, overwrite: bool) -> None:
     (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
     cache = SampleCache(config, run, compute, 2 * (Sampler(teacher()),), "")
     process_group.barrier()
-    sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # with merging the shares
+    sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # includes merging the shards
     if process_group.is_first():
         (run / "seconds.json").write_text(json.dumps({"training": trained.seconds, "sampling": sampling}))
 
 
 def started(processes: int, threads: int) -> dict[str, float]:
-    """Seconds of training and of sampling by so many processes of so many threads each."""
+    """Seconds of training and of sampling by `processes` processes of `threads` threads each."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--name", "run", "--teacher.epochs", "1"]
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
@@ -73,7 +73,7 @@ def started(processes: int, threads: int) -> dict[str, float]:
 
 
 def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[str, float]:
-    """Bytes on disk of a cache that is made in this process, and the process's largest memory. The teacher is a single layer."""
+    """The bytes on disk of a cache that this process makes, and the process's peak memory. The teacher is a single layer."""
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
     dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
     with tempfile.TemporaryDirectory() as folder:
@@ -84,12 +84,12 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
             dataset, "train", view, McDropout(passes, dtype="float16"), samples
         )
         disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
-    largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage's counts the parent's, too
+    largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage counts the parent's memory, too
     return {"disk": disk, "memory": int(largest[1]) * 1024}
 
 
 def cache() -> dict:
-    """What caches take for several N, T and C, each made in its own process; from these, by least squares, what one more of each takes."""
+    """Disk and memory of caches for several N, T and C, each made in its own process; and, by least squares, those of each unit."""
     made = []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for samples in (False, True):
@@ -97,7 +97,7 @@ def cache() -> dict:
                 made.append(dict(zip(IMAGENET, sizes)) | {"samples": samples} | pool.submit(cache_takes, *sizes, samples).result())
 
     def counts(images: int, passes: int, classes: int, samples: bool, **_) -> list[float]:
-        """How many there are of what `UNITS` names."""
+        """The number of each of `UNITS`."""
         return [images, images * classes, images * passes * classes * samples, passes * classes, 1]
 
     costs = {"made": made, "imagenet": IMAGENET}
@@ -111,7 +111,7 @@ def cache() -> dict:
 
 
 def main(rounds: int) -> None:
-    """One process, two, and one of two threads, in turn."""
+    """Measure one process, two processes, and one process of two threads, in turn."""
     seconds: Seconds = {f"{stage}, {name}": [] for stage in ("sampling", "training") for name in STARTS}
     for _ in trange(rounds, desc="one and two processes"):
         for name, (processes, threads) in STARTS.items():
@@ -132,5 +132,5 @@ if __name__ == "__main__":
         cli.main(work, __doc__)
     else:
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--rounds", type=int, default=ROUNDS, help="of one process and two")
+        parser.add_argument("--rounds", type=int, default=ROUNDS, help="how many rounds, of one process and two")
         main(parser.parse_args().rounds)

@@ -1,4 +1,4 @@
-"""What distillation saves: a student's training step without its teacher, and a prediction in one pass.
+"""The time that distillation saves: in a training step without the teacher, and in a prediction by one pass.
 
     python -m speed.student
 
@@ -30,7 +30,7 @@ inductor.freezing = True  # as TORCHINDUCTOR_FREEZING=1 does: weights are laid o
 
 
 def steps(rounds: int) -> Seconds:
-    """A step from the cache, and one whose teacher is sampled on the spot by the plain loop, as Truong 2019 did."""
+    """A training step from the cache, and one that samples its teacher by the plain loop, as Truong 2019 did."""
     task, network = student_task(), teacher()
     indices = torch.arange(task.schedule.batch_size)
     task.model.train()
@@ -50,7 +50,7 @@ def steps(rounds: int) -> Seconds:
 
 
 def students() -> dict[str, Student]:
-    """One of each method, as it is used; and compiled, if there is a C++ compiler."""
+    """A student of each method, ready for use; and a compiled one, if there is a C++ compiler."""
     names = [name + suffix for name in METHODS for suffix in (["", COMPILED] if shutil.which("c++") else [""])]
     models = {name: for_use(student(name.removesuffix(COMPILED)), getattr(torch, COMPUTE.dtype)) for name in names}
     for name, model in models.items():
@@ -60,7 +60,7 @@ def students() -> dict[str, Student]:
 
 
 def predictions(models: dict[str, Student], batch_size: int, rounds: int) -> Seconds:
-    """All measures of a round's images, in batches of `batch_size`."""
+    """The seconds for all measures of a round's images, in batches of `batch_size`."""
     images, network = random_images(BATCHES[batch_size]), teacher()
 
     def sampled(way: Callable) -> Callable[[], None]:
@@ -86,7 +86,7 @@ def predictions(models: dict[str, Student], batch_size: int, rounds: int) -> Sec
 
 
 def main(rounds: int) -> None:
-    """Training, then prediction at three batch sizes."""
+    """Measure training steps, then predictions at three batch sizes."""
     step, models = steps(rounds), students()
     seconds = {size: predictions(models, size, rounds) for size in BATCHES}
     ratios = {"online_over_cached_step": ratio(step, "online step", "cached step")}
@@ -113,5 +113,5 @@ def main(rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of every measurement")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how many rounds of every measurement")
     main(parser.parse_args().rounds)

@@ -136,7 +136,7 @@ def test_a_row_that_fails_is_shown_as_failed(folder, monkeypatch, tmp_path):
     arguments = [*MOONS, "--rows", rows]
     compare.main(*parse(arguments))
     text = Path("results/moons/README.md").read_text()
-    assert "| lost | failed |" in text and "lost is of nobody, and there is no row of that title" in text
+    assert "| lost | failed |" in text and "lost is of nobody, but no row has that title" in text
     assert "| softmax | 1 |" in text
 
 

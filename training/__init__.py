@@ -1,10 +1,10 @@
-"""Imported first by every script: Ctrl-C while the others are imported, which takes seconds, prints one line."""
+"""Imported first by every script, so that Ctrl-C during the other imports, which take seconds, prints one line."""
 
 import os
 import sys
 from types import TracebackType
 
-PARENT = os.getppid()  # of a process of torchrun: torchrun
+PARENT = os.getppid()  # the process id of torchrun, if torchrun started this process
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

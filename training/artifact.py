@@ -22,9 +22,9 @@ from training.errors import UserError
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place at the end: whoever reads sees the old file or the new one.
+    """A temporary file beside `path`, which replaces `path` at the end: a reader sees the old file or the new one.
 
-    Each call has its own. Raises UserError where the system cannot write; the old file then stays.
+    Each call has its own temporary file. Raises UserError if the system cannot write; the old file then stays.
     """
     temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -42,7 +42,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _remove_orphans(path: Path) -> None:
-    """Delete what processes of this machine left of `path` when they were killed."""
+    """Delete temporary files of `path` that killed processes of this machine left behind."""
     start = f".{path.name}.{platform.node()}-"
     for other in path.parent.iterdir():
         if other.name.startswith(start) and other.suffix == ".tmp":
@@ -50,7 +50,7 @@ def _remove_orphans(path: Path) -> None:
                 os.kill(int(other.name.removeprefix(start).split(".")[0]), 0)
             except (ProcessLookupError, ValueError):
                 other.unlink(missing_ok=True)
-            except PermissionError:  # it lives, and is another user's
+            except PermissionError:  # the process is alive and belongs to another user
                 pass
 
 
@@ -69,8 +69,8 @@ def checksum(tensors: dict[str, Tensor], *texts: str) -> str:
 def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, Any], dtype: str = "float32") -> None:
     """Write tensors and JSON-able metadata.
 
-    kind: what the file is, so that none is taken for another. dtype: what float32 tensors become.
-    Raises UserError for a number that float16 cannot hold, and where the system cannot write.
+    kind: the kind of file, which `load` checks. dtype: the type in which float32 tensors are stored.
+    Raises UserError for a number that is too large for float16, and if the system cannot write.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if dtype == "float16":
@@ -90,11 +90,11 @@ Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 
 @contextmanager
 def filled(path: Path, kind: str, layout: Layout, metadata: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-    """Tensors of these types and shapes, mapped from the file that they are written to: it may be larger than the memory.
+    """Tensors of these types and shapes, memory-mapped to the file that they are written to, which may be larger than memory.
 
-    At the end it is a file as `save` writes it. Raises UserError where the system cannot write.
+    At the end the file is as `save` would write it. Raises UserError if the system cannot write.
     """
-    layout = dict(sorted(layout.items(), key=lambda item: -item[1][0].itemsize))  # so that each lies at a multiple of its items' size
+    layout = dict(sorted(layout.items(), key=lambda item: -item[1][0].itemsize))  # so that each is aligned to its item size
     text = json.dumps(metadata)
     entries: dict[str, Any] = {"__metadata__": {"kind": kind, "metadata": text, "sha256": "0" * 16}}
     end = 0
@@ -111,7 +111,7 @@ def filled(path: Path, kind: str, layout: Layout, metadata: dict[str, Any]) -> I
     with whole(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(header())
-            os.posix_fallocate(file.fileno(), 0, max(1, start + end))  # a full disk is an error here, and the death of the process later
+            os.posix_fallocate(file.fileno(), 0, max(1, start + end))  # a full disk is an error here; later it would kill the process
         tensors = {}
         for name, (dtype, shape) in layout.items():
             place = start + entries[name]["data_offsets"][0]
@@ -146,21 +146,21 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file. Raises UserError where the system cannot."""
+    """Write a text file. Raises UserError if the system cannot write."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> Any:
-    """Write nested values, and return them as they were written: None, JSON's null, for what is not defined (a correlation with a
-    constant). Raises UserError where the system cannot write."""
+    """Write nested values, and return them as they were written: an undefined number (a correlation with a constant) becomes None, JSON's
+    null. Raises UserError if the system cannot write."""
     value = without_nan(value)
     write_text(path, json.dumps(value, indent=1, allow_nan=False, default=float) + "\n")
     return value
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote. Raises UserError, with the path, for what is no JSON."""
+    """Read what `write_json` wrote. Raises UserError, with the path, if the file is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -168,7 +168,7 @@ def read_json(path: Path) -> Any:
 
 
 def without_nan(value: Any) -> Any:
-    """Nested values with None in the place of what is not finite."""
+    """Nested values in which None replaces numbers that are not finite."""
     if isinstance(value, dict):
         return {key: without_nan(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):

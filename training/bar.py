@@ -1,4 +1,4 @@
-"""Lines above progress bars, and the bars: in a terminal as they are, elsewhere (a file, a CI's log) as a line every half minute."""
+"""Progress bars, and lines printed above them. Outside a terminal (a file, a CI log) a bar prints one line every half minute."""
 
 import sys
 from typing import Any, TextIO
@@ -11,13 +11,13 @@ EVERY_S = 30.0
 
 
 class Lines:
-    """A stream on which each state of a bar is a line of its own."""
+    """A stream that shows each state of a bar as a line of its own."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
 
     def write(self, text: str) -> None:
-        """What a bar writes over itself in a terminal."""
+        """Write a state of the bar as a line, without the control characters of a terminal."""
         if text := text.strip("\r\n \x1b[A"):
             self.stream.write(text + "\n")
 
@@ -27,13 +27,13 @@ class Lines:
 
 
 def note(message: str) -> None:
-    """Print a line above any progress bar: of several processes, the first one alone."""
+    """Print a line above any progress bar. Of several processes only the first one prints."""
     if process_group.is_first():
         tqdm.write(message)
 
 
 def progress_bar(*arguments: Any, **options: Any) -> tqdm:
-    """A tqdm of the first process alone."""
+    """A tqdm bar, which only the first process shows."""
     if not sys.stderr.isatty():
         options |= {"file": Lines(sys.stderr), "mininterval": EVERY_S, "maxinterval": EVERY_S, "miniters": 1}
     return tqdm(*arguments, disable=not process_group.is_first(), **options)

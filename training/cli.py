@@ -1,4 +1,4 @@
-"""Reads a `Config` from a YAML file and the command line, with errors that a person can read."""
+"""Reads a `Config` from a YAML file and the command line, with error messages of one readable line."""
 
 import difflib
 import json
@@ -27,7 +27,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Help with the lines of a script's docstring as they are."""
+    """Help that keeps the lines of a script's docstring."""
 
 
 def make_parser(description: str = "", shown: Collection[str] = ()) -> ArgumentParser:
@@ -51,15 +51,15 @@ def parse(arguments: list[str], description: str = "", shown: Collection[str] = 
     """Read settings from `arguments`, such as `["--config", "configs/digits.yaml", "--student.lr", "1e-3"]`.
 
     Returns the config and whether `--overwrite` was given.
-    Raises UserError, in one line, for an unknown key, a wrong type or an impossible value, naming where it stands.
+    Raises UserError, in one line that names the file, for an unknown key, a wrong type or an impossible value.
     """
     parser = make_parser(description, shown)
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", DEFAULT, *arguments]
     for flag, path in zip(arguments, arguments[1:]):
-        if flag == "--config":  # alone first, so that an error names the file it is in
+        if flag == "--config":  # parse each file alone first, so that an error names it
             if _parse(parser, ["--config", path], where=path).overwrite:
-                raise UserError(f"{path}: overwrite is no setting; give --overwrite on the command line")
+                raise UserError(f"{path}: overwrite is not a setting; give --overwrite on the command line")
     settings = _parse(parser, arguments, where="command line")
     overwrite = settings.pop("overwrite")
     settings.pop("config")
@@ -77,25 +77,25 @@ def override(config: Config, changes: dict[str, Any], where: str) -> Config:
 
 
 def read(kind: type, values: dict[str, Any], where: str) -> Any:
-    """A dataclass of values from outside. Raises UserError, in one line, for an unknown name or an impossible value."""
+    """The dataclass `kind` with the given values. Raises UserError, in one line, for an unknown name or an impossible value."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     return kind(**vars(_checked(parser, lambda: parser.parse_object(values), where, kind)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Nested settings of a file. Raises UserError if it is none of those."""
+    """The nested settings in a file. Raises UserError if it cannot be read or has no settings by name."""
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
-        raise UserError(f"{path}: no settings by name")
+        raise UserError(f"{path}: has no settings by name")
     return settings
 
 
 def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second over the first."""
+    """Nested mappings merged: values of `changes` replace those of `settings`."""
     both = settings | changes
     return both | {
         key: merged(settings[key], v) for key, v in changes.items() if isinstance(v, dict) and isinstance(settings.get(key), dict)
@@ -109,7 +109,7 @@ def _parse(parser: ArgumentParser, arguments: list[str], where: str) -> Namespac
 
 
 def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str, of: type = Config) -> Namespace:
-    """What `parse` has read, as dataclasses. Raises UserError for what cannot be read."""
+    """The result of `parse`, as dataclasses. Raises UserError for a value that cannot be read."""
     try:
         parsed = parse()
         for key, value in _overlooked(parsed, of):
@@ -120,7 +120,7 @@ def _checked(parser: ArgumentParser, parse: Callable[[], Namespace], where: str,
 
 
 def _overlooked(settings: Any, of: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings of a dataclass, and their values, that the parser should not have taken: it takes null for everything, and true for 1."""
+    """Wrong settings that the parser accepts, with their values: it accepts null for every type, and true for 1."""
     for name, kind in get_type_hints(of).items():
         value = getattr(settings, name)
         inner = get_args(kind)[0] if get_origin(kind) is list else kind
@@ -137,7 +137,7 @@ def _overlooked(settings: Any, of: type, prefix: str = "") -> Iterator[tuple[str
 
 
 def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
-    """jsonargparse explains over several lines, in terms of types; an unknown key gets the nearest known one."""
+    """jsonargparse's message in one line and plain words; for an unknown key it suggests the nearest known one."""
     message = re.sub(r"\s+", " ", message).strip()
     for pattern in UNKNOWN_KEY:
         if match := re.search(pattern, message):
@@ -150,7 +150,7 @@ def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
             return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else f"; {others}")
     message = re.sub(r" Subclass types expect one of.*", "", message)
     if keys := re.findall(r'Parser key "([\w.]+)":', message):
-        key = ".".join(dict.fromkeys(keys))  # one key can be said twice
+        key = ".".join(dict.fromkeys(keys))  # the message can name a key twice
         values = re.findall(
             r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message
         )
@@ -169,7 +169,7 @@ def type_of(key: str, kind: Any) -> Any:
 
 
 def described(kind: Any) -> str:
-    """What a setting of a type can be, in words."""
+    """The allowed values of a type, in words."""
     words = {
         bool: "true or false",
         str: "a text",
@@ -213,7 +213,7 @@ def main(stage: Callable[[Config, bool], None], description: str, shown: Collect
 
 
 def settings_page() -> str:
-    """Markdown: every setting, its default and what it means; docs/configs.md is made of it."""
+    """Markdown: every setting, its default and what it means; docs/configs.md is made from it."""
     names = {field.name for field in fields(Config)}
     groups: dict[str, list[str]] = {}
     for action in make_parser(shown=GROUPS)._actions:
@@ -231,9 +231,9 @@ def settings_page() -> str:
 
 
 def guard(work: Callable[[], None]) -> None:
-    """Call `work`, and turn what comes from outside (the user, the disk, the memory) into one line and exit code 2."""
+    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # file names can hold what no encoding has
+        stream.reconfigure(errors="replace")  # file names can contain bytes that no encoding has
     try:
         work()
     except UserError as error:

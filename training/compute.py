@@ -1,4 +1,4 @@
-"""What computes: a device, and the arithmetic of the networks on it."""
+"""The device, and the arithmetic of the networks on it."""
 
 import platform
 from contextlib import AbstractContextManager
@@ -40,7 +40,7 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and torch.cuda.is_available():
         return process_group.own_gpu()
     if device.startswith("cuda:") and process_group.world_size() > 1:
-        raise UserError(f"device: {device} is one GPU for {process_group.world_size()} processes: set cuda, and each takes its own")
+        raise UserError(f"device: {device} is one GPU for {process_group.world_size()} processes: set cuda, and each uses its own")
     try:
         torch.empty(0, device=device)
         return torch.device(device)
@@ -59,7 +59,7 @@ def choose_dtype(dtype: str, device: torch.device) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's own name."""
+    """The name of the processor or the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "CPU"

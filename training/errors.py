@@ -1,5 +1,5 @@
-"""The one exception for what the user can mend."""
+"""The exception for problems that the user can fix."""
 
 
 class UserError(Exception):
-    """Something that the user can mend: scripts print it as one line and end with exit code 2."""
+    """A problem that the user can fix: scripts print it as one line and end with exit code 2."""

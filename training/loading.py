@@ -1,4 +1,4 @@
-"""Batches made ahead of use."""
+"""Worker processes that make batches ahead of use."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +28,9 @@ class _Fetched(Dataset):
 
 
 def ahead(fetch: Callable[[Any], Any], parts: Sequence[Any], workers: bool) -> Iterator[Any]:
-    """fetch(part) of each of `parts`, in their order: when it is asked for, or, with workers, by processes of their own some batches ahead.
+    """fetch(part) for each of `parts`, in order: on demand, or, with workers, by worker processes some batches ahead.
 
-    It draws none of torch's random numbers. A worker's UserError is raised here as it is.
+    It leaves torch's random generator as it is. A worker's UserError is raised here unchanged.
     """
     if not workers:
         yield from map(fetch, parts)

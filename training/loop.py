@@ -1,4 +1,4 @@
-"""The training loop: one for every network and every loss, resumable to the bit on a CPU."""
+"""The training loop, for every network and every loss. On a CPU an interrupted training resumes bit for bit."""
 
 import math
 import time
@@ -27,7 +27,7 @@ Losses = dict[str, Tensor]  # "loss" is minimized, the others are shown beside i
 
 @dataclass
 class Progress:
-    """How far the training is, and how it went: one row of `history` for each finished epoch."""
+    """The progress of a training. history: one row for each finished epoch."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -36,7 +36,7 @@ class Progress:
 
 @dataclass
 class State:
-    """All that a step changes, which goes to the checkpoint."""
+    """Everything that a training step changes; it is saved in the checkpoint."""
 
     model: nn.Module
     average: AveragedModel | None
@@ -45,11 +45,11 @@ class State:
 
     @property
     def kept(self) -> nn.Module:
-        """The model whose weights are kept in the end."""
+        """The model whose weights are kept at the end."""
         return self.model if self.average is None else self.average.module
 
     def step(self, loss: Tensor) -> None:
-        """Down the loss's gradient."""
+        """One step of the optimizer, the schedule and the average."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -58,7 +58,7 @@ class State:
             self.average.update_parameters(self.model)
 
     def save(self, path: Path, best: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """This and the best epoch's weights, in one file."""
+        """Write this state and the best epoch's weights to one file."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in best.items()}
@@ -70,7 +70,7 @@ class State:
         artifact.save(path, "checkpoint", tensors, metadata | scalars)
 
     def restore(self, run: Run) -> tuple[Progress, dict[str, Tensor]]:
-        """What `save` wrote; returns how far it was, and the best weights."""
+        """Read what `save` wrote; returns the progress and the best weights."""
         tensors, metadata = artifact.load(run.checkpoint, "checkpoint")
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class State:
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in part("optimizer.").items():
             i, name = key.split(".")
-            if value.ndim:  # fused optimizers go through memory, where a state has to lie as its parameter does
+            if value.ndim:  # fused optimizers need each state in its parameter's memory layout
                 value = torch.empty_like(parameters[int(i)]).copy_(value)
             state.setdefault(int(i), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
@@ -95,13 +95,13 @@ class State:
 
 @dataclass
 class Task:
-    """What is trained, on `count` inputs.
+    """A training task on `count` inputs.
 
-    optimizer: made with the learning rates that are the schedule's peaks. batch(indices, epochs done) is made of some inputs, without
-    randomness, on the CPU. losses(model, batch) gives "loss", which is minimized, and what else to show. schedule: epochs, batch size,
-    warm-up. validate(model) gives a "score", higher is better: the best epoch's weights are kept; without it, the last's. averaging: the
-    weights kept are an exponential moving average over this share of all steps. workers: whether batches are made by processes of their
-    own.
+    optimizer: its learning rates are the schedule's peaks. batch(indices, epochs done): makes a batch on the CPU, without randomness.
+    losses(model, batch): "loss", which is minimized, and other values to show. schedule: epochs, batch size, warm-up. validate(model): a
+    "score", higher is better, and a "loss"; the best epoch's weights are kept, or without `validate` those of the last epoch. averaging:
+    the weights that are kept are an exponential moving average over this share of all steps. workers: whether worker processes make the
+    batches.
     """
 
     model: nn.Module
@@ -118,9 +118,9 @@ class Task:
 def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Progress:
     """Train the task's model in place, by its optimizer and a one-cycle schedule.
 
-    All randomness is torch's, seeded anew for each epoch from the seed that the caller has set. After each epoch all state goes to
-    `run.checkpoint`, from which an interrupted call goes on, beside `settings`, all that decides the weights. Of several processes each
-    has its share of every batch.
+    All randomness comes from torch; each epoch is seeded from the seed that the caller has set. After each epoch the state is saved in
+    `run.checkpoint`, with `settings`, which determine the weights. An interrupted training continues from there. Each process trains on
+    its shard of every batch.
     Raises UserError if a loss is not finite; the last finished epoch stays on disk.
     """
     epochs, batch_size = task.schedule.epochs, task.schedule.batch_size or fitting_batch(task.count)
@@ -168,7 +168,7 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
 
 
 def _start(task: Task, steps: int) -> State:
-    """The state before the first of all steps."""
+    """The state before the first step."""
     peaks = [group["lr"] for group in task.optimizer.param_groups]
     warmup = max(task.schedule.warmup, 2 / steps) if steps > 2 else 0.9  # the schedule cannot rise in less than two steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(task.optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False)
@@ -203,13 +203,13 @@ def _require_finite(loss: Tensor) -> None:
 
 
 def is_best(history: list[dict[str, float]]) -> bool:
-    """Whether the last epoch has the highest score, and of equal scores the lowest loss."""
+    """Whether the last epoch has the highest score or, among equal scores, the lowest loss."""
     *earlier, last = [(row["validation_score"], -row["validation_loss"]) for row in history]
     return all(last > other for other in earlier)
 
 
 def fitting_batch(count: int) -> int:
-    """The batch size for `count` images where none is asked for: a power of two from 32 to 256, with some twenty steps an epoch."""
+    """The default batch size for `count` images: a power of two from 32 to 256, with about twenty steps per epoch if possible."""
     return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
 
 
@@ -222,12 +222,12 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
 
 
 def shuffled(count: int, batch_size: int, seed: int) -> tuple[Tensor, ...]:
-    """Random batches of indices below `count`; the rest that does not fill a batch is left out this time.
+    """Random batches of indices below `count`; the rest that does not fill a batch is left out.
 
-    Raises UserError for a batch that the processes cannot share evenly.
+    Raises UserError for a batch that cannot be divided evenly among the processes.
     """
     size = min(batch_size, count - count % process_group.world_size())
     if size % process_group.world_size() or size == 0:
-        raise UserError(f"batch_size: {size} images cannot be shared by {process_group.world_size()} processes evenly")
+        raise UserError(f"batch_size: {size} images cannot be divided evenly among {process_group.world_size()} processes")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[: count // size * size].split(size)

@@ -1,4 +1,4 @@
-"""Code from outside: a callable of the user's own file, named `my_models.py:make`."""
+"""Code from outside this project: a callable in the user's own file, such as `my_models.py:make`."""
 
 import hashlib
 import importlib.util
@@ -27,12 +27,12 @@ def digest_of(path: Path) -> str:
 
 
 def digest_of_code(name: str) -> str | None:
-    """That of the user's file; None for torchvision's."""
+    """The digest of the user's file; None for a network of torchvision."""
     return None if name.startswith("torchvision:") else digest_of(file_of(name))
 
 
 def file_of(name: str) -> Path:
-    """The user's file. Raises UserError if it is not there."""
+    """The path of the user's file. Raises UserError if it does not exist."""
     path = Path(name.rpartition(":")[0])
     if not path.is_file():
         raise UserError(f"{name}: no file {path} (looked for from {Path.cwd()})")
@@ -40,10 +40,10 @@ def file_of(name: str) -> Path:
 
 
 def call(place: str, options: dict[str, Any]) -> Any:
-    """What the callable of `file.py:callable` gives for `options`.
+    """Run the file of `file.py:callable`, call the callable with `options`, and return its result.
 
-    The file is run: it can do whatever its author wants. What it imports from its own folder goes before modules of this project with the
-    same name (`models`, `data`). Raises UserError if there is no such callable, or for what goes wrong in it.
+    The file's code can do anything. It can import modules of its own folder even if this project has modules of the same name (`models`,
+    `data`). Raises UserError if there is no such callable, or if the file or the callable fails.
     """
     path, name = file_of(place), place.rpartition(":")[2]
     with imports_from(path.resolve().parent):
@@ -59,7 +59,7 @@ def call(place: str, options: dict[str, Any]) -> Any:
 
 
 def called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
-    """What a callable gives. Raises UserError, with its own words, for what goes wrong in it."""
+    """The result of a callable. Raises UserError, with the original message, if it fails."""
     try:
         return builder(**options)
     except Exception as error:
@@ -84,6 +84,6 @@ def imports_from(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-        for name in taken():  # their functions keep them
+        for name in taken():  # functions of the user's file keep their references to them
             del sys.modules[name]
         sys.modules.update(ours)

@@ -1,6 +1,6 @@
-"""Several processes as one run, started by torchrun; a process that is started alone is rank 0 of 1.
+"""One run in several processes, started by torchrun. A process that is started alone is rank 0 of 1.
 
-All ranks see the same files and come to the same calls of this module in the same order. The first writes the files of a run and prints.
+All ranks see the same files and make the same calls of this module in the same order. Only rank 0 writes the files of a run and prints.
 """
 
 import ctypes
@@ -19,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 from training import PARENT
 from training.errors import UserError
 
-PATIENCE = timedelta(hours=2)  # for a rank that has more to do; a rank that dies ends the others at once, by torchrun
+PATIENCE = timedelta(hours=2)  # how long ranks wait for a slower one; if a rank dies, torchrun ends the others at once
 
 
 @contextmanager
 def started() -> Iterator[None]:
-    """Within this context the processes of one torchrun are one run."""
+    """Within this context the processes of one torchrun are a process group."""
     if not dist.is_torchelastic_launched():
         yield
         return
@@ -36,7 +36,7 @@ def started() -> Iterator[None]:
 
 
 def _end_with_torchrun() -> None:
-    """If torchrun is killed, this process ends too (on Linux): an orphan would join the next torchrun of the port, and hang with it."""
+    """End this process if torchrun is killed (on Linux). An orphan would join the next torchrun on the same port, and both would hang."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != PARENT:
@@ -82,22 +82,22 @@ def require_alone(script: str) -> None:
 
 
 def own_gpu() -> torch.device:
-    """Each process of a machine has a GPU of its own. Raises UserError if there are not as many."""
+    """This process's GPU: each process of a machine has its own. Raises UserError if there are fewer GPUs than processes."""
     place, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if place >= there:
-        raise UserError(f"device: more processes on this machine than its {there} GPU: start one for each (--nproc-per-node {there})")
+        raise UserError(f"device: this machine has {there} GPU for more processes: start one for each (--nproc-per-node {there})")
     torch.cuda.set_device(place)
     return torch.device("cuda", place)
 
 
 def shard(rows: Tensor) -> Tensor:
-    """This process's part of `rows`, which are alike in all of them."""
+    """This process's shard of `rows`; `rows` is the same in all processes."""
     size = -(-len(rows) // world_size())
     return rows[rank() * size : (rank() + 1) * size]
 
 
 def gather(part: Tensor, total: int) -> Tensor:
-    """Put together each process's share of `total` rows; every process gets all of them."""
+    """Concatenate the shards of all processes, `total` rows together; every process gets all of them."""
     if world_size() == 1:
         return part
     size = -(-total // world_size())
@@ -115,12 +115,12 @@ def mean(values: Tensor) -> Tensor:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """A model whose gradients are the mean over all processes."""
+    """A model whose gradients are averaged over all processes."""
     return DistributedDataParallel(model, broadcast_buffers=False) if world_size() > 1 else model
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give all processes the first one's buffers: batch norm has counted other images in each."""
+    """Copy the buffers of rank 0 to all processes: batch norm has seen other images in each process."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -21,7 +21,7 @@ from training.errors import UserError
 
 
 class Run:
-    """The folder of one experiment, where each script finds what the ones before it made:
+    """The folder of one experiment, where each script finds the files of the earlier ones:
 
     config.yaml, teacher.safetensors, mc_samples/, student.safetensors, metrics.json, plots/, log.txt.
     """
@@ -37,7 +37,7 @@ class Run:
         return self.folder / name
 
     def log(self, message: str) -> None:
-        """Print a line above any progress bar and append it to log.txt: of several processes, the first one alone."""
+        """Print a line above any progress bar and append it to log.txt. Of several processes only the first one does so."""
         if not process_group.is_first():
             return
         note(f"[{self.stage}] {message}")
@@ -49,7 +49,7 @@ class Run:
             raise UserError(f"{self / 'log.txt'}: cannot be written ({error.strerror})") from None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """TensorBoard events in the run's folder, if tensorboard is installed."""
+        """Write TensorBoard events to the run's folder, if tensorboard is installed."""
         if self._events is None and process_group.is_first():
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -68,8 +68,8 @@ class Run:
         return self / f"checkpoints/{self.stage}.safetensors"
 
     def begin(self, config: Config) -> None:
-        """With `overwrite`, note when it was first asked for by these settings: what is newer was made by this command, or by an
-        interrupted one like it, and is gone on with. Without, forget it."""
+        """With `overwrite`, record when it was first requested with these settings. Newer files were made by this command, or by an
+        interrupted one like it, and are continued. Without `overwrite`, delete the record."""
         if process_group.is_first() and not self.overwrite:
             self._overwriting.unlink(missing_ok=True)
         elif process_group.is_first():
@@ -79,15 +79,15 @@ class Run:
         process_group.barrier()
 
     def end(self) -> None:
-        """The stage is done: an --overwrite after this one starts anew again."""
+        """End the stage, so that the next --overwrite starts anew."""
         if process_group.is_first():
             self._overwriting.unlink(missing_ok=True)
 
     def lacks(self, path: Path) -> bool:
-        """Whether `path` is not there, or was there before --overwrite was asked for: then it stays until its successor is complete."""
+        """Whether `path` is missing, or is older than the request to overwrite. An old file stays until its successor is complete."""
         if not path.exists():
             return True
-        asked = self._overwriting  # of two processes with one command, the first to end removes it
+        asked = self._overwriting  # another process with the same command can end first and remove it
         return self.overwrite and asked.exists() and path.stat().st_mtime_ns < asked.stat().st_mtime_ns
 
     @property
@@ -95,9 +95,9 @@ class Run:
         return self / f"{self.stage}.overwrite"
 
     def finished(self, file: str, settings: dict[str, Any]) -> bool:
-        """Whether this stage has written `file`. A checkpoint that cannot be gone on with is deleted if --overwrite is asked for.
+        """Whether this stage has written `file`. With --overwrite, a checkpoint that cannot be continued is deleted.
 
-        Raises UserError if the stage was run, or begun, with other settings, or if its file is damaged, and leaves everything as it is.
+        Raises UserError, and changes no file, if the stage was run, or begun, with other settings, or if its file is damaged.
         """
         if not self.lacks(self / file):
             require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
@@ -128,7 +128,7 @@ def as_yaml(config: Config) -> str:
 
 
 def begin(config: Config, stage: str, overwrite: bool = False) -> tuple[Run, Compute]:
-    """The run of a script and what it computes on; the first line of its log is the command."""
+    """The run of a script, and its device and arithmetic. The command is the first line of the log."""
     run, compute = Run(config.folder, stage, overwrite), choose(config.device, config.dtype)
     run.log(f"{' '.join(sys.argv)} (torch {torch.__version__}, {compute.device}, {compute.dtype})")
     run.begin(config)
@@ -136,7 +136,7 @@ def begin(config: Config, stage: str, overwrite: bool = False) -> tuple[Run, Com
 
 
 def provenance(config: Config, compute: Compute, data: dict[str, str]) -> dict[str, Any]:
-    """What made a result: command, commit, seed, device, versions and fingerprints of the data."""
+    """The origin of a result: command, commit, seed, device, versions and fingerprints of the data."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
     return {
         "command": " ".join(["python", *sys.argv]),
@@ -153,12 +153,12 @@ def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folde
     if differs := difference(there, asked):
         raise UserError(
             f"{path} was made with other settings ({differs}); make it anew with --overwrite, use another --name, "
-            f"or --config {folder / 'config.yaml'} to go on with those"
+            f"or --config {folder / 'config.yaml'} to continue with those settings"
         )
 
 
 def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
-    """What differs between two nested dictionaries, as `key: a there, b asked for`; empty if nothing does."""
+    """The differences between two nested dictionaries, as `key: a there, b asked for`; empty if there are none."""
     parts = []
     for key in sorted(there.keys() | asked.keys()):
         a, b = there.get(key), asked.get(key)

@@ -1,8 +1,8 @@
-"""How far an uncertainty is the teacher's: correlation, equivalent passes, scale, and what frames them.
+"""How well an uncertainty agrees with the teacher's: correlation, equivalent passes and scale, with floors and limits.
 
-The reference is sampled twice, in halves A and B of T passes each. Whatever is compared with the teacher, a student or a floor, is
-correlated with each half, and the two correlations are averaged. Where students are made of the first half (an ensemble's members), one
-way: with the second half alone.
+The reference is sampled twice, in halves A and B of T passes each. A student, or a floor, is correlated with each half, and the two
+correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is one-way: with the second half
+alone.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from uncertainty.samples import Samples
 
 
 class Reference:
-    """Both halves of the teacher's samples on one data set, and what fewer passes reach.
+    """Both halves of the teacher's samples on one data set, and the correlations that fewer passes reach.
 
-    group [N]: the images that shared masks, which are resampled together; of an ensemble (one_way) no images did.
+    group [N]: the mask group of each image; a group is resampled as a whole. In an ensemble (one_way) each image is a group of its own.
     """
 
     def __init__(self, halves: list[Samples], group: ndarray, one_way: bool, bootstrap: int, seed: int):
@@ -60,10 +60,10 @@ class Reference:
         return entries
 
     def floors(self, deterministic: Tensor, head: Samples | None) -> dict[str, dict[str, float | None]]:
-        """What costs nothing, or hardly more, reaches in each measure.
+        """The floors of each measure: the correlations of estimates that cost little or nothing.
 
-        deterministic: the teacher's softmax without dropout [N, C]; of its Gini impurity and its entropy the better one. head: the teacher
-        with dropout in its head alone.
+        deterministic: the teacher's softmax without dropout [N, C]; the better one of its Gini impurity and its entropy counts. head:
+        samples of the teacher with dropout in its head alone.
         """
         p = deterministic.double().cpu()
         free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
@@ -83,7 +83,7 @@ class Reference:
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """Mean of an uncertainty by student and by teacher in `bins` quantile bins of the student's, or one for each input of fewer."""
+    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin per input."""
     parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])
 

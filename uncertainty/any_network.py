@@ -1,4 +1,4 @@
-"""MC-dropout of any `nn.Module`: by the plain loop, or, where its rules hold, by the fast sampler of `uncertainty.mc_dropout`."""
+"""MC-dropout of any `nn.Module`: by the fast sampler of `uncertainty.mc_dropout` if the network fits it, else by the plain loop."""
 
 import copy
 import time
@@ -30,8 +30,8 @@ def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
 
 
 def drops_only_in_layers(network: nn.Module) -> bool:
-    """Whether a network is an `nn.Sequential` of torch's and this project's layers in which nothing but `nn.Dropout` is random, and no
-    dropout stands in two places."""
+    """Whether a network is an `nn.Sequential` of torch's and this project's layers in which only `nn.Dropout` is random, and no dropout
+    module is in two places."""
     modules = [module for _, module in network.named_modules(remove_duplicate=False)]
     known = all(type(module).__module__.startswith(("torch.nn.", "models.")) for module in modules)
     random = [module for module in modules if isinstance(module, RANDOM)]
@@ -40,11 +40,11 @@ def drops_only_in_layers(network: nn.Module) -> bool:
 
 
 class PlainLoop:
-    """Samples of any network by one pass after another, each of a whole group: right for every kind of randomness that a network has.
+    """Samples any network by one pass after another, each pass on a whole group. It is correct for every kind of randomness.
 
-    What is random in training (dropout of any kind, as a module, a function or in attention; stochastic depth) is random; every
-    normalization is as at test time. Images of a group have masks of their own. The network is copied.
-    What comes before the first randomness is computed once, where the rest is one module, such as a classifier: `head`, its name.
+    Everything that is random in training (dropout as a module, a function or in attention; stochastic depth) is random; every
+    normalization is as at test time. Each image of a group has its own masks. The network is copied.
+    If all randomness is in one last module, such as a classifier, the part before it is computed once. `head`: the name of that module.
     """
 
     def __init__(self, network: nn.Module):
@@ -56,7 +56,7 @@ class PlainLoop:
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 0
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """As `Sampler`, but a group is one batch, whatever `batch_size` is: pass t's masks depend on what is in the batch.
+        """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch; `batch_size` has no effect.
 
         Raises UserError if the passes do not differ, if they change the network's buffers, or for masks that are functions.
         """
@@ -78,15 +78,15 @@ class PlainLoop:
             yield group, indices, torch.stack(passes, 1).float().log_softmax(-1)
 
     def _one_pass(self, batch: Tensor) -> Callable[[], Tensor]:
-        """What gives the logits of another pass."""
+        """A function that computes the logits of one more pass."""
         if self.head is None:
             return partial(self.network, batch)
         head = self.network.get_submodule(self.head)
         seen = inputs_of(self.network, [self.head], batch)[self.head]
-        return lambda: head(seen.clone())  # it may work in place
+        return lambda: head(seen.clone())  # the head may work in place
 
     def _check(self, batch: Tensor) -> None:
-        """Two passes on a batch: they have to differ, and to leave the network as it is; if they differ in one last module alone, that is
+        """Require that two passes on a batch differ and do not change the network. If they differ in one last module alone, that module is
         the head."""
         before = {name: value.clone() for name, value in self.network.named_buffers()}
         logits = [self.network(batch) for _ in range(2)]
@@ -110,7 +110,7 @@ class PlainLoop:
 
 
 def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
-    """Names of the modules, from the outermost in, that are called once and whose output is the network's."""
+    """Names of the modules that are called once and whose output is the network's output, outermost first."""
     found: dict[str, list[Tensor]] = {}
     parts = {name: part for name, part in network.named_modules() if name}
 
@@ -127,7 +127,7 @@ def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
 
 
 def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, Tensor]:
-    """What modules that take one tensor are given in a pass on `batch`."""
+    """The inputs of the modules `names` in a pass on `batch`, of those modules that take one tensor."""
     seen: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable:
@@ -148,7 +148,7 @@ def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, 
 
 @contextmanager
 def only_random_in_training(network: nn.Module) -> Iterator[None]:
-    """Within this context every module is in training mode but the normalizations, whose statistics stay those of test time."""
+    """Within this context every module is in training mode, except normalizations, which keep the statistics of test time."""
     modes = {module: module.training for module in network.modules()}
     for module in modes:
         module.training = not isinstance(module, _NormBase)
@@ -175,8 +175,8 @@ class _Draws(TorchDispatchMode):
 
 @torch.no_grad()
 def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
-    """Each module that draws random numbers in a pass with dropout on: its name, and what it is; of a function, such as F.dropout, the
-    module that calls it."""
+    """The name and the kind of each module that draws random numbers in a pass with dropout on. For a function, such as F.dropout, it is
+    the module that calls it."""
     network = copy.deepcopy(network).eval()
     draws = _Draws()
     for name, part in network.named_modules():
@@ -194,7 +194,7 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
 
 
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
-    """How many single passes of the network as long `passes` samples of `images` take, each the shortest of three times."""
+    """The time of `passes` samples of `images`, in units of a single pass of the network; each time is the shortest of three."""
     plan = Plan(passes, "grouped", len(images), (0, "cost"))
     works = [lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)), lambda: network(images)]
 

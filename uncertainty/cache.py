@@ -1,6 +1,6 @@
-"""The cache of a teacher's samples: made once, used by every student, never used where it does not match.
+"""The cache of a teacher's samples: made once, used by every student, never used for a request that does not match.
 
-`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` in that mode) holds, for each input, the statistics of
+`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each input, the statistics of
 `uncertainty.samples.statistics`, its mask group and, if asked for, all samples `log_probs` [N, T, C].
 """
 
@@ -29,9 +29,9 @@ from uncertainty.samples import Samples, statistics
 
 VERSION = 3  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 60.0
-SHARD = 8192  # images at most that wait to be written
+SHARD = 8192  # the largest number of images that wait to be written
 KIND = "cache of samples"
-REFERENCE = ("reference-a", "reference-b")  # the roles of its halves
+REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
 Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
 """(indices → images, groups, plan, batch size) → samples, group by group."""
@@ -39,7 +39,7 @@ Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be sampled: `count` images of a view; request: all that decides the samples."""
+    """What is to be sampled: `count` images of a view. request: all that determines the samples."""
 
     request: dict[str, Any]
     plan: Plan
@@ -50,10 +50,10 @@ class Work:
 
 
 class SampleCache:
-    """The samples of one teacher, made when they are first asked for.
+    """The samples of one teacher, made when they are first requested.
 
-    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`; the second is for the reference's
-    second half, which nothing is learnt from. checksum: of the teacher's weights. seconds: what sampling all that was asked for has taken,
+    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`. The second one is for the reference's
+    second half, from which no student learns. checksum: of the teacher's weights. seconds: the time that sampling all requests has taken,
     in this process or an earlier one. anew: with --overwrite, make all samples again.
     """
 
@@ -70,8 +70,8 @@ class SampleCache:
     def get(self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool) -> dict[str, Tensor]:
         """Statistics, mask groups (and samples, if kept) of the teacher on a view of `dataset`, in its order.
 
-        role says what they are for: roles never share a mask. A file made for another request, or damaged, is made again with a
-        line that says why; a partial one is continued.
+        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged, is made again,
+        and the log says why. A partial file is continued.
         """
         key = (self.config.seed, role, dataset.name, view.name)
         plan = Plan(settings.passes, settings.masks, settings.group_size, key)
@@ -104,7 +104,7 @@ class SampleCache:
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Sample what is missing, in shards; the first process puts them together, one after the other, in the data set's order."""
+        """Sample what is missing, in shards. The first process merges the shards, one by one, in the data set's order."""
         shards = self._shards(path, work)
         process_group.barrier()
         done = {group for shard in shards.values() for group in shard["groups"]}
@@ -136,7 +136,7 @@ class SampleCache:
         return artifact.load(path, KIND)
 
     def _shards(self, path: Path, work: Work) -> dict[Path, dict[str, Any]]:
-        """The shards of an unfinished file that answer the request, and what is known of them. No group is in two."""
+        """The shards of an unfinished file that match the request, with their metadata. No group is in two of them."""
         found, done = {}, set()
         for shard in sorted(path.parent.glob(f"{glob.escape(path.stem)}.partial*")):
             read = self._read(shard, work.request)
@@ -148,7 +148,7 @@ class SampleCache:
         return found
 
     def _sample(self, path: Path, work: Work, groups: list[Group], done: int) -> None:
-        """Sample groups; what is done goes to a shard every minute, or as soon as it is many images. done: images that have been."""
+        """Sample groups. Finished groups go to a shard every minute, or when there are many images. done: images sampled earlier."""
 
         def images(chosen: Tensor) -> Tensor:
             return work.view.images(chosen, next(pixels))
@@ -172,13 +172,13 @@ class SampleCache:
 
     def _save(self, path: Path, work: Work, shard: list[dict[str, Tensor]], seconds: float) -> None:
         numbers = [int(rows["group"][0]) for rows in shard]
-        with torch.autocast(self.compute.device.type, enabled=False):  # which knows no concatenation of integers
+        with torch.autocast(self.compute.device.type, enabled=False):  # autocast cannot concatenate integers
             tensors = {name: torch.cat([rows[name] for rows in shard]) for name in shard[0]}
         metadata = {"request": work.request, "groups": numbers, "seconds": seconds}
         artifact.save(path.with_suffix(f".partial{numbers[0]}"), KIND, tensors, metadata)
 
     def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The file's content if it is whole and answers `request`."""
+        """The file's content if it is undamaged and matches `request`, else None."""
         missing = self.run.lacks(path) if self.anew else not path.exists()
         if missing:
             return None

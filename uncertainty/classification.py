@@ -65,9 +65,9 @@ def aurc(confidence: ndarray, correct: ndarray) -> float:
 
 
 def ood_detection(inside: ndarray, outside: ndarray) -> dict[str, float]:
-    """How well an uncertainty [N] is higher on `outside` than on `inside`; out of distribution is the positive class.
+    """How well an uncertainty [N] separates `outside` from `inside`; out of distribution is the positive class.
 
-    fpr95: the share of in-distribution inputs above the threshold that 95% of the others exceed.
+    fpr95: the share of in-distribution inputs above the threshold that 95% of the OOD inputs exceed.
     """
     is_outside = np.repeat([0, 1], [len(inside), len(outside)])
     score = np.concatenate([inside, outside])

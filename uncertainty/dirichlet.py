@@ -34,7 +34,7 @@ class Dirichlet(Distribution):
     def mutual_information(self) -> Tensor:
         """Σ_c α_c/α₀ · g(α_c) − g(α₀) with g(x) = ψ(x + 1) − log x.
 
-        This is H(E[p]) − E[H(p)] with its logarithms cancelled by hand: at high precision the two entropies are nearly equal.
+        This is H(E[p]) − E[H(p)] without the logarithms that cancel: at high precision the two entropies are nearly equal.
         """
         return (self.mean * _digamma_minus_log(self.alpha)).sum(-1) - _digamma_minus_log(self.precision)
 
@@ -53,7 +53,7 @@ class Dirichlet(Distribution):
 
 
 def _digamma_minus_log(x: Tensor) -> Tensor:
-    """ψ(x + 1) − log x > 0, by its asymptotic series 1/2x − 1/12x² + 1/120x⁴ − 1/252x⁶ where the difference would cancel."""
+    """ψ(x + 1) − log x > 0; for x ≥ 32 by its asymptotic series 1/2x − 1/12x² + 1/120x⁴ − 1/252x⁶, as the difference would cancel."""
     inverse = 1 / x.clamp_min(32.0)
     square = inverse * inverse
     series = inverse / 2 - square * (1 / 12 - square * (1 / 120 - square / 252))

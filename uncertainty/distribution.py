@@ -1,7 +1,7 @@
-"""The idea that carries the project: a distribution over class probabilities, whatever it is made of.
+"""The interface that all methods share: a distribution over class probabilities.
 
-A teacher's samples are one (`samples.Samples`), a student's Dirichlet is another (`dirichlet.Dirichlet`). Each answers the same
-questions, so evaluation and plots know no method by name. All entropies are in nats.
+A teacher's samples are one (`samples.Samples`), a student's Dirichlet is another (`dirichlet.Dirichlet`). All have the same measures,
+so evaluation and plots do not depend on the method. All entropies are in nats.
 """
 
 from abc import ABC, abstractmethod

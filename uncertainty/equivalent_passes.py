@@ -1,13 +1,13 @@
-"""The yardstick: how many passes of the teacher is an estimate of its uncertainty worth? (After the deep-ensemble equivalent of Ashukha
+"""Equivalent passes: how many passes of the teacher an estimate of its uncertainty is worth. (After the deep-ensemble equivalent of Ashukha
 et al. 2020, arXiv 2002.06470.)
 
-The reference is sampled twice, in halves of T passes each. What N passes of one half reach against the other half is the curve c(N). Over
-the images, an unbiased estimate from N passes has the variance V + E/N, where V is the truth's. So its correlation obeys
+The reference is sampled twice, in halves of T passes each. The curve c(N) is the correlation of N passes of one half with the other half.
+Over the images, an unbiased estimate from N passes has the variance V + E/N; V is the variance of the true values. So its correlation obeys
 
     1 / c(N)² = a (1 + k / N),                                                                                              (1)
 
 a straight line in 1/N. A student's correlation c is worth N = a k / (1/c² − a) passes. Everything is computed for the data themselves (row
-0) and for each resample of whole mask groups (the rows after it), so that an interval covers the error of student and curve together.
+0) and for each resample of whole mask groups (the other rows), so that an interval covers the error of student and curve together.
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.samples import Samples
 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100)
-# From so many passes on (1) is fitted: from 8 on, it gave 184 to 301 for 300 passes of known Dirichlets; from 16 on, 253 to 318.
+# (1) is fitted to N ≥ STRAIGHT. For 300 passes of known Dirichlets, a fit to N ≥ 8 gave 184 to 301, a fit to N ≥ 16 gave 253 to 318.
 STRAIGHT = 16
-REACH = 4  # times T: as far as (1) is trusted beyond the curve's end
+REACH = 4  # times T: (1) is used up to here, beyond the curve's end
 ENTROPIES = ("predictive_entropy", "expected_entropy")  # the measures that one pass gives
-DRAWS = 3  # sets of N passes taken from each half
+DRAWS = 3  # random sets of N passes from each half
 
 
 class Resamples:
-    """How often each mask group counts: once each in row 0, at random (with replacement) in `count` rows after it.
+    """How often each mask group counts: once in row 0; in `count` further rows as often as it is drawn (with replacement).
 
     Images that shared masks have correlated errors, so groups [N] are resampled whole.
     """
@@ -44,8 +44,8 @@ class Resamples:
     def pearson(self, x: ndarray, halves: list[ndarray]) -> ndarray:
         """The correlation of x [N] with each half [N], averaged, in each row; NaN if one of them is constant.
 
-        A correlation is a function of six sums, so a row only weighs the groups' sums. For Spearman give ranks: they stay those of the
-        whole set in every row.
+        A correlation is a function of six sums, so a row only weighs the groups' sums. For Spearman's correlation pass ranks: every row
+        uses the ranks in the whole set.
         """
         values = []
         for half in halves:
@@ -67,26 +67,26 @@ def interval(rows: ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class Curve:
-    """What N passes reach, in each row: passes [K], pearson [1 + R, K]."""
+    """The correlation that N passes reach, in each row: passes [K], pearson [1 + R, K]."""
 
     passes: ndarray
     pearson: ndarray
 
     @cached_property
     def line(self) -> tuple[ndarray, ndarray]:
-        """a [1 + R] and a k [1 + R] of (1), by least squares over N ≥ 16, or over all N where the curve has no two such points."""
+        """a [1 + R] and a k [1 + R] of (1), by least squares over N ≥ 16, or over all N if fewer than two points have N ≥ 16."""
         chosen = self.passes >= STRAIGHT
         if chosen.sum() < 2:
             chosen = np.full(len(self.passes), True)
         u, y = 1 / self.passes[chosen], self.pearson[:, chosen].clip(1e-3) ** -2.0
-        weight = self.passes[chosen] ** 2 / (self.passes[chosen] ** 2).sum()  # what many passes reach is known better
+        weight = self.passes[chosen] ** 2 / (self.passes[chosen] ** 2).sum()  # more passes give a more exact point
         u_mean, y_mean = (weight * u).sum(), (weight * y).sum(1)
         slope = (weight * (u - u_mean) * (y - y_mean[:, None])).sum(1) / (weight * (u - u_mean) ** 2).sum()
         return y_mean - slope * u_mean, slope
 
     @property
     def residual(self) -> float:
-        """The largest error of (1) in N, relative, at the points to which it is fitted."""
+        """The largest relative error of (1) in N, at the points to which it is fitted."""
         chosen = self.passes >= STRAIGHT if (self.passes >= STRAIGHT).sum() > 1 else self.passes > 0
         a, slope = (value[0] for value in self.line)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -94,16 +94,16 @@ class Curve:
         return float(np.abs(fitted / self.passes[chosen] - 1).max())
 
     def equivalent(self, student: ndarray) -> dict[str, Any]:
-        """Entries `equivalent_passes`, `equivalent_passes_ci` and `censored`, of `student` [1 + R], its correlation in each row.
+        """The entries `equivalent_passes`, `equivalent_passes_ci` and `censored` for `student` [1 + R], its correlation in each row.
 
-        What is beyond 4T counts as 4T: `censored` says so of row 0. A constant has None.
+        More than 4T passes count as 4T; `censored` says whether row 0 does. For a constant `equivalent_passes` is None.
         """
         end = REACH * float(self.passes[-1])
         with np.errstate(divide="ignore", invalid="ignore"):
             a, slope = self.line
             gap = student.clip(1e-3) ** -2.0 - a
             rows = np.where(gap > slope / end, slope / gap, end)
-        few = rows < STRAIGHT  # below, the measured points say more than the line
+        few = rows < STRAIGHT  # here the measured points are more exact than the line
         rows[few] = [_between(c, self.passes, curve) for c, curve in zip(student[few], self.pearson[few])]
         rows[np.isnan(student)] = np.nan
         return {
@@ -114,7 +114,7 @@ class Curve:
 
 
 def _between(c: float, passes: ndarray, curve: ndarray) -> float:
-    """N of a correlation by the points of a curve, between which (1) holds; below the first of them N falls to 0 with the correlation."""
+    """N of a correlation, by (1) between the points of a curve; below the first point N falls to 0 in proportion to the correlation."""
     curve = np.maximum.accumulate(curve.clip(1e-3))
     if c <= curve[0]:
         return float(passes[0] * max(c, 0.0) / curve[0])
@@ -122,9 +122,9 @@ def _between(c: float, passes: ndarray, curve: ndarray) -> float:
 
 
 def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = False) -> dict[str, Curve]:
-    """c(N) of each measure: estimates from N passes of one half, drawn DRAWS times, with the whole other half, both ways averaged.
+    """c(N) of each measure: N passes of one half, drawn DRAWS times, are correlated with the whole other half; both ways are averaged.
 
-    one_way: of the first half with the second alone.
+    one_way: only passes of the first half are correlated with the second half.
     """
     total = halves[0].log_probs.shape[1]
     generator = torch.Generator().manual_seed(0)
@@ -147,10 +147,10 @@ def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = F
 def equivalent_passes(
     student: ndarray, half_a: ndarray, half_b: ndarray, groups: ndarray, measure: str, resamples: int = 1000
 ) -> dict[str, Any]:
-    """How many passes of a teacher an estimate is worth, from arrays alone: any method's, any teacher's.
+    """How many passes of a teacher an estimate is worth. It needs arrays alone, from any method and any teacher.
 
-    student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the class probabilities in
-    two times T passes of the teacher. groups [N]: which images shared dropout masks, as numbers (`np.arange(N)` if none did).
+    student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the class probabilities of
+    T passes of the teacher each. groups [N]: which images shared dropout masks, as numbers (`np.arange(N)` if none did).
     Returns `pearson`, `pearson_ci`, `equivalent_passes`, `equivalent_passes_ci`, `censored` (beyond 4T) and `residual` (of the fit of (1)).
     """
     halves = [Samples(torch.as_tensor(half).clamp_min(1e-30).log()) for half in (half_a, half_b)]

@@ -1,4 +1,4 @@
-"""A Gaussian over logits: what dropout's many small changes add up to just before the softmax."""
+"""A Gaussian over logits: the sum of dropout's many small changes is nearly Gaussian before the softmax."""
 
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,7 +10,7 @@ from torch import Tensor
 from uncertainty.distribution import Distribution
 from uncertainty.samples import Samples
 
-DRAWS = 256  # quasi-random ones, behind every measure
+DRAWS = 256  # quasi-random draws that every measure is computed from
 CHUNK = 2048  # inputs whose draws are in memory at once
 SMALLEST = 1e-9  # variance of a logit
 
@@ -20,7 +20,7 @@ class LogitGaussian(Distribution):
     """p = softmax(z), z ~ N(loc, F Fᵀ + diag(scale²)) for each input: loc [N, C], factor F [N, C, R], scale [N, C] or None.
 
     Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input. So they are smooth
-    functions of loc and factor, and a loss sees just what is later used: no variance of random draws biases its squares.
+    functions of loc and factor, and the same in training and later: no variance of random draws biases a squared loss.
     """
 
     loc: Tensor
@@ -34,7 +34,7 @@ class LogitGaussian(Distribution):
         return cls(loc, torch.linalg.cholesky(covariance.double() + smallest).to(loc.dtype))
 
     def draw(self, noise: Tensor) -> Samples:
-        """The samples that standard normal `noise` [T, R (+ C with scale)], or [N, T, ...], becomes."""
+        """The samples from standard normal `noise`: [T, R], or [T, R + C] with a scale; [N, T, ...] if each input has its own."""
         rank = self.factor.shape[-1]
         z = self.loc.unsqueeze(-1) + self.factor @ noise[..., :rank].mT  # [N, C, T]: a softmax of short rows would be slow
         if self.scale is not None:
@@ -43,11 +43,11 @@ class LogitGaussian(Distribution):
 
     @property
     def dimensions(self) -> int:
-        """Normal numbers behind one draw."""
+        """How many normal numbers one draw takes."""
         return self.factor.shape[-1] + (0 if self.scale is None else self.scale.shape[-1])
 
     def of_draws(self, *measures: str) -> list[Tensor]:
-        """Measures of the draws."""
+        """The named measures of the draws."""
         noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)
         scales = repeat(None) if self.scale is None else self.scale.split(CHUNK)
         parts = []
@@ -83,6 +83,6 @@ class LogitGaussian(Distribution):
 @torch.compiler.assume_constant_result
 def quasi_normal(count: int, dimensions: int) -> Tensor:
     """`count` points [count, dimensions] of a scrambled Sobol sequence, as standard normal numbers (float32)."""
-    with torch.inference_mode(False):  # what is kept has to serve training, too
+    with torch.inference_mode(False):  # the cached tensor is used in training, too
         uniform = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(count, dtype=torch.float64)
         return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).float()

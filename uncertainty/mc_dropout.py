@@ -24,7 +24,7 @@ from uncertainty.samples import Samples
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers as wide as numbers of so many bytes
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # {bytes of a number: the integer type of that width}
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Plan:
 
 
 class Sampler:
-    """MC-dropout samples of a network as it is now: it is copied, and folded, once.
+    """MC-dropout samples of a network. It is copied and folded once, so later changes to it have no effect.
 
-    Raises UserError if the network has no dropout, or cannot be cut before it.
+    Raises UserError if the network has no dropout, or cannot be cut before its first dropout.
     """
 
     def __init__(self, model: nn.Module):
-        split(model.eval())  # else there is nothing to sample
+        split(model.eval())  # raises UserError if there is nothing to sample
         self.network = unscaled(model)
         self.device = next(model.parameters()).device.type
         self.folded: dict[torch.dtype, tuple[nn.Module, nn.Module]] = {}
@@ -109,7 +109,7 @@ class Unscaled(nn.Dropout):
 
 
 def unscaled(model: nn.Sequential) -> nn.Sequential:
-    """A copy whose dropouts leave scaling to the next layer with weights, where only layers that commute with a factor are between."""
+    """A copy in which the next layer with weights does a dropout's scaling, if only layers that commute with a factor are in between."""
     model = copy.deepcopy(model)
     for i, layer in enumerate(model):
         if is_active(layer):
@@ -135,7 +135,7 @@ def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def split_head(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     """Cut a network before the first active dropout of its classifier (the layers after the last Flatten); None if that has none, or
-    if its layers are not in a row."""
+    if the network is no `nn.Sequential`."""
     if not isinstance(model, nn.Sequential):
         return None
     flat = max((i for i, layer in enumerate(model) if isinstance(layer, nn.Flatten)), default=len(model))
@@ -154,8 +154,8 @@ def is_active(layer: nn.Module) -> bool:
 def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, spare: dict[torch.Size, Tensor]) -> Iterator[None]:
     """Within this context dropout layers of `model`, in eval mode, drop: pass t by masks from `seeds[t]`.
 
-    The first one turns a batch of `size` inputs into P·size, pass by pass, P = len(seeds); those after it keep that shape. With
-    `shared`, one mask a pass serves all inputs. spare: memory for the first one's output, which is the largest, from batch to batch.
+    The first dropout layer turns a batch of `size` inputs into P·size, pass by pass, P = len(seeds); later layers keep that shape. With
+    `shared`, all inputs share one mask per pass. spare: memory for the first layer's output, the largest one, used again for every batch.
     """
 
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
@@ -175,7 +175,7 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
         return kept if isinstance(layer, Unscaled) else kept.mul_(1 / (1 - layer.p))
 
     layers = [layer for layer in model.modules() if is_active(layer)]
-    alone = {layer for layer in model if layer in layers}  # no other layer sees what they are given
+    alone = {layer for layer in model if layer in layers}  # no other layer uses their inputs
     streams = [random_bits(seed, next(model.parameters()).device) for seed in seeds]
     hooks = [layer.register_forward_hook(drop) for layer in layers]
     try:
@@ -186,7 +186,7 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
 
 
 def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
-    """A stream: count → the next so many random int16, the same ones for the same seed on the same kind of device."""
+    """A stream: count → the next `count` random int16. The same seed gives the same numbers on the same kind of device."""
     if device.type == "cpu":  # several times as fast as torch's Mersenne twister
         words = np.random.SFC64(seed)
         return lambda count: torch.from_numpy(words.random_raw(-(-count // 4)).view(np.int16)[:count])
@@ -195,7 +195,7 @@ def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
 
 
 def keep_mask(bits: Tensor, p: float) -> Tensor:
-    """Turn random int16, in place, into masks: all ones with probability 1 − p (to within 2^-16), else zero. Integers, as torch compares
-    none fast."""
+    """Turn random int16, in place, into masks: all ones with probability 1 − p (to within 2^-16), else zero. This is
+    integer arithmetic, as comparisons are slow in torch."""
     below = round((1 - p) * 2**15) - 2**14
     return bits.bitwise_right_shift_(1).sub_(below).bitwise_right_shift_(15)

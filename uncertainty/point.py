@@ -1,4 +1,4 @@
-"""What a single softmax says: one vector of class probabilities, and nothing about how it could have been another."""
+"""The distribution of a single softmax: one vector of class probabilities, which is taken as certain."""
 
 from dataclasses import dataclass
 

@@ -56,7 +56,7 @@ STATISTICS = ("mean_log_prob", "mean", "total_variance", "expected_entropy")
 
 
 def statistics(log_probs: Tensor) -> dict[str, Tensor]:
-    """What a student needs of samples [N, T, C], whatever T is: 2C + 2 numbers an input.
+    """The statistics of samples [N, T, C] that a student learns from: 2C + 2 numbers per input, for every T.
 
     mean_log_prob [N, C] is sufficient for a Dirichlet's likelihood; mean [N, C], total_variance [N] and expected_entropy [N] are
     the moments, all unbiased for any T ≥ 2.

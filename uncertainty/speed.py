@@ -1,4 +1,4 @@
-"""What a prediction costs: time, in turn with what it is compared with, arithmetic, memory and size."""
+"""The cost of a prediction: time, arithmetic, memory and size. Times that are compared are measured in turn."""
 
 import os
 import time
@@ -20,7 +20,7 @@ BATCHES = (("", 256), ("_batch1", 1))  # the suffix of each batch size's entries
 
 
 def compare_speed(sampler: Callable, student: nn.Module, images: Tensor, config: Config, compute: Compute) -> dict:
-    """Images a second at batch 256 and batch 1, of the teacher (T samples) and the student in turn."""
+    """Images per second at batch sizes 256 and 1, of the teacher (T samples) and the student, measured in turn."""
     settings = config.evaluation
 
     @torch.inference_mode()
@@ -44,10 +44,10 @@ def compare_speed(sampler: Callable, student: nn.Module, images: Tensor, config:
 
 
 def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor) -> dict[str, float]:
-    """What `predict` costs, which uses `modules`, and how many times as long as `baseline` it takes.
+    """The cost of `predict`, which uses `modules`, and its time relative to that of `baseline`.
 
-    parameters; bytes on disk (safetensors, float32), both of the modules alone; flops: of one image's matrix products and convolutions;
-    peak_bytes: most memory that a batch of 256 holds beside weights; seconds per image and ratio at batch 256 and (_batch1) 1.
+    parameters, bytes on disk (safetensors, float32): of the modules alone. flops: of one image's matrix products and convolutions.
+    peak_bytes: the largest memory of a batch of 256, besides weights. seconds (per image) and ratio: at batch size 256 and (_batch1) 1.
     """
     tensors = {f"{i}.{name}": value.float().contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
     with FlopCounterMode(display=False) as counter:
@@ -65,7 +65,7 @@ def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], mo
 
 
 def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 10) -> dict[str, float]:
-    """Each work on all batches of `images`, in turn, so that what else the machine does meets all alike; the median of the rounds."""
+    """The median seconds per image of each work, over rounds. The works take turns, so that other load on the machine affects all alike."""
     batches = images.split(batch_size)
     seconds: dict[str, list[float]] = {who: [] for who in works}
     for _ in range(rounds + 1):
@@ -84,11 +84,11 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         work()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it looks for a GPU, and complains
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler warns if it finds no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
     held = peak = 0
-    for event in profiled.profiler.kineto_results.events():  # in the order of time; profiled.events() has only what no operator allocates
+    for event in profiled.profiler.kineto_results.events():  # in order of time; profiled.events() lacks operators' allocations
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)

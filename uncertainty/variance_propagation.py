@@ -1,4 +1,4 @@
-"""Variance propagation: what dropout does to the logits, in one pass of its first two moments and without training.
+"""Variance propagation: the effect of dropout on the logits, from one pass of mean and variance, without training.
 
 Mean and variance of every activation are carried from layer to layer as if activations were independent and Gaussian (Gast & Roth 2018;
 for dropout, Postels et al. 2019); the last layer gives the full covariance of the logits.
@@ -15,7 +15,7 @@ from training.errors import UserError
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 
-SMALLEST = 1e-12  # variance: the square root of a smaller one is of no use
+SMALLEST = 1e-12  # variance whose square root is taken
 
 
 def propagate(network: nn.Sequential, images: Tensor) -> LogitGaussian:
@@ -28,21 +28,21 @@ def propagate(network: nn.Sequential, images: Tensor) -> LogitGaussian:
     variance = torch.zeros_like(mean)
     for layer in suffix[:-1]:
         if type(layer) not in MOMENTS:
-            raise UserError(f"variance propagation knows no {type(layer).__name__}: add its moments to {__name__}.MOMENTS")
+            raise UserError(f"variance propagation does not support {type(layer).__name__}: add its moments to {__name__}.MOMENTS")
         mean, variance = (moment.float() for moment in MOMENTS[type(layer)](layer, mean, variance))
     last = suffix[-1]
-    with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16 it would be no covariance
+    with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16 it might be no valid covariance
         return LogitGaussian.from_covariance(last(mean), (last.weight * variance.unsqueeze(1)) @ last.weight.T)
 
 
 def convolution(layer: nn.Conv2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of independent terms."""
+    """Mean and variance of sums of independent terms."""
     weight = layer.weight.square()
     return layer(mean), F.conv2d(variance, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def linear(layer: nn.Linear, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of independent terms."""
+    """Mean and variance of sums of independent terms."""
     return layer(mean), F.linear(variance, layer.weight.square())
 
 
@@ -63,7 +63,7 @@ def dropout(layer: nn.Dropout, mean: Tensor, variance: Tensor) -> tuple[Tensor, 
 
 
 def max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """The larger of two, the larger of the two larger ones, and so on, first along rows, then along columns."""
+    """The maximum of each pair along rows, then the maximum of two such maxima along columns."""
     for dim in (-1, -2):
         means, variances = mean.unfold(dim, 2, 2), variance.unfold(dim, 2, 2)
         mean, variance = _maximum(means[..., 0], variances[..., 0], means[..., 1], variances[..., 1])
@@ -71,7 +71,7 @@ def max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -
 
 
 def average_pool(layer: nn.AdaptiveAvgPool2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of n independent terms has a variance of 1/n of theirs."""
+    """The variance of a mean of n independent terms is their mean variance / n."""
     pooled = layer(variance)
     return layer(mean), pooled * (pooled[0, 0].numel() / variance[0, 0].numel())
 

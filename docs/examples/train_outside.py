@@ -21,7 +21,7 @@ FOLDER = Path("datasets/digit_images")
 
 
 def write_images() -> None:
-    """Two of three for training."""
+    """Write the digits as images, two of three for training."""
     digits = load_digits()
     for i, (pixels, label) in enumerate(zip(digits.images, digits.target)):
         path = FOLDER / ("test" if i % 3 == 0 else "train") / str(label) / f"{i:04d}.png"
@@ -30,7 +30,7 @@ def write_images() -> None:
 
 
 def main(epochs: int = 12) -> None:
-    """Images, network, training, weights."""
+    """Write the images, train the network, save its weights."""
     write_images()
     prepare = transforms.Compose([transforms.Resize(32), transforms.ToTensor(), transforms.Normalize(3 * [0.3], 3 * [0.38])])
     train, test = (ImageFolder(FOLDER / split, prepare) for split in ("train", "test"))

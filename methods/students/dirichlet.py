@@ -1,7 +1,7 @@
 """The Dirichlet student: one pass gives α > 0 through a softplus, and α gives every measure in closed form.
 
-Where the perceptron beside the network says how far dropout moves the logits, z + U ε with ε ~ N(0, I) and a factor U [C, R] of each
-input, the head is the Dirichlet with the mean and the total variance of softmax(z + U ε), nearly.
+In the heads `points` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives U [C, R] for each
+input, and the head is approximately the Dirichlet with the mean and the total variance of softmax(z + U ε).
 """
 
 import math
@@ -23,10 +23,10 @@ SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class Options:
-    """head: what becomes α, as `head` says. loss: `moments`, or `likelihood` of the teacher's samples, as Truong 2019. matched: the
-    measures that `moments` compares beside the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight:
-    of the mean in `moments`. rank: R, the columns of U; by default as many as classes. hidden, propagation: of the perceptron
-    (`methods.student`)."""
+    """head: how α is computed (see `head`). loss: `moments`, or `likelihood` of the teacher's samples, as in Truong 2019. matched: the
+    measures that `moments` matches besides the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight:
+    the weight of the mean in `moments`. rank: R, the number of columns of U; default: the number of classes. hidden, propagation: of the
+    perceptron (`methods.student`)."""
 
     head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
@@ -45,7 +45,7 @@ def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     moves = math.sqrt(factor.shape[-1]) * factor.mT
     p = torch.cat([z.unsqueeze(1) + moves, z.unsqueeze(1) - moves], 1).softmax(-1)
     m, s = p.mean(1), p.square().sum(-1).mean(1)
-    variance = (p - m.unsqueeze(1)).square().sum(-1).mean(1)  # s − ‖m‖² without its cancellation
+    variance = (p - m.unsqueeze(1)).square().sum(-1).mean(1)  # s − ‖m‖², computed without cancellation
     return m, (1 - s).clamp_min(SMALLEST_VARIANCE) / variance.clamp_min(SMALLEST_VARIANCE)
 
 
@@ -65,9 +65,9 @@ STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
 def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
     """Dir(α) of the logits [N, C] and of the perceptron's head parameters [N, K].
 
-    last_layer: α = softplus(logits), as Truong 2019. The others move the logits by the first C of them, o, z = logits + o. softplus:
-    α = softplus(z). points, laplace_bridge: α = softplus(o₀ + log(e − 1)) α₀ m, with mean m and precision α₀ of z and U, which are the
-    other ones; that softplus is 1 at the start.
+    last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C head parameters. softplus: α = softplus(z).
+    points, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next head parameter is o, the rest is U; z and U give the mean m and the
+    precision α₀. That softplus is 1 at the start.
     """
     if options.head == "last_layer":
         return Dirichlet(F.softplus(logits) + SMALLEST)
@@ -93,7 +93,7 @@ def likelihood(student: Dirichlet, targets: Targets, context: Context) -> Tensor
 
 
 def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """The one of `options.loss`."""
+    """The loss that `options.loss` names."""
     return (likelihood if context.options.loss == "likelihood" else moments)(student, targets, context)
 
 

@@ -1,4 +1,4 @@
-"""EnD, ensemble distillation (Hinton, Vinyals & Dean 2015): the mean of the samples, and nothing of how they differ."""
+"""EnD, ensemble distillation (Hinton, Vinyals & Dean 2015): the student learns the samples' mean, not their spread."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from uncertainty.point import Point
 
 @dataclass(frozen=True)
 class Options:
-    """temperature: T, which softens the teacher's samples and the student."""
+    """temperature: T, which softens the teacher's samples and the student's probabilities."""
 
     temperature: Positive = 1.0
 
@@ -23,7 +23,7 @@ def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Point:
 
 
 def loss(student: Point, targets: Targets, context: Context) -> Tensor:
-    """T² KL(1/M Σ_m softmax(z_m / T) ‖ softmax(z / T)), T² keeping the gradient's size (section 2)."""
+    """T² KL(1/M Σ_m softmax(z_m / T) ‖ softmax(z / T)); T² keeps the size of the gradient (section 2)."""
     t = context.options.temperature
     mean = targets["mean"] if t == 1 else (targets["log_probs"].float() / t).softmax(-1).mean(1)
     return t**2 * F.kl_div((student.logits / t).log_softmax(-1), mean, reduction="batchmean")

@@ -1,4 +1,4 @@
-"""EnDD, ensemble distribution distillation (Malinin, Mlodozeniec & Gales 2020): a Dirichlet of maximum likelihood, annealed."""
+"""EnDD, ensemble distribution distillation (Malinin, Mlodozeniec & Gales 2020): a Dirichlet by maximum likelihood, with annealing."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Options:
 
 
 def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
-    """α = exp(z) (eq. 7), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
+    """α = exp(z) (eq. 7), in float64, as exponentials of logits can be too large to be summed in float32."""
     return Dirichlet(logits.double().exp())
 
 

@@ -1,4 +1,4 @@
-"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that stands for the samples."""
+"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the samples."""
 
 import math
 
@@ -10,14 +10,14 @@ from uncertainty.dirichlet import Dirichlet
 
 
 def head(logits: Tensor, head_parameters: Tensor, options: NoOptions) -> Dirichlet:
-    """α = exp(z) + 1 (section 4), in float64: exponentials of a classifier's logits reach what float32 cannot add up."""
+    """α = exp(z) + 1 (section 4), in float64, as exponentials of logits can be too large to be summed in float32."""
     return Dirichlet(logits.double().exp() + 1)
 
 
 def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
     """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M, C].
 
-    That is the precision of maximum likelihood, by Stirling's formula (eq. 9-10).
+    β₀ is the precision of maximum likelihood, by Stirling's formula (eq. 9-10).
     """
     mean = log_probs.exp().mean(1)
     gap = (mean * (mean.clamp_min(1e-30).log() - log_probs.mean(1))).sum(-1)

@@ -1,4 +1,4 @@
-"""A diagonal Gaussian over the logits, by likelihood: what one would try first beside a Dirichlet."""
+"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet."""
 
 import math
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ SMALLEST = 1e-3  # standard deviation of a logit
 
 @dataclass(frozen=True)
 class Options:
-    """hidden: units in each hidden layer of the perceptron that the deviations come from."""
+    """hidden: units in each hidden layer of the perceptron that gives the standard deviations."""
 
     hidden: Count = HIDDEN
 
 
 def centred(logits: Tensor) -> Tensor:
-    """The same with Σ_c z_c = 0, which a softmax does not see."""
+    """The logits shifted to Σ_c z_c = 0, which does not change their softmax."""
     return logits - logits.mean(-1, keepdim=True)
 
 
 def head(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:
-    """N(z, diag(softplus(number)²)), z centred."""
+    """N(z, diag(softplus(h)²)), with centred logits z and head parameters h."""
     return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(head_parameters) + SMALLEST))
 
 

@@ -28,7 +28,7 @@ def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
-    """1/M Σ_m KL(p_m ‖ q_m), teacher's function m against head m (eq. 4)."""
+    """1/M Σ_m KL(p_m ‖ q_m), p_m of the teacher's function m, q_m of head m (eq. 4)."""
     teacher = targets["log_probs"].float()
     if teacher.shape[1] != student.log_probs.shape[1]:
         raise UserError(f"student.options.heads: {student.log_probs.shape[1]} heads for {teacher.shape[1]} functions (sampling.passes)")

@@ -15,10 +15,10 @@ from uncertainty.samples import Samples
 
 @dataclass(frozen=True)
 class Options:
-    """heads: their number S, whatever the number M of the teacher's functions is. temperature: of individuality.
+    """heads: their number S, which can differ from the number M of the teacher's functions. temperature: of individuality.
 
     correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. The first three and the temperature are
-    their CIFAR-10 ones. Their code takes diversity row by row against the heads' mean, with a weight that grows in training.
+    the authors' for CIFAR-10. The authors' code takes diversity row by row against the heads' mean, with a weight that grows in training.
     """
 
     heads: Count = 5

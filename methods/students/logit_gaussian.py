@@ -1,5 +1,5 @@
-"""This project's other student: a Gaussian over the logits, with a full covariance. It has no closed form, but it can have the teacher's
-total variance and its mutual information at once, which no Dirichlet can."""
+"""This project's other student: a Gaussian over the logits, with a full covariance. Its measures have no closed form, but it can match
+the teacher's total variance and its mutual information at once, which no Dirichlet can."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ from uncertainty.gaussian import LogitGaussian
 
 @dataclass(frozen=True)
 class Options:
-    """matched: the measures that the loss compares, beside the mean. mean_weight: of the mean. rank: of the covariance, to which a
-    diagonal is added; by default it is a full matrix. hidden, propagation: of the perceptron (`methods.student`)."""
+    """matched: the measures that the loss matches, besides the mean. mean_weight: the weight of the mean. rank: of a covariance to which a
+    diagonal is added; default: a full covariance. hidden, propagation: of the perceptron (`methods.student`)."""
 
     matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
     mean_weight: Positive = 4.0

@@ -1,4 +1,4 @@
-"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): a network that keeps distances, and a Gaussian a class on its features.
+"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): a network that keeps distances, and one Gaussian per class on its features.
 
 `teacher.spectral_norm` bounds the convolutions (3.0 in the paper); without it this is the paper's ablation.
 """

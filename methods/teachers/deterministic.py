@@ -11,12 +11,12 @@ from uncertainty.point import Point
 
 
 def energy(logits: Tensor) -> Tensor:
-    """E(x) = −log Σ_c exp z_c [N], lower where the network has seen more (eq. 4, temperature 1)."""
+    """E(x) = −log Σ_c exp z_c [N], lower for inputs like the training data (eq. 4, temperature 1)."""
     return -logits.logsumexp(-1)
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """Logits, and all that follows from them."""
+    """The softmax of one pass, and the energy score."""
 
     def predict(images: Tensor, name: str) -> Prediction:
         logits = outputs_of(networks[0], images, compute).cpu()

@@ -1,7 +1,7 @@
 """Deep ensembles (Lakshminarayanan et al. 2017): M networks that differ in their seed alone; each is a sample.
 
-2M networks are trained. The first M are the ensemble, and what its students are made of; the others are the reference that they are
-compared with.
+2M networks are trained. The first M are the ensemble, from which students learn. The other M are the reference that students are compared
+with.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +37,7 @@ def sample(
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """The samples of the first M."""
+    """One sample from each of the first M networks."""
     members = networks[: len(networks) // 2]
 
     def predict(images: Tensor, name: str) -> Prediction:

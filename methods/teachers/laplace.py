@@ -1,4 +1,4 @@
-"""A Laplace approximation of the last layer (Daxberger et al. 2021), by their own laplace-torch: `pip install laplace-torch`."""
+"""A Laplace approximation of the last layer (Daxberger et al. 2021), by the authors' laplace-torch: `pip install laplace-torch`."""
 
 from copy import deepcopy
 
@@ -18,7 +18,7 @@ DRAWS = 100
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """DRAWS samples of the probabilities, from the Gaussian of the logits; the prior's precision is that of the largest marginal
+    """DRAWS samples of the probabilities, from the Gaussian of the logits. The prior's precision maximizes the marginal
     likelihood.
 
     Raises UserError if laplace-torch is not installed.
@@ -28,7 +28,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     except ImportError:
         raise UserError("teacher.method: laplace needs laplace-torch (pip install laplace-torch)") from None
     body, last = networks[0].body, networks[0].classifier
-    features = outputs_of(body, train, compute).cpu().clone()  # no longer of inference mode: the fit takes gradients
+    features = outputs_of(body, train, compute).cpu().clone()  # the clone is no inference tensor: the fit takes gradients
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
     posterior = Laplace(classifier, "classification", subset_of_weights="all", hessian_structure="kron")
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))

@@ -1,4 +1,4 @@
-"""Variance propagation (Postels et al. 2019; Gast & Roth 2018): what dropout does to the logits, in one pass, without training."""
+"""Variance propagation (Postels et al. 2019; Gast & Roth 2018): the effect of dropout on the logits, in one pass, without training."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ BATCH = 256
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """The Gaussian of the logits."""
+    """The Gaussian of the logits, for each image."""
 
     @torch.inference_mode()
     def predict(images: Tensor, name: str) -> Prediction:

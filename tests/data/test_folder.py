@@ -77,7 +77,7 @@ def test_palettes_and_inks(tmp_path):
 def test_several_frames_are_named(tmp_path):
     frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     frames[0].save(tmp_path / "film.png", save_all=True, append_images=frames[1:])
-    with pytest.raises(UserError, match="film.png: 2 frames, where one is needed"):
+    with pytest.raises(UserError, match="film.png: 2 frames, but one is needed"):
         decoded(tmp_path / "film.png")
 
 
@@ -108,8 +108,8 @@ def test_every_kind_is_found_other_files_are_counted_and_a_picture_in_two_classe
     (tmp_path / "birds/train/b/same.png").write_bytes((tmp_path / "birds/train/a/3.png").read_bytes())
     assert len(folder.load(tree[0], "train", tree[1])) == 44
     said = capsys.readouterr().out
-    assert "birds: 1 files below" in said and "are no images" in said
-    assert "birds: 1 images stand in two classes, such as train/a/3.png and train/b/same.png" in said
+    assert "birds: 1 files below" in said and "are not images" in said
+    assert "birds: 1 images are in two classes, such as train/a/3.png and train/b/same.png" in said
 
 
 def test_names_that_are_no_utf8(tree, tmp_path):

@@ -135,7 +135,7 @@ def test_labels_in_the_authors_form(labelled, tmp_path):
 def test_labels_that_are_no_counts_are_named(labelled, tmp_path, row):
     rows = ["0,test/a/x.png,40,8", f"1,test/b/y.png,{row}", "2,test/b/z.png,25,25"]
     (tmp_path / "h.csv").write_text("\n".join(["test_index,image,a,b", *rows]))
-    with pytest.raises(UserError, match="h.csv: (1 images have labels that are no counts, such as test/b/y.png|cannot be read as people)"):
+    with pytest.raises(UserError, match="h.csv: (1 images have labels that are not counts, such as test/b/y.png|cannot be read as people)"):
         humans.load(tmp_path / "h.csv", labelled)
 
 

@@ -222,12 +222,12 @@ def test_an_unlabelled_folder_is_enough(own):
     "item, said",
     [
         ((np.zeros((8, 8)) + 3.0, 0), "floats from 3 to 3: scale them"),
-        ((np.zeros((8, 8), np.int32), 0), "where images are uint8"),
-        ((np.zeros((8, 8), np.uint8), [0, 1]), "one class an image is supported"),
-        ((np.zeros((8, 8), np.uint8), np.zeros((8, 8))), "one class an image is supported"),
-        ((np.zeros((8, 8), np.uint8), 0.5), "one class an image is supported"),
+        ((np.zeros((8, 8), np.int32), 0), "but images are uint8"),
+        ((np.zeros((8, 8), np.uint8), [0, 1]), "one class per image is supported"),
+        ((np.zeros((8, 8), np.uint8), np.zeros((8, 8))), "one class per image is supported"),
+        ((np.zeros((8, 8), np.uint8), 0.5), "one class per image is supported"),
         ((np.zeros((8, 8), np.uint8), 1, 2), "3 parts"),
-        ((np.zeros((8, 8), np.uint8), 12), "label 12 is no place in 10 classes"),
+        ((np.zeros((8, 8), np.uint8), 12), "label 12 is too large for 10 classes"),
         (("text", 0), "no image"),
     ],
 )

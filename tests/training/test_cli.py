@@ -76,7 +76,7 @@ def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
         ({"sampling__views": ["plane"]}, "sampling.views: plane is not a list, each one of plain, augmented, mixup"),
         ({"sampling__views": []}, "sampling.views: there has to be one or more"),
         ({"data__augmentation": {"crop": 8}}, "data.augmentation.crop: 8 is not less than data.size, 8"),
-        ({"overwrite": True}, "overwrite is no setting"),
+        ({"overwrite": True}, "overwrite is not a setting"),
         ({"data": 3}, "data: 3 is not settings by name"),
         ({"teacher": [1]}, "teacher: 1 is not settings by name"),
         ({"data__train": None}, "data.train: null is not settings by name"),
