@@ -10,16 +10,18 @@ skips; --overwrite starts anew.
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import data
-from configs.schema import Config
+from configs.schema import Config, Teacher
 from data.augment import augment, draw
 from data.dataset import Dataset
 from methods import teacher
+from models.architecture import start_as_identity
 from models.inference import outputs_of
 from models.networks import build
 from models.own import UNKNOWN, load_weights
@@ -28,6 +30,7 @@ from training.compute import Compute
 from training.loop import Progress, Task, decay_groups, fit
 from training.outside import digest_of, file_of
 from training.run import begin
+from training.seeds import seed_of
 
 
 def main(config: Config, overwrite: bool) -> None:
@@ -68,6 +71,8 @@ def train_network(config: Config, overwrite: bool) -> None:
     # Build the network, train it (or load trained weights), write the file.
     torch.manual_seed(config.seed)
     model = build(architecture)
+    if config.teacher.init == "identity":
+        start_as_identity(model)
     teacher.standardize(model, config.teacher, train)
     task = classification_task(model.to(compute.device), train, validation, config, compute)
     if config.teacher.weights:
@@ -92,13 +97,19 @@ def train_network(config: Config, overwrite: bool) -> None:
 def classification_task(model: nn.Module, train: Dataset, validation: Dataset | None, config: Config, compute: Compute) -> Task:
     """The task: cross-entropy with the labels of augmented images, by SGD. The score is the accuracy on the validation images."""
 
+    changes = config.data.augmentation
+    first = torch.rand(len(train), generator=torch.Generator().manual_seed(seed_of(config.seed, "flips"))) < 0.5  # mirrored at first
+
     def batch(indices: Tensor, epochs: float):
-        return train.batch(indices), train.labels[indices]
+        return train.batch(indices), train.labels[indices], first[indices] ^ (int(epochs) % 2 == 1)
 
     def losses(model: nn.Module, batch):
-        images, labels = (part.to(compute.device) for part in batch)
+        images, labels = (part.to(compute.device) for part in batch[:2])
+        draws = draw(len(images), changes)
+        if changes.flip == "alternating":
+            draws.flip = batch[2]
         with torch.autocast(compute.device.type, enabled=False):
-            images = augment(images, draw(len(images), config.data.augmentation))
+            images = augment(images, draws)
         logits = model(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=config.teacher.label_smoothing)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
@@ -109,9 +120,18 @@ def classification_task(model: nn.Module, train: Dataset, validation: Dataset | 
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     own = config.teacher
-    groups = decay_groups(model.parameters(), own.weight_decay)
-    optimizer = torch.optim.SGD(groups, own.lr, own.momentum, nesterov=own.momentum > 0, fused=True)
+    optimizer = torch.optim.SGD(parameter_groups(model, own), own.lr, own.momentum, nesterov=own.momentum > 0, fused=True)
     return Task(model, optimizer, len(train), batch, losses, own, validate if validation else None, workers=train.workers)
+
+
+def parameter_groups(model: nn.Module, settings: Teacher) -> list[dict[str, Any]]:
+    """Groups for the optimizer: kernels and matrices; biases and batch norm; the last layer."""
+    last = list(model.classifier.parameters())
+    others = [p for p in model.parameters() if p.requires_grad and not any(p is other for other in last)]
+    kernels, biases = decay_groups(others, settings.weight_decay)
+    heads = decay_groups(last, settings.weight_decay)
+    lr = settings.lr
+    return [kernels, biases | {"lr": settings.bias_lr or lr}, *(group | {"lr": settings.head_lr or lr} for group in heads)]
 
 
 if __name__ == "__main__":

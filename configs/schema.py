@@ -31,7 +31,7 @@ SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a nam
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
-Network = Literal["vgg5", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
+Network = Literal["vgg5", "vgg8", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Dropped = Literal["units", "channels", "filters"]
 Resize = Literal["squash", "crop", "pad"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
@@ -65,8 +65,9 @@ class DataSet:
 class Augmentation:
     """Random changes of a training image, drawn anew for each image in each epoch (or view)."""
 
-    flip: bool = True
-    """Mirror left and right with probability one half."""
+    flip: bool | Literal["alternating"] = True
+    """Mirror left and right with probability one half. `alternating`: in the teacher's training each image is mirrored in every second
+    epoch (Jordan 2024)."""
     crop: Whole = 4
     """Shift by up to this many pixels along each axis; the border is filled by reflection."""
     rotation: NonNegative = 0.0
@@ -149,6 +150,15 @@ class Teacher(Training):
     members: Count = 1
     """How many networks an ensemble has. Twice as many are trained, in <name>/member0, ...: the first half is the ensemble, the second half
     is the reference that its students are compared with."""
+    whiten: bool = False
+    """A first layer that is not trained: whitened 2x2 patches (of a VGG)."""
+    init: Literal["he", "identity"] = "he"
+    """The first weights. `he`: random (He et al. 2015). `identity`: layers pass on their inputs, the last one gives zeros, and batch norm's
+    scale stays 1 (Jordan 2024)."""
+    bias_lr: Positive | None = None
+    """The peak learning rate of biases and of batch norm. Default: lr."""
+    head_lr: Positive | None = None
+    """The peak learning rate of the last layer. Default: lr."""
     spectral_norm: Positive | None = None
     """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
     momentum: Rate = 0.9

@@ -20,6 +20,7 @@ from models import spectral_norm
 from models.architecture import Architecture
 from models.networks import build
 from models.own import UNKNOWN, Own
+from models.vgg import BLOCKS
 from training import artifact
 from training.compute import Compute
 from training.errors import UserError
@@ -30,6 +31,7 @@ from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
 
 FILE = "teacher.safetensors"
+ENOUGH_TO_WHITEN = 2_000
 ENOUGH = 10_000  # images that give mean and standard deviation, if images are decoded on demand
 
 
@@ -127,7 +129,8 @@ def architecture(config: Config, classes: int) -> Architecture:
     settings, images = config.teacher, config.data
     base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
     outside = is_outside(settings.network)
-    ignored = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped") if outside else ("options", "weights")
+    ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "init")
+    ignored = ours if outside else ("options", "weights")
     for name in ignored:
         if getattr(settings, name) != getattr(Settings(), name):
             raise UserError(f"teacher.{name}: would be ignored, as {settings.network} is {'' if outside else 'not '}a network from outside")
@@ -142,7 +145,9 @@ def architecture(config: Config, classes: int) -> Architecture:
     if outside:
         return replace(base, options=settings.options, digest=digest_of_code(settings.network))
     dropout = {"conv_dropout": settings.conv_dropout, "head_dropout": settings.head_dropout, "dropped": settings.dropped}
-    return replace(base, **dropout, spectral_norm=settings.spectral_norm)
+    if settings.whiten and settings.network not in BLOCKS:
+        raise UserError(f"teacher.whiten: only a VGG can have a whitened first layer, and {settings.network} is none")
+    return replace(base, **dropout, spectral_norm=settings.spectral_norm, whiten=settings.whiten)
 
 
 def spread(count: int, wanted: int) -> Tensor:
@@ -151,12 +156,15 @@ def spread(count: int, wanted: int) -> Tensor:
 
 
 def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
-    """Set the mean and standard deviation of the network's inputs: those of the settings, or else of the training images."""
+    """Set the mean and standard deviation of the network's inputs: those of the settings, or else of the training images. Fit a whitened
+    first layer."""
     if settings.mean is None:
         some = spread(len(train), ENOUGH).split(PART)
         network.normalize.fit(map(train.batch, some) if train.workers else train.parts())
     else:
         network.normalize.set(settings.mean, settings.std)
+    if settings.whiten:
+        network.whiten.fit(network.normalize(train.batch(spread(len(train), ENOUGH_TO_WHITEN))))
 
 
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:

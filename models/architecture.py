@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contract import Network
@@ -18,7 +19,8 @@ class Architecture:
 
     conv_dropout: for the output of every convolution (or block, or hidden layer), one rate or one for each. head_dropout: for the input of
     each linear layer of the classifier. dropped: `units`, `channels` or `filters`. heads: the number of classifiers. spectral_norm: the
-    largest spectral norm of a layer (Mukhoti et al. 2021), or None. resize: how images are made square.
+    largest spectral norm of a layer (Mukhoti et al. 2021), or None. whiten: whether a VGG's first layer is a `Whiten`. resize: how images
+    are made square.
     For a network from outside (`models.own`): options: its arguments. layers: those whose outputs a student's perceptron takes. digest: of
     its file.
     """
@@ -32,6 +34,7 @@ class Architecture:
     head_dropout: list[float] | float = 0.0
     heads: int = 1
     spectral_norm: float | None = None
+    whiten: bool = False
     dropped: str = "units"
     resize: str = "squash"
     options: dict[str, Any] | None = None
@@ -71,6 +74,23 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+
+
+class Whiten(nn.Conv2d):
+    """A first layer that is not trained: the principal components of 2x2 patches, each with variance 1, and their negatives
+    (Jordan 2024, arXiv 2404.00498, section 3.2)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, 8 * channels, 2, bias=False)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, smallest: float = 5e-4) -> None:
+        """Take the components from standardized images [N, C, H, W]. smallest: is added to their variances."""
+        patches = F.unfold(images, 2).movedim(1, 2).flatten(0, 1).double()
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        weight = (components / (variances + smallest).sqrt()).T.view(-1, *self.weight.shape[1:])
+        self.weight.copy_(torch.cat([weight, -weight]))
 
 
 class HeadsLinear(nn.Module):
@@ -118,6 +138,22 @@ def sequential(layers: dict[str, nn.Module]) -> Network:
             for weight in module.weight:
                 nn.init.kaiming_normal_(weight)
     return network.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def start_as_identity(network: Network) -> None:
+    """First weights with which convolutions and square linear layers pass on their inputs, and the classifier gives zeros; batch norm's
+    scale stays 1 (Jordan 2024, arXiv 2404.00498, section 3.3)."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and not isinstance(layer, Whiten):
+            layer.reset_parameters()
+            nn.init.dirac_(layer.weight[: layer.in_channels])
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.weight.requires_grad_(False)
+        elif isinstance(layer, nn.Linear) and layer.in_features == layer.out_features:
+            nn.init.eye_(layer.weight)
+    for parameter in network.classifier.parameters():
+        nn.init.zeros_(parameter)
 
 
 def scaled(channels: int, width: float) -> int:

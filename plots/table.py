@@ -1,6 +1,6 @@
 """The table of an evaluation, made from its metrics.json:
 
-    python -m plots.table results/cifar10_cpu/metrics.json
+python -m plots.table results/cifar10_cpu/metrics.json
 """
 
 import json
@@ -25,7 +25,7 @@ MEANINGS = {
     "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
     "equivalent passes": "so many passes of the teacher would agree as well with an independent reference",
     "limit": "what a perfect student would reach against this reference",
-    "floor": "what one softmax of the teacher without dropout reaches, which costs nothing; head's floor: with dropout in the classifier alone",
+    "floor": "what one softmax of the teacher without dropout reaches, at no cost; head's floor: with dropout in the classifier alone",
     "repeatability": "the correlation of the reference's two halves with each other",
     "scale": "the student's mean over the teacher's",
 }

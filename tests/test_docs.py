@@ -88,7 +88,7 @@ def commands() -> list[str]:
     """Every command of README and docs that reads settings."""
     shown = "\n".join(page.read_text() for page in DOCS)
     lines = re.findall(r"^((?:python|\./run\.sh|torchrun) [^#\n]*)|`((?:python|\./run\.sh|torchrun) [^`]*)`", shown, re.MULTILINE)
-    return sorted({"".join(both).strip() for both in lines if "-m " not in "".join(both) and not re.search("predict.py|docs/examples/.*py", "".join(both))})
+    return sorted({line for both in lines if not re.search(r"-m |predict\.py|docs/examples/.*py", line := "".join(both).strip())})
 
 
 @pytest.mark.parametrize("command", commands())

@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from torch import nn
 
 import data
 import evaluate
 import train_student
 import train_teacher
-from configs.schema import Config
+from configs.schema import Augmentation, Config
+from data.dataset import Dataset
 from methods.student import load_student
 from methods.teacher import load_teacher
+from models.contract import Network
+from train_teacher import classification_task
 from training import artifact, loop
 from training.bar import progress_bar
 from training.cli import parse
@@ -383,3 +387,23 @@ def test_what_was_killed_while_it_wrote_leaves_nothing_behind(tmp_path):
     (tmp_path / f".x.json.{platform.node()}-{os.getpid()}.abc.tmp").write_text("a living process's")
     artifact.write_json(path, {"a": 1})
     assert sorted(other.name for other in tmp_path.iterdir()) == [f".x.json.{platform.node()}-{os.getpid()}.abc.tmp", "x.json"]
+
+
+def test_alternating_flips_show_each_image_both_ways_in_two_epochs(tiny):
+    tiny.data.augmentation = Augmentation(flip="alternating", crop=0)
+    images = torch.randint(0, 256, (64, 8, 8, 1), dtype=torch.uint8)
+    dataset = Dataset("toy", images, torch.zeros(64, dtype=torch.long), [""] * 64, ["a", "b"])
+    seen = []
+
+    class Camera(Network):
+        def forward(self, images):
+            seen.append(images.clone())
+            return super().forward(images / 255)
+
+    model = Camera(nn.Flatten(), nn.Linear(64, 2))
+    task = classification_task(model, dataset, None, tiny, choose("cpu", "float32"))
+    for epochs in (0.0, 0.9, 1.0, 2.5):
+        task.losses(model, task.batch(torch.arange(64), epochs))
+    first, still_first, second, third = seen
+    assert torch.equal(first, still_first) and torch.equal(second, first.flip(2)) and torch.equal(third, first)
+    assert 16 < sum(torch.equal(a, b) for a, b in zip(first, images)) < 48
