@@ -71,7 +71,7 @@ def train_network(config: Config, overwrite: bool) -> None:
     # Build the network, train it (or load trained weights), write the file.
     torch.manual_seed(config.seed)
     model = build(architecture)
-    if config.teacher.init == "identity":
+    if config.teacher.identity_start:
         start_as_identity(model)
     teacher.standardize(model, config.teacher, train)
     task = classification_task(model.to(compute.device), train, validation, config, compute)

@@ -31,7 +31,7 @@ SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a nam
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
 MaskMode = Literal["independent", "grouped", "function"]
-Network = Literal["vgg5", "vgg8", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
+Network = Literal["vgg5", "vgg7", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Dropped = Literal["units", "channels", "filters"]
 Resize = Literal["squash", "crop", "pad"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
@@ -132,8 +132,9 @@ class Teacher(Training):
     """How the trained network (or networks) give uncertainties: one of TEACHERS in methods/. A student needs one that gives samples:
     mc_dropout or ensemble."""
     network: Network | Outside = "vgg11"
-    """The name contains the number of layers; vgg5 is for 8x8 images, mlp for points of a plane. `file.py:callable`, or `torchvision:name`,
-    gives a network from outside: any module from floats [N, C, H, W] to logits. The file is run."""
+    """The name contains the number of layers; vgg5 is for 8x8 images, vgg7 learns 32x32 images quickly, mlp is for points of a plane.
+    `file.py:callable`, or `torchvision:name`, gives a network from outside: any module from floats [N, C, H, W] to logits. The file is
+    run."""
     options: dict[str, Any] | None = None
     """The arguments of a callable from outside, by name."""
     weights: str | None = None
@@ -152,9 +153,9 @@ class Teacher(Training):
     is the reference that its students are compared with."""
     whiten: bool = False
     """A first layer that is not trained: whitened 2x2 patches (of a VGG)."""
-    init: Literal["he", "identity"] = "he"
-    """The first weights. `he`: random (He et al. 2015). `identity`: layers pass on their inputs, the last one gives zeros, and batch norm's
-    scale stays 1 (Jordan 2024)."""
+    identity_start: bool = False
+    """First weights with which layers pass on their inputs and the last one gives zeros; batch norm's scale stays 1 (Jordan 2024).
+    Without, they are random (He et al. 2015)."""
     bias_lr: Positive | None = None
     """The peak learning rate of biases and of batch norm. Default: lr."""
     head_lr: Positive | None = None

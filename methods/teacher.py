@@ -20,7 +20,6 @@ from models import spectral_norm
 from models.architecture import Architecture
 from models.networks import build
 from models.own import UNKNOWN, Own
-from models.vgg import BLOCKS
 from training import artifact
 from training.compute import Compute
 from training.errors import UserError
@@ -129,7 +128,7 @@ def architecture(config: Config, classes: int) -> Architecture:
     settings, images = config.teacher, config.data
     base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
     outside = is_outside(settings.network)
-    ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "init")
+    ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "identity_start")
     ignored = ours if outside else ("options", "weights")
     for name in ignored:
         if getattr(settings, name) != getattr(Settings(), name):
@@ -145,7 +144,7 @@ def architecture(config: Config, classes: int) -> Architecture:
     if outside:
         return replace(base, options=settings.options, digest=digest_of_code(settings.network))
     dropout = {"conv_dropout": settings.conv_dropout, "head_dropout": settings.head_dropout, "dropped": settings.dropped}
-    if settings.whiten and settings.network not in BLOCKS:
+    if settings.whiten and not settings.network.startswith("vgg"):
         raise UserError(f"teacher.whiten: only a VGG can have a whitened first layer, and {settings.network} is none")
     return replace(base, **dropout, spectral_norm=settings.spectral_norm, whiten=settings.whiten)
 

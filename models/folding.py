@@ -1,7 +1,6 @@
 """Networks for inference only: the same function in eval mode, with less to compute."""
 
 import copy
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +30,8 @@ class InplaceReLU(nn.Module):
 
 
 class MaxPool2x2(nn.Module):
-    """2x2 max pooling of inputs ≥ 0, on a CPU. Unlike torch's, it does not find the indices of the maxima."""
+    """2x2 max pooling on a CPU, of inputs ≥ 0 or before a ReLU: where all four are negative, it may give another one of them. Unlike
+    torch's, it does not find the indices of the maxima."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
@@ -52,6 +52,16 @@ def halves(layer: nn.Module) -> bool:
     )
 
 
+def is_inplace_relu(layer: nn.Module | None) -> bool:
+    """Whether it is torch's ReLU, in place."""
+    return type(layer) is nn.ReLU and layer.inplace
+
+
+def next_layer(layers: nn.Sequential, i: int) -> nn.Module | None:
+    """The layer after the i-th one, identities left out."""
+    return next((layer for layer in layers[i + 1 :] if not isinstance(layer, nn.Identity)), None)
+
+
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy of a network in eval mode, in which every `nn.Sequential` has its batch norms folded into the convolutions before them.
 
@@ -64,21 +74,24 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         return finite(network)
     on_cpu = all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        places = list(layers.named_children())
-        for (place, layer), (next_place, following) in pairwise(places):
-            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                setattr(layers, place, fuse_conv_bn_eval(layer, following))
-                setattr(layers, next_place, nn.Identity())
+        places = list(layers)
+        for i, layer in enumerate(places[:-1]):
+            # A maximum commutes with a batch norm that keeps the order of numbers.
+            pooled = halves(places[i + 1]) and isinstance(places[min(i + 2, len(places) - 1)], nn.BatchNorm2d)
+            norm = i + 2 if pooled and places[i + 2].affine and (places[i + 2].weight > 0).all() else i + 1
+            if isinstance(layer, nn.Conv2d) and isinstance(places[norm], nn.BatchNorm2d):
+                layers[i] = fuse_conv_bn_eval(layer, places[norm])
+                layers[norm] = nn.Identity()
         if not on_cpu:
             continue
         positive = False
-        for place, layer in places:
-            if type(layer) is nn.ReLU and layer.inplace:
-                setattr(layers, place, InplaceReLU())
+        for i, layer in enumerate(layers):
+            if is_inplace_relu(layer):
+                layers[i] = InplaceReLU()
                 positive = True
-            elif positive and halves(layer):
-                setattr(layers, place, MaxPool2x2())
-            elif not isinstance(layer, nn.Dropout):
+            elif halves(layer) and (positive or is_inplace_relu(next_layer(layers, i))):
+                layers[i] = MaxPool2x2()
+            elif not isinstance(layer, (nn.Dropout, nn.Identity)):
                 positive = False
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):

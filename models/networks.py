@@ -7,11 +7,11 @@ from models.architecture import Architecture
 from models.contract import Network, check
 from models.mlp import mlp
 from models.resnet import SHAPES, resnet
-from models.vgg import BLOCKS, vgg
+from models.vgg import BLOCKS, vgg, vgg7
 from training.bar import note
 from training.outside import digest_of_code, file_of, is_outside
 
-NETWORKS = dict.fromkeys(BLOCKS, vgg) | dict.fromkeys(SHAPES, resnet) | {"mlp": mlp}
+NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7} | dict.fromkeys(SHAPES, resnet) | {"mlp": mlp}
 
 
 def build(architecture: Architecture) -> Network:

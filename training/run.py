@@ -158,13 +158,16 @@ def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folde
 
 
 def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
-    """The differences between two nested dictionaries, as `key: a there, b asked for`; empty if there are none."""
+    """The differences between two nested dictionaries, as `key: a there, b asked for`; empty if there are none.
+
+    A setting that is not there, since it is newer, is the same as one that is off (False or None).
+    """
     parts = []
     for key in sorted(there.keys() | asked.keys()):
         a, b = there.get(key), asked.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             parts.append(difference(a, b, f"{prefix}{key}."))
-        elif a != b:
+        elif a != b and not (key not in there and b in (False, None)):
             parts.append(f"{prefix}{key}: {a} there, {b} asked for")
     return "; ".join(filter(None, parts))
 

@@ -1,16 +1,18 @@
 """The first layer and the first weights of a quick VGG."""
 
+import pytest
 import torch
 from torch import nn
 
 from configs.schema import Teacher
 from models.architecture import Architecture, Whiten, start_as_identity
+from models.folding import MaxPool2x2, folded
 from models.networks import build
 from train_teacher import parameter_groups
 
 
-def vgg8(whiten: bool) -> nn.Sequential:
-    return build(Architecture("vgg8", 0.125, 32, 3, 4, 0.1, 0.5, whiten=whiten)).eval()
+def vgg7(whiten: bool) -> nn.Sequential:
+    return build(Architecture("vgg7", 0.125, 32, 3, 4, 0.1, 0.5, whiten=whiten)).eval()
 
 
 def test_whitened_patches_are_uncorrelated_and_of_unit_variance():
@@ -26,21 +28,43 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance():
 
 
 def test_layers_begin_by_passing_on_what_they_are_given():
-    network = vgg8(whiten=True)
+    network = vgg7(whiten=True)
     start_as_identity(network)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     x = network[: list(dict(network.named_children())).index("conv1_1")](images)
     whitened = network.conv1_1(x)[:, :8]  # of eight channels; the input has 24
     torch.testing.assert_close(whitened, x[:, :8])
-    torch.testing.assert_close(network.head1(torch.eye(32)), torch.eye(32) + network.head1.bias)
+    deep = build(Architecture("vgg5", 0.125, 8, 3, 4))
+    start_as_identity(deep)
+    torch.testing.assert_close(deep.head1(torch.eye(32)), torch.eye(32) + deep.head1.bias)
     assert torch.equal(network(images), torch.zeros(2, 4))
     assert not any(p.requires_grad for name, p in network.named_parameters() if name.startswith("norm") and name.endswith("weight"))
 
 
+@pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_pooling_before_batch_norm_is_folded_if_no_scale_is_negative(dtype, error):
+    torch.manual_seed(0)
+    network = vgg7(whiten=True)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.5, 0.5)
+            nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        fast = folded(network, dtype)
+        kinds = [type(layer) for layer in fast]
+        assert nn.BatchNorm2d not in kinds and nn.MaxPool2d not in kinds and kinds.count(MaxPool2x2) == 3
+        assert (fast(images) - network(images)).norm() < error * network(images).norm()
+        network.norm2_1.weight.data[0] *= -1
+        assert [type(layer) for layer in folded(network, dtype)].count(nn.BatchNorm2d) == 1
+        assert (folded(network, dtype)(images) - network(images)).norm() < error * network(images).norm()
+
+
 def test_each_part_has_its_learning_rate():
-    network = vgg8(whiten=True)
+    network = vgg7(whiten=True)
     groups = parameter_groups(network, Teacher(lr=0.5, bias_lr=8.0, head_lr=0.25, weight_decay=1e-3))
     lrs = {id(p): (group.get("lr", 0.5), group["weight_decay"]) for group in groups for p in group["params"]}
-    expected = {"conv2_1.weight": (0.5, 1e-3), "head1.weight": (0.5, 1e-3), "norm1_1.bias": (8.0, 0.0), "head2.weight": (0.25, 1e-3)}
+    expected = {"conv2_1.weight": (0.5, 1e-3), "norm1_1.bias": (8.0, 0.0), "head.weight": (0.25, 1e-3)}
     assert {name: lrs[id(network.get_parameter(name))] for name in expected} == expected
     assert id(network.whiten.weight) not in lrs and len(lrs) == len(list(network.parameters())) - 1
