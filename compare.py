@@ -200,12 +200,15 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     values = {name: scores_of(prediction) for name, prediction in said.items()}
     inside, *outside = sets
     mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
+    right = mean.argmax(1).numpy() == labels
     record = {
         "provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets}),
         "teacher": config.teacher.method,
         "student": config.student.method if row.kind == "student" else None,
         "before": classification(mean.numpy(), labels),
         "seconds": subject.seconds,
+        "errors": detection(*({name: score[chosen] for name, score in values[inside.name].items()} for chosen in (right, ~right))),
+        "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
     }
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
@@ -215,7 +218,6 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         record |= {
             "temperature": temperature,
             "after": classification(tempered(mean, temperature).numpy(), labels),
-            "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
             "cost": cost(
                 scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]
             ),
@@ -224,7 +226,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
 
 
 def detection(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, dict[str, float]]:
-    """How well each score separates an OOD data set from the in-distribution one."""
+    """How well each score separates OOD images from those in distribution, or wrong answers from right ones."""
     return {name: ood_detection(inside[name], outside[name]) for name in inside}
 
 

@@ -7,6 +7,7 @@ Writes README.md (long tables), summary.json (mean and standard deviation over s
 
 import argparse
 from dataclasses import fields
+from functools import reduce
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,13 @@ def long(by_title: Records) -> str:
          *(spread(values(r, "after", s)) for s in CALIBRATED)]
         for title, r in done.items()
     ]))  # fmt: skip
-    for name in first.get("ood", ()):
-        parts.append(f"## Telling {name} apart")
+    detected = [("ood", name) for name in first.get("ood", ())]
+    for place in [("errors",), *detected] if "errors" in first else detected:
+        parts.append(f"## Telling {place[-1]} apart")
         rows = []
         for title, records in done.items():
-            for score in records[0]["ood"][name]:
-                numbers = [spread(values(records, "ood", name, score, key)) for key in ("auroc", "auprc", "fpr95")]
+            for score in reduce(dict.get, place, records[0]) or ():
+                numbers = [spread(values(records, *place, score, key)) for key in ("auroc", "auprc", "fpr95")]
                 rows.append([title, label(score), *numbers])
         parts.append(table(["method", "score", "AUROC", "AUPRC", "FPR95"], rows))
     parts.append("## Agreement with the teacher")
@@ -325,10 +327,12 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     first = next(record for records in by_title.values() for record in good(records))
     chosen = [record for records in by_title.values() for record in good(records) if record.get("agreement")]
     on_validation = first.get("compared_on") == "validation"
-    front = passes_table(chosen) if on_validation else short(by_title)
+    front = passes_table(chosen) if on_validation and chosen else short(by_title)
     page = f"# {folder.name}\n\n{about(by_title)}{older(by_title)}\n\n{front}\n\n{long(by_title)}\n"
     artifact.write_text(folder / "README.md", page)
     artifact.write_json(folder / "summary.json", summary(by_title))
+    if on_validation and not chosen:
+        return
     if on_validation:
         save(passes_by_recipe(chosen), folder / "passes_by_recipe.png")
         save(passes_by_cost(chosen), folder / "passes_by_cost.png")
