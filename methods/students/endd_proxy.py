@@ -1,17 +1,29 @@
 """EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the samples."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from methods.interface import Context, NoOptions, StudentMethod, Targets
+from configs.schema import NonNegative
+from methods.interface import Context, StudentMethod, Targets
 from uncertainty.dirichlet import Dirichlet
 
+TRAINED = 1.0  # the offset of α in training (section 4)
 
-def head(logits: Tensor, head_parameters: Tensor, options: NoOptions) -> Dirichlet:
-    """α = exp(z) + 1 (section 4), in float64, as exponentials of logits can be too large to be summed in float32."""
-    return Dirichlet(logits.double().exp() + 1)
+
+@dataclass(frozen=True)
+class Options:
+    """offset: is added to exp(z) in prediction. 0 gives the mean softmax(z), by which the authors classify; 1, as in training, gives the
+    Dirichlet by which they measure uncertainty."""
+
+    offset: NonNegative = 0.0
+
+
+def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
+    """α = exp(z) + offset, in float64, as exponentials of logits can be too large to be summed in float32."""
+    return Dirichlet(logits.double().exp() + options.offset)
 
 
 def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,12 +37,13 @@ def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """KL(Dir(α) ‖ Dir(β₀ π̄ + 1)) / β₀, up to a constant: E_α[−Σ_c π̄_c log π_c] + KL(Dir(α) ‖ Dir(1)) / β₀ (eq. 11-13)."""
+    """KL(Dir(α) ‖ Dir(β₀ π̄ + 1)) / (β₀ + C), up to a constant, with α = exp(z) + 1 (eq. 11-13): the divisor is the proxy's precision."""
     mean, beta_0 = proxy(targets["log_probs"].double())
-    alpha, alpha_0 = student.alpha, student.precision
+    alpha = student.alpha + (TRAINED - context.options.offset)
+    alpha_0, classes = alpha.sum(-1), alpha.shape[-1]
     expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
-    to_uniform = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(alpha.shape[-1]) + ((alpha - 1) * expected_log).sum(-1)
-    return (to_uniform / beta_0 - (mean * expected_log).sum(-1)).mean()
+    to_uniform = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(classes) + ((alpha - 1) * expected_log).sum(-1)
+    return ((to_uniform - beta_0 * (mean * expected_log).sum(-1)) / (beta_0 + classes)).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "KL to the proxy over β₀, nats", needs_samples=True)
+METHOD = StudentMethod(head, loss, lambda options: "KL to the proxy over its precision, nats", options=Options, needs_samples=True)

@@ -19,6 +19,19 @@ from uncertainty.point import Point
 JITTERS = [0.0] + [10.0**exponent for exponent in range(-20, 1)]
 
 
+def pooled(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Cut a network behind its pooled convolutional features, which the authors' density is of; one without any, before the classifier.
+
+    Linear layers with a ReLU between pooling and classifier give features that are zero for whole classes.
+    """
+    layers = list(network) if isinstance(network, nn.Sequential) else []
+    pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.AdaptiveAvgPool2d)]
+    if not pools:
+        return network.body, nn.Sequential(network.classifier)
+    end = pools[-1] + 2  # pooling, Flatten
+    return network[:end], nn.Sequential(*network[end:])
+
+
 def fit(features: Tensor, labels: Tensor) -> tuple[MultivariateNormal, Tensor]:
     """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1); the smallest jitter makes every Σ_y positive definite."""
     features = features.double()
@@ -40,10 +53,10 @@ def log_density(features: Tensor, gaussians: MultivariateNormal, log_share: Tens
 
 
 def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the features z before the last layer."""
-    body, last = networks[0].body, networks[0].classifier
+    """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the pooled features z."""
+    body, rest = pooled(networks[0])
     gaussians, log_share = fit(outputs_of(body, train, compute).cpu(), train.labels.cpu())
-    classifier = nn.Sequential(deepcopy(last)).to("cpu")
+    classifier = deepcopy(rest).to("cpu").eval()
 
     @torch.inference_mode()
     def predict(images: Tensor, name: str) -> Prediction:

@@ -14,7 +14,7 @@ from configs.schema import Student as Settings
 from methods import STUDENTS, student_method, teacher_method
 from methods.interface import Context
 from methods.student import Student
-from methods.students import end, endd, endd_proxy, gauss, hydra, hydra_plus
+from methods.students import diagonal_gaussian, end, endd, endd_proxy, hydra, hydra_plus
 from methods.teachers import ddu, deterministic, ensemble
 from models.architecture import Architecture, HeadsLinear
 from models.networks import build
@@ -64,17 +64,22 @@ def test_endd_is_the_likelihood_of_a_dirichlet_annealed(logits, targets, progres
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_the_proxy_loss_is_the_reverse_divergence(logits, targets):
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_the_proxy_loss_is_the_reverse_divergence_whatever_the_prediction_reads(logits, targets, offset):
     mean, beta_0 = endd_proxy.proxy(targets["log_probs"].double())
     beta = TorchDirichlet(beta_0.unsqueeze(1) * mean + 1)
+    options = endd_proxy.Options(offset)
 
     def both(logits):
-        student = endd_proxy.head(logits, None, None)
-        exact = kl_divergence(TorchDirichlet(student.alpha), beta) / beta_0
-        return endd_proxy.loss(student, targets, Context({})), exact.mean()
+        exact = kl_divergence(TorchDirichlet(logits.exp() + 1), beta) / beta.concentration.sum(-1)
+        return endd_proxy.loss(endd_proxy.head(logits, None, options), targets, Context({}, options=options)), exact.mean()
 
     first, second = both(logits), both(logits + torch.randn(N, C, dtype=torch.float64))
-    assert (first[0] - second[0]).item() == pytest.approx((first[1] - second[1]).item(), rel=1e-8)  # up to a constant
+    assert (first[0] - second[0]).item() == pytest.approx((first[1] - second[1]).item(), rel=1e-6)  # up to a constant
+
+
+def test_the_proxy_classifies_by_the_softmax_of_the_logits(logits):
+    torch.testing.assert_close(endd_proxy.head(logits, None, endd_proxy.Options()).mean, logits.softmax(-1))
 
 
 def test_the_proxy_is_near_the_dirichlet_that_the_samples_are_of():
@@ -135,9 +140,9 @@ def test_the_other_losses_of_hydra_plus(targets):
         assert hydra_plus.loss(Samples(heads), targets, context).item() == pytest.approx(0.7 * part.item(), rel=1e-5)
 
 
-def test_gauss_is_the_likelihood_of_centred_logits(logits, targets):
+def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targets):
     numbers = torch.randn(N, C, dtype=torch.float64)
-    found = gauss.loss(gauss.head(logits, numbers, None), targets, Context({}))
+    found = diagonal_gaussian.loss(diagonal_gaussian.head(logits, numbers, None), targets, Context({}))
     z = targets["log_probs"].double().numpy()
     z = z - z.mean(-1, keepdims=True)
     loc, sigma = logits.numpy() - logits.numpy().mean(-1, keepdims=True), np.log1p(np.exp(numbers.numpy())) + 1e-3
@@ -145,7 +150,7 @@ def test_gauss_is_the_likelihood_of_centred_logits(logits, targets):
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["end", "endd", "endd_proxy", "hydra", "hydra_plus", "gauss"])
+@pytest.mark.parametrize("method", ["end", "endd", "endd_proxy", "hydra", "hydra_plus", "diagonal_gaussian"])
 def test_gradients_are_those_of_finite_differences(method, targets):
     chosen, settings = STUDENTS[method], Settings(method=method)
     targets = {name: value.double() for name, value in targets.items()}
@@ -209,6 +214,16 @@ def test_every_head_starts_as_the_teachers():
 
 def test_energy_is_minus_logsumexp(logits):
     assert deterministic.energy(logits).numpy() == pytest.approx(-scipy.special.logsumexp(logits.numpy(), 1))
+
+
+@pytest.mark.parametrize("name", ["vgg5", "vgg7", "resnet18", "mlp"])
+def test_the_density_is_of_pooled_features_and_the_classes_are_the_networks_own(name):
+    network = build(Architecture(name, 0.125, 32, 3, C, 0.1, 0.2 if name.startswith("vgg") else 0.0)).eval()
+    body, rest = ddu.pooled(network)
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    torch.testing.assert_close(rest(body(images)), network(images))
+    linear = [layer for layer in body.modules() if isinstance(layer, nn.Linear)]
+    assert body(images).ndim == 2 and (bool(linear) == (name == "mlp"))
 
 
 @pytest.mark.parametrize("rank", [5, 3])

@@ -1,4 +1,4 @@
-"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet."""
+"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet. Not the Gauss of Hydra+."""
 
 import math
 from dataclasses import dataclass
