@@ -1,6 +1,6 @@
 """speed/README.md, from speed/results/*.json:
 
-    python -m speed.page
+python -m speed.page
 """
 
 import json
@@ -11,6 +11,8 @@ from plots.comparison import table
 from speed.measuring import RESULTS
 
 PAGE = Path(__file__).parent / "README.md"
+VIEWS, PASSES, EPOCHS, REFERENCE, TEST_IMAGES = 4, 16, 12, 50, 50_000  # of ImageNet by calculation
+FLOPS, RATE = 8.2e9, 1e14  # of a pass of ResNet-50 at 224x224; a second of a GPU
 
 # For each ratio: its meaning, its file, and the goal (a lower or an upper bound) that was set before it was measured.
 GOALS = {
@@ -131,32 +133,75 @@ def scaling(measured: dict) -> str:
     rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
     cache = measured["cache"]
     made = [
-        [
-            *(f"{one[key]:,}" for key in ("images", "passes", "classes")),
-            "yes" if one["samples"] else "",
-            *(f"{one[kind] / 1e6:,.1f}" for kind in ("disk", "memory")),
-        ]
+        [*(f"{one[key]:,}" for key in ("images", "passes", "classes")), "yes" if one["samples"] else "", f"{one['disk'] / 1e6:,.1f}"]
         for one in cache["made"]
     ]
-    disk, memory = (cache[kind] for kind in ("disk", "memory"))
-    net = cache["imagenet"]
-    sizes = ["N", "T", "C", "samples kept", "disk, MB", "largest memory, MB"]
     return (
-        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n{table(sizes, made)}\n\n"
-        f"So on disk a cache's statistics take {disk['bytes_an_image']:.0f} + {disk['bytes_an_image_and_class']:.0f} C bytes per image, "
-        f"for every T. Samples, if they are kept (as float16), take {disk['bytes_an_image_pass_and_class']:.0f} T C bytes more. In memory, "
-        f"besides torch's own {memory['bytes_a_process'] / 1e9:.1f} GB, statistics take {memory['bytes_an_image_and_class']:.0f} C bytes "
-        f"per image, samples {memory['bytes_an_image_pass_and_class']:.1f} T C, and a group "
-        f"{memory['bytes_a_pass_and_class'] / 1e3:.1f} kB per pass and class. By calculation, one view of ImageNet's training set "
-        f"(N = {net['images']:,}, C = {net['classes']:,}, T = {net['passes']}) would take "
-        f"{disk['imagenet'] / 1e9:.0f} GB on disk and {memory['imagenet'] / 1e9:.0f} GB of memory; with all samples "
-        f"{disk['imagenet_with_samples'] / 1e9:.0f} and {memory['imagenet_with_samples'] / 1e9:.0f} GB."
+        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n"
+        f"{table(['N', 'T', 'C', 'samples kept', 'disk, MB'], made)}\n\n"
+        f"So a cache's statistics take {cache['bytes_an_image']:.0f} + {cache['bytes_an_image_and_class']:.0f} C bytes per image on disk, "
+        f"for every T. Samples, if they are kept (as float16), take {cache['bytes_an_image_pass_and_class']:.0f} T C bytes more. The file "
+        "is mapped into memory, and read as it is used."
+    )
+
+
+def kinds(measured: dict) -> str:
+    """Every kind of network: equal to the loop, or refused."""
+    rows = []
+    for name, kind in measured["kinds"].items():
+        if "refused" in kind:
+            rows.append([name, f"refused: *{kind['refused']}*", "", "", "", ""])
+            continue
+        z, variance, time = kind["mean_z"], kind["total_variance"], kind["time"]
+        moments = [f"{z['rms']:.2f}, {z['largest']:.1f}", f"{variance['ours']:.4f}, {variance['loop']:.4f}", f"{variance['z']:+.1f}"]
+        rows.append([name, kind["sampler"], *moments, f"{time['median']:.2f} ({time['low']:.2f}-{time['high']:.2f})"])
+    head = ["network", "sampler", "means: z (rms, largest)", "total variance: ours, loop", "its z", "time: ours / loop (extremes)"]
+    return table(head, rows)
+
+
+def images(measured: dict, cache: dict) -> str:
+    """Memory and time of one more image, and what follows for ImageNet."""
+    phases = ("loading", "training", "sampling")
+    rows = [
+        [
+            f"{one['size']}x{one['size']}",
+            "decoded once" if one["decoded_once"] else "on demand",
+            *(f"{one[f'{phase}_bytes_an_image']:.0f}" for phase in phases),
+            *(f"{one[f'{phase}_seconds_an_image'] * 1e3:.1f}" for phase in phases),
+        ]
+        for one in measured["slopes"]
+    ]
+    head = ["size", "images", *(f"{phase}, bytes per image" for phase in phases), *(f"{phase}, CPU ms per image" for phase in phases)]
+    net = cache["imagenet"]
+    count, classes = net["images"], net["classes"]
+    once, on_demand = (
+        next(one for one in measured["slopes"] if (one["size"], one["decoded_once"]) == (224, keep)) for keep in (True, False)
+    )
+    own = max(once["training_bytes_an_image"], once["sampling_bytes_an_image"], 0)
+    hours = {
+        "sampling": count * VIEWS * PASSES * FLOPS / RATE / 3600,
+        "the student's training": 3 * EPOCHS * count * FLOPS / RATE / 3600,
+        "the reference": 2 * REFERENCE * TEST_IMAGES * FLOPS / RATE / 3600,
+    }
+    gpu = ", ".join(f"{name} {value:.1f}" for name, value in hours.items())
+    decoding = (VIEWS + EPOCHS) * count * on_demand["loading_seconds_an_image"] / 3600
+    return (
+        f"{table(head, rows)}\n\n"
+        f"ImageNet by calculation (N = {count:,}, C = {classes:,}; a ResNet-50 of {FLOPS / 1e9:.1f} GFLOP per pass; {VIEWS} views x "
+        f"{PASSES} passes, {EPOCHS} epochs of a student, a reference of 2 x {REFERENCE} passes on {TEST_IMAGES:,} images):\n\n"
+        f"- *Memory*, besides torch's own: {count * own / 1e9:.2f} GB in training and sampling. Evaluation: 8 T C bytes per test image, "
+        f"{8 * REFERENCE * classes * TEST_IMAGES / 1e9:.0f} GB for all of them.\n"
+        f"- *Disk*: {count * 224 * 224 * 3 / 1e9:.0f} GB for the decoded images (none with `data.decoded: null`), "
+        f"{VIEWS * net['disk'] / 1e9:.0f} GB for the statistics of the samples.\n"
+        f"- *Hours on one GPU*, if it does {RATE / 1e12:.0f} TFLOP/s (assumed: no GPU was measured): {gpu}; in all "
+        f"{sum(hours.values()):.1f}. On eight GPUs, which share the groups and the batches: {sum(hours.values()) / 8:.1f}.\n"
+        f"- *Decoding on demand*, of images that are stored at 224x224: {decoding:.0f} CPU hours, shared by the worker processes."
     )
 
 
 def text() -> str:
     """The whole page, from `page.md` and the measurements."""
-    measured = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling")}
+    measured = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling", "kinds", "images")}
     machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
                          f"{r['machine']['commit']}" for r in measured.values())  # fmt: skip
     page = PAGE.with_name("page.md").read_text()
@@ -168,6 +213,8 @@ def text() -> str:
         "stages": stages(),
         "pipeline": pipeline(measured["pipeline"]),
         "scaling": scaling(measured["scaling"]),
+        "kinds": kinds(measured["kinds"]),
+        "images": images(measured["images"], measured["scaling"]["cache"]),
     }
     for name, section in sections.items():
         page = page.replace(f"<!-- {name} -->", section)

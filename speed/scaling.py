@@ -7,13 +7,10 @@ Half-width VGG-11, random images, torchrun with gloo (or NCCL, a GPU each). Writ
 
 import argparse
 import json
-import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +34,7 @@ IMAGES, PASSES = 2560, 16
 STARTS = {"one": (1, 1), "two": (2, 1), "two threads": (1, 2)}  # processes, threads of each
 IMAGENET = {"images": 1_281_167, "passes": 50, "classes": 1000}
 CACHES = [(20_000, 10, 200), (80_000, 10, 200), (20_000, 40, 200), (20_000, 10, 800), (40_000, 20, 400)]  # N, T, C
-UNITS = (
-    "bytes_an_image",
-    "bytes_an_image_and_class",
-    "bytes_an_image_pass_and_class",
-    "bytes_a_pass_and_class",  # of a group
-    "bytes_a_process",
-)
+UNITS = ("bytes_an_image", "bytes_an_image_and_class", "bytes_an_image_pass_and_class", "bytes_a_file")
 
 
 def work(config, overwrite: bool) -> None:
@@ -72,8 +63,8 @@ def started(processes: int, threads: int) -> dict[str, float]:
         return json.loads((Path(folder) / "run/seconds.json").read_text())
 
 
-def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[str, float]:
-    """The bytes on disk of a cache that this process makes, and the process's peak memory. The teacher is a single layer."""
+def disk_of(images: int, passes: int, classes: int, samples: bool) -> int:
+    """The bytes on disk of a cache that is made here. The teacher is a single layer."""
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
     dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,31 +74,25 @@ def cache_takes(images: int, passes: int, classes: int, samples: bool) -> dict[s
         SampleCache(config, run, compute, 2 * (Sampler(network),), "").get(
             dataset, "train", view, McDropout(passes, dtype="float16"), samples
         )
-        disk = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
-    largest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # getrusage counts the parent's memory, too
-    return {"disk": disk, "memory": int(largest[1]) * 1024}
+        return sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
 
 
 def cache() -> dict:
-    """Disk and memory of caches for several N, T and C, each made in its own process; and, by least squares, those of each unit."""
-    made = []
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        for samples in (False, True):
-            for sizes in tqdm(CACHES, desc="caches"):
-                made.append(dict(zip(IMAGENET, sizes)) | {"samples": samples} | pool.submit(cache_takes, *sizes, samples).result())
+    """Disk of caches for several N, T and C; and, by least squares, that of each unit."""
+    made = [
+        dict(zip(IMAGENET, sizes)) | {"samples": samples, "disk": disk_of(*sizes, samples)}
+        for samples in (False, True)
+        for sizes in tqdm(CACHES, desc="caches")
+    ]
 
     def counts(images: int, passes: int, classes: int, samples: bool, **_) -> list[float]:
         """The number of each of `UNITS`."""
-        return [images, images * classes, images * passes * classes * samples, passes * classes, 1]
+        return [images, images * classes, images * passes * classes * samples, 1]
 
-    costs = {"made": made, "imagenet": IMAGENET}
-    for kind in ("disk", "memory"):
-        each = np.linalg.lstsq(np.array([counts(**one) for one in made], float), np.array([one[kind] for one in made], float))[0]
-        costs[kind] = dict(zip(UNITS, each)) | {
-            "imagenet": each @ counts(**IMAGENET, samples=False),
-            "imagenet_with_samples": each @ counts(**IMAGENET, samples=True),
-        }
-    return costs
+    disk = np.array([one["disk"] for one in made], float)
+    each = np.linalg.lstsq(np.array([counts(**one) for one in made], float), disk)[0]
+    imagenet = {samples: each @ counts(**IMAGENET, samples=samples) for samples in (False, True)}
+    return {"made": made, "imagenet": IMAGENET | {"disk": imagenet[False], "disk_with_samples": imagenet[True]}} | dict(zip(UNITS, each))
 
 
 def main(rounds: int) -> None:

@@ -37,13 +37,16 @@ def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """KL(Dir(α) ‖ Dir(β₀ π̄ + 1)) / (β₀ + C), up to a constant, with α = exp(z) + 1 (eq. 11-13): the divisor is the proxy's precision."""
+    """E_α[−Σ_c π̄_c log π_c] + KL(Dir(α) ‖ Dir(1)) / (β₀ + C), with α = exp(z) + 1 (eq. 11-13).
+
+    The divisor is the precision of the proxy Dir(β₀ π̄ + 1), as in the authors' code.
+    """
     mean, beta_0 = proxy(targets["log_probs"].double())
     alpha = student.alpha + (TRAINED - context.options.offset)
     alpha_0, classes = alpha.sum(-1), alpha.shape[-1]
     expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
     to_uniform = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(classes) + ((alpha - 1) * expected_log).sum(-1)
-    return ((to_uniform - beta_0 * (mean * expected_log).sum(-1)) / (beta_0 + classes)).mean()
+    return (to_uniform / (beta_0 + classes) - (mean * expected_log).sum(-1)).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "KL to the proxy over its precision, nats", options=Options, needs_samples=True)
+METHOD = StudentMethod(head, loss, lambda options: "KL to the proxy over β₀, nats", options=Options, needs_samples=True)

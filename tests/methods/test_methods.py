@@ -65,13 +65,15 @@ def test_endd_is_the_likelihood_of_a_dirichlet_annealed(logits, targets, progres
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
-def test_the_proxy_loss_is_the_reverse_divergence_whatever_the_prediction_reads(logits, targets, offset):
+def test_the_proxy_loss_is_the_authors_whatever_the_prediction_reads(logits, targets, offset):
     mean, beta_0 = endd_proxy.proxy(targets["log_probs"].double())
     beta = TorchDirichlet(beta_0.unsqueeze(1) * mean + 1)
     options = endd_proxy.Options(offset)
 
     def both(logits):
-        exact = kl_divergence(TorchDirichlet(logits.exp() + 1), beta) / beta.concentration.sum(-1)
+        alpha = TorchDirichlet(logits.exp() + 1)
+        to_proxy, to_uniform = (kl_divergence(alpha, other) for other in (beta, TorchDirichlet(torch.ones(N, C).double())))
+        exact = (to_proxy - to_uniform) / beta_0 + to_uniform / beta.concentration.sum(-1)  # the first is the cross-entropy
         return endd_proxy.loss(endd_proxy.head(logits, None, options), targets, Context({}, options=options)), exact.mean()
 
     first, second = both(logits), both(logits + torch.randn(N, C, dtype=torch.float64))
