@@ -125,13 +125,11 @@ def classification_task(model: nn.Module, train: Dataset, validation: Dataset | 
 
 
 def parameter_groups(model: nn.Module, settings: Teacher) -> list[dict[str, Any]]:
-    """Groups for the optimizer: kernels and matrices; biases and batch norm; the last layer."""
-    last = list(model.classifier.parameters())
-    others = [p for p in model.parameters() if p.requires_grad and not any(p is other for other in last)]
-    kernels, biases = decay_groups(others, settings.weight_decay)
-    heads = decay_groups(last, settings.weight_decay)
-    lr = settings.lr
-    return [kernels, biases | {"lr": settings.bias_lr or lr}, *(group | {"lr": settings.head_lr or lr} for group in heads)]
+    """Groups for the optimizer: kernels and matrices; other parameters; with `shift_lr`, batch norm's shifts."""
+    shifts = [layer.bias for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)] if settings.shift_lr else []
+    taken = {id(p) for p in shifts}
+    groups = decay_groups([p for p in model.parameters() if p.requires_grad and id(p) not in taken], settings.weight_decay)
+    return [*groups, {"params": shifts, "lr": settings.shift_lr, "weight_decay": 0.0}] if shifts else groups
 
 
 if __name__ == "__main__":

@@ -156,10 +156,8 @@ class Teacher(Training):
     identity_start: bool = False
     """First weights with which layers pass on their inputs and the last one gives zeros; batch norm's scale stays 1 (Jordan 2024).
     Without, they are random (He et al. 2015)."""
-    bias_lr: Positive | None = None
-    """The peak learning rate of biases and of batch norm. Default: lr."""
-    head_lr: Positive | None = None
-    """The peak learning rate of the last layer. Default: lr."""
+    shift_lr: Positive | None = None
+    """The peak learning rate of what batch norm adds (Jordan 2024: 64 times lr). Default: lr."""
     spectral_norm: Positive | None = None
     """Keep the largest singular value of every layer but the last below this (3.0 for ddu)."""
     momentum: Rate = 0.9

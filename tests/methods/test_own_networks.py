@@ -106,6 +106,9 @@ def test_weights_that_were_trained_outside(own, tmp_path):
         torch.testing.assert_close(trained.network(images), network(floats), atol=1e-5, rtol=1e-5)
         train_teacher.main(own, overwrite=False)  # skipped
         assert "skipped" in (own.folder / "log.txt").read_text()
+    train_student.main(own, overwrite=False)
+    evaluate.main(own, overwrite=False)
+    assert (own.folder / "plots/training_curves.png").exists() and (own.folder / "table.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ def test_pooling_before_batch_norm_is_folded_if_no_scale_is_negative(dtype, erro
 
 def test_each_part_has_its_learning_rate():
     network = vgg7(whiten=True)
-    groups = parameter_groups(network, Teacher(lr=0.5, bias_lr=8.0, head_lr=0.25, weight_decay=1e-3))
+    groups = parameter_groups(network, Teacher(lr=0.5, shift_lr=8.0, weight_decay=1e-3))
     lrs = {id(p): (group.get("lr", 0.5), group["weight_decay"]) for group in groups for p in group["params"]}
-    expected = {"conv2_1.weight": (0.5, 1e-3), "norm1_1.bias": (8.0, 0.0), "head.weight": (0.25, 1e-3)}
+    expected = {"conv2_1.weight": (0.5, 1e-3), "norm1_1.bias": (8.0, 0.0), "head.weight": (0.5, 1e-3), "head.bias": (0.5, 0.0)}
     assert {name: lrs[id(network.get_parameter(name))] for name in expected} == expected
     assert id(network.whiten.weight) not in lrs and len(lrs) == len(list(network.parameters())) - 1

@@ -96,6 +96,8 @@ def test_training_curves_name_the_loss():
     student = [{key: value for key, value in row.items() if "accuracy" not in key} for row in rows]
     figure = plots.training_curves({"teacher": rows, "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"})
     assert "cross-entropy, nats" in texts(figure) and "4 KL" in texts(figure) and "validation loss" in texts(figure)
+    alone = plots.training_curves({"teacher": [], "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"})
+    assert "cross-entropy, nats" not in texts(alone) and "4 KL" in texts(alone)
 
 
 def test_reliability_markers_are_shares_and_whole():
