@@ -47,7 +47,7 @@ def vgg(architecture: Architecture) -> nn.Sequential:
 def vgg7(architecture: Architecture) -> nn.Sequential:
     """Images [N, H, W, C] → logits [N, outputs]: a VGG that learns quickly (Jordan 2024, arXiv 2404.00498, section 3).
 
-    Each block pools between its first convolution and batch norm, which saves half the time; the classifier is one linear layer.
+    Each block pools between its first convolution and batch norm, which saves time; the classifier is one linear layer.
     Raises UserError as `vgg`.
     """
     a = architecture

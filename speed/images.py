@@ -131,7 +131,7 @@ def draw(made: list[dict]) -> None:
     for size in COUNTS:
         for keep, style in ((True, "-o"), (False, "--s")):
             rows = [row for row in made if (row["size"], row["decoded_once"]) == (size, keep)]
-            label = f"{size}x{size}, {'decoded once' if keep else 'as they come'}"
+            label = f"{size}x{size}, {'decoded once' if keep else 'on demand'}"
             counts = [row["images"] for row in rows]
             axes[0].plot(counts, [max(row[phase]["bytes"] for phase in PHASES[1:]) / 2**20 for row in rows], style, label=label)
             axes[1].plot(counts, [sum(row[phase]["seconds"] for phase in PHASES) for row in rows], style, label=label)

@@ -174,17 +174,15 @@ def images(measured: dict, cache: dict) -> str:
     head = ["size", "images", *(f"{phase}, bytes per image" for phase in phases), *(f"{phase}, CPU ms per image" for phase in phases)]
     net = cache["imagenet"]
     count, classes = net["images"], net["classes"]
-    once, on_demand = (
-        next(one for one in measured["slopes"] if (one["size"], one["decoded_once"]) == (224, keep)) for keep in (True, False)
-    )
-    own = max(once["training_bytes_an_image"], once["sampling_bytes_an_image"], 0)
+    large = [one for one in measured["slopes"] if one["size"] == 224]
+    own = max(one[f"{phase}_bytes_an_image"] for one in large for phase in phases[1:])
     hours = {
         "sampling": count * VIEWS * PASSES * FLOPS / RATE / 3600,
         "the student's training": 3 * EPOCHS * count * FLOPS / RATE / 3600,
         "the reference": 2 * REFERENCE * TEST_IMAGES * FLOPS / RATE / 3600,
     }
     gpu = ", ".join(f"{name} {value:.1f}" for name, value in hours.items())
-    decoding = (VIEWS + EPOCHS) * count * on_demand["loading_seconds_an_image"] / 3600
+    decoding = (VIEWS + EPOCHS) * count * large[0]["loading_seconds_an_image"] / 3600  # decoded once: loading is decoding
     return (
         f"{table(head, rows)}\n\n"
         f"ImageNet by calculation (N = {count:,}, C = {classes:,}; a ResNet-50 of {FLOPS / 1e9:.1f} GFLOP per pass; {VIEWS} views x "
