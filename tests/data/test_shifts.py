@@ -124,7 +124,7 @@ def test_labels_in_the_authors_form(labelled, tmp_path):
     labelled = replace(labelled, names=[f"cifar10-test-{i:05d}" for i in (2, 0, 1)])
     assert humans.load(tmp_path / "counts.npy", labelled).tolist() == [[25, 25], [40, 8], [0, 50]]
     np.save(tmp_path / "counts.npy", np.array([[40, 8], [0, 0], [25, 25]]))
-    with pytest.raises(UserError, match="1 images have labels that are no counts, such as cifar10-test-00001"):
+    with pytest.raises(UserError, match="1 images have labels that are not counts, such as cifar10-test-00001"):
         humans.load(tmp_path / "counts.npy", labelled)
     np.save(tmp_path / "counts.npy", np.zeros((4, 2)))
     with pytest.raises(UserError, match="labels of shape"):

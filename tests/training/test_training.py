@@ -314,7 +314,7 @@ def test_replaced_training_images_are_refused_or_asked_for(tiny, no_plots, monke
         train_student.main(tiny, overwrite=False)
     tiny.student.other_images = True
     train_student.main(tiny, overwrite=False)
-    assert "1147 images of digits; the teacher was trained on others (" in (tiny.folder / "log.txt").read_text()
+    assert "1147 images of digits; the teacher was trained on other images (" in (tiny.folder / "log.txt").read_text()
     evaluate.main(tiny, overwrite=False)
     settings = [artifact.load(tiny.folder / f"{kind}.safetensors", kind)[1]["settings"]["data"] for kind in ("teacher", "student")]
     assert settings[0] != settings[1]
