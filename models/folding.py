@@ -52,6 +52,19 @@ def halves(layer: nn.Module) -> bool:
     )
 
 
+def norm_behind(layers: nn.Sequential, i: int) -> int | None:
+    """The place of the batch norm that can be folded into the i-th layer, a convolution: the next one, or the one behind 2x2 max pooling,
+    with which a batch norm commutes if all of its scales are positive."""
+    following = list(layers)[i + 1 : i + 3]
+    if not isinstance(layers[i], nn.Conv2d) or not following:
+        return None
+    if isinstance(following[0], nn.BatchNorm2d):
+        return i + 1
+    norm = following[-1]
+    commutes = halves(following[0]) and isinstance(norm, nn.BatchNorm2d) and norm.affine and bool((norm.weight > 0).all())
+    return i + 2 if commutes else None
+
+
 def is_inplace_relu(layer: nn.Module | None) -> bool:
     """Whether it is torch's ReLU, in place."""
     return type(layer) is nn.ReLU and layer.inplace
@@ -74,13 +87,10 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         return finite(network)
     on_cpu = all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        places = list(layers)
-        for i, layer in enumerate(places[:-1]):
-            # A maximum commutes with a batch norm that keeps the order of numbers.
-            pooled = halves(places[i + 1]) and isinstance(places[min(i + 2, len(places) - 1)], nn.BatchNorm2d)
-            norm = i + 2 if pooled and places[i + 2].affine and (places[i + 2].weight > 0).all() else i + 1
-            if isinstance(layer, nn.Conv2d) and isinstance(places[norm], nn.BatchNorm2d):
-                layers[i] = fuse_conv_bn_eval(layer, places[norm])
+        for i, layer in enumerate(layers):
+            norm = norm_behind(layers, i)
+            if norm is not None:
+                layers[i] = fuse_conv_bn_eval(layer, layers[norm])
                 layers[norm] = nn.Identity()
         if not on_cpu:
             continue

@@ -7,7 +7,6 @@ Writes README.md (long tables), summary.json (mean and standard deviation over s
 
 import argparse
 from dataclasses import fields
-from functools import reduce
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -40,15 +39,16 @@ def load(folder: Path) -> Records:
     return by_title
 
 
+def at(record: dict, *keys: str) -> Any:
+    """What a record has at `keys`, one within the other; None if it lacks one."""
+    for key in keys:
+        record = record.get(key) if record else None
+    return record
+
+
 def values(records: list[dict], *keys: str) -> list[float]:
     """The number at `keys` of each seed that has one."""
-    numbers = []
-    for record in records:
-        for key in keys:
-            record = record.get(key) if record else None
-        if record is not None:
-            numbers.append(record)
-    return numbers
+    return [number for record in records if (number := at(record, *keys)) is not None]
 
 
 def spread(numbers: list[float], digits: int = 3, scale: float = 1.0) -> str:
@@ -159,7 +159,7 @@ def long(by_title: Records) -> str:
         parts.append(f"## Telling {place[-1]} apart")
         rows = []
         for title, records in done.items():
-            for score in reduce(dict.get, place, records[0]) or ():
+            for score in at(records[0], *place) or ():
                 numbers = [spread(values(records, *place, score, key)) for key in ("auroc", "auprc", "fpr95")]
                 rows.append([title, label(score), *numbers])
         parts.append(table(["method", "score", "AUROC", "AUPRC", "FPR95"], rows))

@@ -129,19 +129,21 @@ def test_sampling_continues_where_it_stopped(get, tiny, monkeypatch):
     assert not list(path_of(tiny).parent.glob("*.partial*"))
 
 
+def stop_at_group_3(sample, *arguments):
+    """Stands for Ctrl-C there."""
+    for group, *rest in sample(*arguments):
+        if group == 3:
+            raise KeyboardInterrupt
+        yield group, *rest
+
+
 def test_a_partial_file_with_samples_goes_on_with_them_when_they_are_not_asked_for(get, tiny, monkeypatch):
     whole, _ = get()
     path_of(tiny).unlink()
     monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
 
-    def cut(sample, *arguments):
-        for group, *rest in sample(*arguments):
-            if group == 3:
-                raise KeyboardInterrupt
-            yield group, *rest
-
     with pytest.raises(KeyboardInterrupt):
-        get(wrap=cut)
+        get(wrap=stop_at_group_3)
     get(keep=False)
     kept, log = get()  # with samples: they are there already
     assert "there already" in log and "making it again" not in log
@@ -153,14 +155,8 @@ def test_samples_stay_until_those_that_are_made_anew_are_whole(get, tiny, monkey
     before = path_of(tiny).read_bytes()
     monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
 
-    def cut(sample, *arguments):
-        for group, *rest in sample(*arguments):
-            if group == 3:
-                raise KeyboardInterrupt
-            yield group, *rest
-
     with pytest.raises(KeyboardInterrupt):
-        get(wrap=cut, overwrite=True)
+        get(wrap=stop_at_group_3, overwrite=True)
     written = path_of(tiny).stat().st_mtime_ns
     assert path_of(tiny).read_bytes() == before
     assert "3 groups there already" in get(overwrite=True)[1] and path_of(tiny).stat().st_mtime_ns > written
