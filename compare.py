@@ -207,9 +207,10 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         "student": config.student.method if row.kind == "student" else None,
         "before": classification(mean.numpy(), labels),
         "seconds": subject.seconds,
-        "errors": detection(*({name: score[chosen] for name, score in values[inside.name].items()} for chosen in (right, ~right))),
         "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
     }
+    if right.any() and not right.all():
+        record["errors"] = detection(*({name: score[chosen] for name, score in values[inside.name].items()} for chosen in (right, ~right)))
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
         record["agreement"] = compare(cache, sets, values, compared_with)

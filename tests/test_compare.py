@@ -52,7 +52,7 @@ BOUNDS = {
     "variance-propagation": (0.9, 0.75, 0.15, 0.6),
     "end": (0.9, None, None, None),
     "endd": (0.9, 0.6, 0.2, 0.9),
-    "endd-proxy": (0.8, 0.75, 0.3, 1.8),
+    "endd-proxy": (0.8, 0.75, 0.3, 0.8),
     "hydra": (0.85, 0.7, 0.4, 1.2),
     "hydra+": (0.85, 0.7, 0.4, 1.2),
     "diagonal-logit-gaussian": (0.9, 0.75, 0.2, 0.8),
