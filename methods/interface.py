@@ -84,6 +84,7 @@ class StudentMethod:
     head_parameters: (C, options) → K, their number; a perceptron on all features of the network gives them. 0: no perceptron.
     options: a dataclass of the method's own settings. A method with a perceptron has `hidden`, the units of a hidden layer.
     heads: options → the number of classifiers of the network; more than one give logits [N, heads, C].
+    last_layer: (the network's last layer, options) → another one in its place, which gives the logits [N, heads, C] itself.
     needs_samples: whether the loss needs the samples themselves, not only their statistics.
     shared_masks: whether sample t has to be the same function of every input (`sampling.masks: function`).
     """
@@ -94,6 +95,7 @@ class StudentMethod:
     head_parameters: Callable[[int, Any], int] = lambda classes, options: 0
     options: type = NoOptions
     heads: Callable[[Any], int] = lambda options: 1
+    last_layer: Callable[[nn.Linear, Any], nn.Module] | None = None
     needs_samples: bool = False
     shared_masks: bool = False
 

@@ -57,7 +57,14 @@ class Student(nn.Module):
         self.method = student_method(settings.method)
         self.options = self.method.read_options(settings)
         a = architecture
-        self.network = build(a) if module is None else Own(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
+        own_last = self.method.last_layer
+        if module is not None:
+            self.network = Own(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
+        elif own_last is None:
+            self.network = build(a)
+        else:
+            self.network = build(replace(a, heads=1))
+            self.network[-1] = own_last(self.network.classifier, self.options)
         for layer in self.network.modules():
             if isinstance(layer, nn.RNNBase):
                 layer.dropout = 0.0
@@ -69,14 +76,16 @@ class Student(nn.Module):
             self.perceptron = perceptron(features.shape[1], self.options.hidden, head_parameters)
 
     def train(self, mode: bool = True) -> "Student":
-        """Set the mode, but keep dropout off in training too. If `fixed_norm`, batch norm keeps the teacher's statistics: with those of a
-        batch it would be another network."""
+        """Set the mode, but keep dropout off in training too, except in a method's own last layer. If `fixed_norm`, batch norm keeps the
+        teacher's statistics: with those of a batch it would be another network."""
         super().train(mode)
         for layer in self.network.modules():
             if not isinstance(layer, nn.RNNBase) and (
                 self.fixed_norm or not isinstance(layer, _NormBase)
             ):  # cuDNN cannot train an RNN in eval mode
                 layer.training = False
+        if self.method.last_layer:
+            self.network.classifier.train(mode)
         return self
 
     def forward(self, images: Tensor) -> Distribution:
@@ -103,7 +112,7 @@ class Student(nn.Module):
         """The distribution that outputs [N, heads · C + K] describe."""
         classes, heads = self.architecture.outputs, self.architecture.heads
         logits, head_parameters = outputs.tensor_split((classes * heads,), 1)
-        return self.method.head(logits if heads == 1 else logits.unflatten(1, (heads, classes)), head_parameters, self.options)
+        return self.method.head(logits if heads == 1 else logits.unflatten(1, (-1, classes)), head_parameters, self.options)
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The network's logits [N, C], and the inputs of the perceptron [N, F]."""

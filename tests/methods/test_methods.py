@@ -14,7 +14,7 @@ from configs.schema import Student as Settings
 from methods import STUDENTS, student_method, teacher_method
 from methods.interface import Context
 from methods.student import Student
-from methods.students import diagonal_gaussian, end, endd, endd_proxy, hydra, hydra_plus
+from methods.students import diagonal_gaussian, drop, end, endd, endd_proxy, gauss, hydra, hydra_plus
 from methods.teachers import ddu, deterministic, ensemble
 from models.architecture import Architecture, HeadsLinear
 from models.networks import build
@@ -141,6 +141,48 @@ def test_the_other_losses_of_hydra_plus(targets):
     ):
         context = Context({}, 0, hydra_plus.Options(**off | {name: 0.7}), network)
         assert hydra_plus.loss(Samples(heads), targets, context).item() == pytest.approx(0.7 * part.item(), rel=1e-5)
+
+
+def test_drop_takes_one_random_mask_in_training_and_the_same_masks_for_every_input_later():
+    linear = nn.Linear(4000, C)
+    layer = drop.DropLinear(linear, 0.25, 3)
+    layer.load_state_dict(linear.state_dict(), strict=False)
+    assert layer.masks.unique().tolist() == pytest.approx([0, 4 / 3]) and layer.masks.mean().item() == pytest.approx(1, abs=0.05)
+    x = torch.rand(2, 4000)
+    for m in range(3):
+        torch.testing.assert_close(layer.eval()(x)[:, m], linear(x * layer.masks[m]))
+    first, second = layer.train()(x), layer(x)
+    assert first.shape == (2, 1, C) and not torch.equal(first, second)
+
+
+def test_the_loss_of_drop_is_the_softened_divergence_and_the_cross_entropy(targets):
+    drawn = torch.randn(N, 1, C).log_softmax(-1)
+    found = drop.loss(Samples(drawn), targets, Context({}, options=drop.Options(correctness=0.3, individuality=0.7, temperature=2.0)))
+    soft = [scipy.special.softmax(z.numpy() / 2, -1) for z in (targets["log_probs"], drawn)]
+    labels = F.nll_loss(drawn[:, 0], targets["labels"].argmax(1)).item()
+    assert found.item() == pytest.approx(0.3 * labels + 0.7 * 4 * kl(*np.broadcast_arrays(*soft)).mean(), rel=1e-4)
+
+
+def test_gauss_is_a_layer_of_random_weights():
+    layer = gauss.GaussLinear(nn.Linear(3, C))
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(2, 3)
+    distribution = gauss.head(layer(x), None, None)
+    generator = np.random.default_rng(0)
+    weight, log_variance, bias, bias_log_variance = (
+        p.detach().numpy() for p in (layer.weight, layer.log_variance, layer.bias, layer.bias_log_variance)
+    )
+    weights = generator.normal(weight, np.exp(log_variance / 2), (200_000, C, 3))
+    z = np.einsum("ni,tci->ntc", x.numpy(), weights) + generator.normal(bias, np.exp(bias_log_variance / 2), (200_000, C))
+    assert distribution.loc.detach().numpy() == pytest.approx(z.mean(1), abs=0.03)
+    for n in range(2):
+        covariance = (distribution.factor[n] @ distribution.factor[n].T).detach().numpy()
+        assert covariance == pytest.approx(np.cov(z[n].T), rel=0.03, abs=0.1)
+    prior = torch.distributions.Normal(0, 1)
+    pairs = ((layer.weight, layer.log_variance), (layer.bias, layer.bias_log_variance))
+    exact = sum(kl_divergence(torch.distributions.Normal(w, (s / 2).exp()), prior).sum() for w, s in pairs)
+    assert layer.divergence().item() == pytest.approx(exact.item(), rel=1e-5)
 
 
 def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targets):

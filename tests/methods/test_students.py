@@ -233,7 +233,7 @@ def test_a_student_gives_every_measure_and_a_gradient_to_every_weight(method):
     torch.manual_seed(0)
     settings = Settings(method=method)
     options = STUDENTS[method].read_options(settings)
-    student = Student(Architecture("vgg5", 0.125, 8, 1, 4, heads=STUDENTS[method].heads(options)), settings, list("abcd"))
+    student = Student(Architecture("vgg5", 0.125, 8, 1, 4, heads=STUDENTS[method].heads(options)), settings, list("abcd")).eval()
     images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
     distribution = student(images)
     assert distribution.mean.shape == (7, 4)
