@@ -15,7 +15,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs.schema import Config, Row
+from configs.schema import Config, Evaluation, Row
+from data.corruptions import shifted_sets
 from data.dataset import Dataset
 from data.shifts import shifted_parts
 from methods import student, teacher, teacher_method
@@ -211,9 +212,12 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     }
     if right.any() and not right.all():
         record["errors"] = detection(*({name: score[chosen] for name, score in values[inside.name].items()} for chosen in (right, ~right)))
+    cache = None
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
-        record["agreement"] = compare(cache, sets, values, compared_with)
+        record["agreement"] = compare(cache, sets, values, compared_with, config.evaluation)
+    if on_test and config.evaluation.shifted:
+        record["shifts"] = under_shift(subject.predict, inside, cache, config, compared_with)
     if on_test:
         temperature = fit_temperature(subject.predict(validation.images, validation.name).distribution.mean, validation.labels)
         record |= {
@@ -252,17 +256,60 @@ def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
     return lambda images: scores_of(predict(images, "cost"))
 
 
+SHIFTED: dict[tuple, dict[str, dict[int, Dataset]]] = {}  # shared by all rows of this process
+COVERED = 0.8  # share of the images without shift that selective prediction answers
+
+
+def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, config: Config, method: str | None) -> dict[str, Any]:
+    """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
+
+    Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
+    """
+    settings = config.evaluation
+    fewer = replace(settings, passes=settings.shifted_passes)
+    key = (test.fingerprint, settings.shifted, config.split_seed)
+    if key not in SHIFTED:
+        SHIFTED[key] = shifted_sets(test, settings.shifted, config.split_seed)
+    threshold, record = None, {}
+    for kind, by_severity in SHIFTED[key].items():
+        record[kind] = {}
+        for severity, dataset in by_severity.items():
+            prediction = predict(dataset.images, dataset.name)
+            mean, labels, scores = prediction.distribution.mean.double().numpy(), dataset.labels.numpy(), scores_of(prediction)
+            right = mean.argmax(1) == labels
+            if threshold is None:  # the images without shift come first
+                threshold = np.quantile(scores["max_probability"], COVERED)
+            answered = scores["max_probability"] <= threshold
+            entry = classification(mean, labels) | {
+                "means": {name: score.mean() for name, score in scores.items()},
+                "coverage": answered.mean(),
+                "risk": (~right[answered]).mean() if answered.any() else None,
+            }
+            if right.any() and not right.all():
+                both = [{name: score[chosen] for name, score in scores.items()} for chosen in (right, ~right)]
+                entry["errors"] = {name: found["auroc"] for name, found in detection(*both).items()}
+            if cache is not None:
+                judged = compare(cache, [dataset], {dataset.name: scores}, method, fewer)[dataset.name]
+                entry["agreement"] = {
+                    m: {key: found[key] for key in ("pearson", "equivalent_passes", "scale")} for m, found in judged.items()
+                }
+            record[kind][severity] = entry
+    return record
+
+
 REFERENCES: dict[tuple, Reference] = {}  # shared by all students of one teacher in this process
 
 
-def compare(cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str) -> dict[str, Any]:
+def compare(
+    cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str, settings: Evaluation
+) -> dict[str, Any]:
     """Agreement of each of the method's uncertainties with that of the teacher's samples, on every data set."""
-    settings, one_way = cache.config.evaluation, teacher_method(method).one_way
+    one_way = teacher_method(method).one_way
     agreement = {}
     for dataset in sets:
-        key = (cache.checksum, method, dataset.name, cache.config.seed)
+        key = (cache.checksum, method, dataset.name, settings.passes, cache.config.seed)
         if key not in REFERENCES:
-            REFERENCES[key] = Reference(*cache.reference(dataset), one_way, settings.bootstrap, cache.config.seed)
+            REFERENCES[key] = Reference(*cache.reference(dataset, settings), one_way, settings.bootstrap, cache.config.seed)
         mine = values[dataset.name]
         agreement[dataset.name] = REFERENCES[key].judge({measure: mine[measure] for measure in MEASURES if measure in mine})
     return agreement

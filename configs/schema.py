@@ -254,6 +254,10 @@ class Evaluation(McDropout):
     """Images of the speed measurement."""
     speed_passes: Several = 50
     """Passes of the teacher that the student's single pass is timed against."""
+    shifted: Whole = 0
+    """Test images that compare.py also shows under covariate shift (data/corruptions.py), a fixed random sample; 0: none."""
+    shifted_passes: Several = 50
+    """Forward passes of one half of the reference on these."""
     human_labels: str | None = None
     """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order), or a CSV with the columns `image` (the path below the data
     set's root), `test_index` and one for each class. Human entropy is then compared with every measure."""

@@ -24,6 +24,7 @@ from training.cli import parse
 from training.errors import UserError
 from training.run import Run
 from uncertainty import speed
+from uncertainty.distribution import MEASURES
 from uncertainty.speed import cost, peak_bytes
 
 MOONS = [
@@ -193,6 +194,27 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
     assert {path.name for path in Path("results/recipes").glob("*.png")} == {"passes_by_recipe.png", "passes_by_cost.png"}
     assert passes_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
+
+
+def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
+    rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: softmax, of: passes, kind: teacher, "
+    rows += "changes: {teacher: {method: deterministic}}}]"
+    settings = ["--evaluation.shifted", "150", "--evaluation.shifted_passes", "5"]
+    config, _ = parse([*TINY, *settings, "--runs", str(tmp_path / "runs"), "--name", "shifts", "--rows", rows])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data.corruptions, "CORRUPTIONS", {kind: data.corruptions.CORRUPTIONS[kind] for kind in ("fog", "contrast")})
+    compare.main(config, overwrite=False)
+    passes, softmax = (record(Path("results/shifts"), slug)["shifts"] for slug in ("passes", "softmax"))
+    assert list(passes) == ["none", "fog", "contrast", "class_priors"] and list(passes["fog"]) == ["1", "3", "5"]
+    none, foggy = passes["none"]["0"], passes["fog"]["5"]
+    assert none["coverage"] == pytest.approx(0.8, abs=0.01) and none["risk"] < 1 - none["accuracy"]
+    assert foggy["accuracy"] < none["accuracy"] and foggy["means"]["predictive_entropy"] > none["means"]["predictive_entropy"]
+    assert foggy["coverage"] < none["coverage"]
+    assert none["errors"].keys() == {*MEASURES, "max_probability"} and 0.5 < none["errors"]["max_probability"] <= 1
+    assert none["agreement"]["total_variance"]["scale"] == pytest.approx(1, abs=0.2)
+    assert set(none["agreement"]) == set(MEASURES) and "agreement" not in softmax["none"]["0"]
+    sampled = {path.name for path in Path("runs/shifts/passes-0/mc_samples").glob("*fog*")}
+    assert "digits-fog-5-reference-a-plain-0x5.safetensors" in sampled
 
 
 def test_tables_give_mean_and_standard_deviation():

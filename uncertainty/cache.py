@@ -96,11 +96,11 @@ class SampleCache:
         self.seconds += metadata["seconds"]
         return tensors
 
-    def reference(self, dataset: Dataset) -> tuple[list[Samples], ndarray]:
-        """Both halves of the reference on `dataset`, and the mask group of each image."""
+    def reference(self, dataset: Dataset, settings: McDropout | None = None) -> tuple[list[Samples], ndarray]:
+        """Both halves of the reference on `dataset`, and the mask group of each image. settings: default `evaluation` of the config."""
         config = self.config
         (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, self.compute.device)
-        halves = [self.get(dataset, half, view, config.evaluation, True) for half in REFERENCE]
+        halves = [self.get(dataset, half, view, settings or config.evaluation, True) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
