@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from methods.interface import StudentMethod, TeacherMethod
-from methods.students import diagonal_gaussian, dirichlet, drop, end, endd, endd_proxy, gauss, hydra, hydra_plus, logit_gaussian
+from methods.students import diagonal_gaussian, dirichlet, drop, edfm, end, endd, endd_proxy, gauss, hydra, hydra_plus, logit_gaussian
 from methods.teachers import ddu, deterministic, ensemble, head_dropout, laplace, mc_dropout, variance_propagation
 from training.errors import UserError
 
@@ -27,6 +27,7 @@ STUDENTS: dict[str, StudentMethod] = {
     "hydra_plus": hydra_plus.METHOD,
     "drop": drop.METHOD,
     "gauss": gauss.METHOD,
+    "edfm": edfm.METHOD,
     "diagonal_gaussian": diagonal_gaussian.METHOD,
 }
 

@@ -14,7 +14,8 @@ from configs.schema import Student as Settings
 from methods import STUDENTS, student_method, teacher_method
 from methods.interface import Context
 from methods.student import Student
-from methods.students import diagonal_gaussian, drop, end, endd, endd_proxy, gauss, hydra, hydra_plus
+from methods.students import diagonal_gaussian, drop, edfm, end, endd, endd_proxy, gauss, hydra, hydra_plus
+from methods.students.diagonal_gaussian import centred
 from methods.teachers import ddu, deterministic, ensemble
 from models.architecture import Architecture, HeadsLinear
 from models.networks import build
@@ -183,6 +184,27 @@ def test_gauss_is_a_layer_of_random_weights():
     pairs = ((layer.weight, layer.log_variance), (layer.bias, layer.bias_log_variance))
     exact = sum(kl_divergence(torch.distributions.Normal(w, (s / 2).exp()), prior).sum() for w, s in pairs)
     assert layer.divergence().item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+def test_flow_matching_learns_a_gaussian_whose_spread_depends_on_the_input():
+    torch.manual_seed(0)
+    flow = edfm.Flow(nn.Linear(3, C), edfm.Options(hidden=128, steps=20, draws=400)).train()
+    x = torch.randn(64, 3)
+    mean, spread = centred(x @ torch.randn(3, C)), 0.5 * x[:, :1].abs()
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 1500)
+    for _ in range(1500):
+        assert flow(x).shape == (64, 1, C)
+        loss = flow.matching(centred(mean.unsqueeze(1) + spread.unsqueeze(1) * torch.randn(64, 16, C)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        drawn = flow.eval()(x)
+    assert drawn.shape == (64, 400, C) and (drawn.mean(1) - mean).abs().mean() < 0.05
+    found, expected = drawn.std(1).mean(1), spread.squeeze(1) * ((C - 1) / C) ** 0.5  # centring takes a C-th of the variance
+    assert torch.corrcoef(torch.stack([found, expected]))[0, 1] > 0.98 and found.mean() == pytest.approx(expected.mean().item(), rel=0.1)
 
 
 def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targets):
