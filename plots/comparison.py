@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from configs.schema import Student
 from plots.recipes import passes_by_cost, passes_by_recipe, passes_table
+from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, save
 from training import artifact, cli
 
@@ -171,6 +172,8 @@ def long(by_title: Records) -> str:
                 numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
                 rows.append([title, name, label(measure), numbers[0], spread(passes_of(records, measure, name), 0), numbers[1]])
     parts.append(table(["method", "data", "measure", "Pearson", "equivalent samples", "scale"], rows))
+    if shifted := [r[0] for r in done.values() if "shifts" in r[0]]:
+        parts += ["## Under covariate shift (mean over all shifts, first seed)", shift_table(shifted)]
     if "cost" in first:
         parts += ["## Cost", costs(done)]
     stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
@@ -337,6 +340,10 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
         save(passes_by_recipe(chosen), folder / "passes_by_recipe.png")
         save(passes_by_cost(chosen), folder / "passes_by_cost.png")
         return
+    if shifted := [records[0] for records in map(good, by_title.values()) if records and "shifts" in records[0]]:
+        save(methods_under_shift(shifted), folder / "shifts_by_method.png")
+        if students := [record for record in shifted if record["kind"] == "student"]:
+            save(shifts_of(max(students, key=faithful)), folder / "shifts_of_the_most_faithful_student.png")
     save(quality_by_latency(by_title), folder / "quality_by_latency.png")
     save(ood_by_method(by_title), folder / "ood_by_method.png")
     if any(r.get("agreement") for records in by_title.values() for r in good(records)):

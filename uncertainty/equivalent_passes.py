@@ -102,7 +102,7 @@ class Curve:
         with np.errstate(divide="ignore", invalid="ignore"):
             a, slope = self.line
             gap = student.clip(1e-3) ** -2.0 - a
-            rows = np.where(gap > slope / end, slope / gap, end)
+            rows = np.where(gap > slope.clip(0) / end, slope / gap, end)
         few = rows < STRAIGHT  # here the measured points are more exact than the line
         rows[few] = [_between(c, self.passes, curve) for c, curve in zip(student[few], self.pearson[few])]
         rows[np.isnan(student)] = np.nan

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import plots
+from plots import shifts
 from plots.style import INFORMATION, RED, TRUONG
 from uncertainty.distribution import MEASURES
 
@@ -126,3 +127,20 @@ def test_nothing_is_cut_with_few_sets(names):
     texts(plots.correlation_by_passes({name: dict.fromkeys(MEASURES, curve) for name in names}, agreement(*names)))
     texts(plots.scale(teacher, student, agreement(*names)))
     texts(plots.histograms(teacher, student, [names[0]]))
+
+
+def test_covariate_shift_is_averaged_over_shifts_at_each_severity():
+    def entry(accuracy: float, passes: float | None) -> dict:
+        agreement = {m: {"equivalent_passes": passes, "scale": 1.0} for m in MEASURES}
+        return {"accuracy": accuracy, "nll": 1.0, "ece": 0.1, "coverage": 0.8, "risk": None, "errors": {}, "agreement": agreement}
+
+    record = {"title": "student", "shifts": {
+        "none": {"0": entry(0.9, 50)}, "fog": {"1": entry(0.8, 40), "5": entry(0.4, 8)}, "jpeg": {"1": entry(0.7, 20), "5": entry(0.2, None)},
+        "class_priors": {"5": entry(0.99, 90)},
+    }}  # fmt: skip
+    lines = shifts.shift_table([record]).splitlines()[2:]
+    assert [line.split(" | ")[1:3] for line in lines] == [["0", "0.900"], ["1", "0.750"], ["5", "0.300"], ["class priors 5", "0.990"]]
+    assert [line.split(" | ")[8] for line in lines] == ["50", "30", "8", "90"] and lines[0].split(" | ")[7] == "-"
+    assert shifts.faithful(record) == pytest.approx((50 + 40 + 8 + 20 + 90) / 5)
+    found = texts(shifts.methods_under_shift([record])) + texts(shifts.shifts_of(record))
+    assert "0.750" in found and "fog" in found and "0.990" in found
