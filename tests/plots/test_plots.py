@@ -135,8 +135,8 @@ def test_covariate_shift_is_averaged_over_shifts_at_each_severity():
         return {"accuracy": accuracy, "nll": 1.0, "ece": 0.1, "coverage": 0.8, "risk": None, "errors": {}, "agreement": agreement}
 
     record = {"title": "student", "shifts": {
-        "none": {"0": entry(0.9, 50)}, "fog": {"1": entry(0.8, 40), "5": entry(0.4, 8)}, "jpeg": {"1": entry(0.7, 20), "5": entry(0.2, None)},
-        "class_priors": {"5": entry(0.99, 90)},
+        "none": {"0": entry(0.9, 50)}, "fog": {"1": entry(0.8, 40), "5": entry(0.4, 8)},
+        "jpeg": {"1": entry(0.7, 20), "5": entry(0.2, None)}, "class_priors": {"5": entry(0.99, 90)},
     }}  # fmt: skip
     lines = shifts.shift_table([record]).splitlines()[2:]
     assert [line.split(" | ")[1:3] for line in lines] == [["0", "0.900"], ["1", "0.750"], ["5", "0.300"], ["class priors 5", "0.990"]]
