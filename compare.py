@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy import ndarray
+from scipy.stats import spearmanr
 from torch import nn
 
 import data
@@ -208,14 +209,24 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         "student": config.student.method if row.kind == "student" else None,
         "before": classification(mean.numpy(), labels),
         "seconds": subject.seconds,
+        "draws": said[inside.name].distribution.draws,
+        "confident": {name: float((score["max_probability"] < 1 - CONFIDENT).mean()) for name, score in values.items()},
         "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
     }
+    if all("mutual_information" in score for score in values.values()):
+        record["spearman_of_parts"] = {
+            name: float(spearmanr(score["mutual_information"], score["expected_entropy"]).statistic) for name, score in values.items()
+        }
     if right.any() and not right.all():
         record["errors"] = detection(*({name: score[chosen] for name, score in values[inside.name].items()} for chosen in (right, ~right)))
     cache = None
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
         record["agreement"] = compare(cache, sets, values, compared_with, config.evaluation)
+        record["energy_distance"] = {
+            dataset.name: reference(cache, dataset, compared_with, config.evaluation).energy(said[dataset.name].distribution)
+            for dataset in sets
+        }
     if on_test and config.evaluation.shifted:
         record["shifts"] = under_shift(subject.predict, inside, cache, config, compared_with)
     if on_test:
@@ -228,6 +239,9 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
             ),
         }
     return record
+
+
+CONFIDENT = 0.995  # the largest probability above which an image counts as one that the method is certain of
 
 
 def detection(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, dict[str, float]]:
@@ -304,15 +318,21 @@ def compare(
     cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str, settings: Evaluation
 ) -> dict[str, Any]:
     """Agreement of each of the method's uncertainties with that of the teacher's samples, on every data set."""
-    one_way = teacher_method(method).one_way
     agreement = {}
     for dataset in sets:
-        key = (cache.checksum, method, dataset.name, settings.passes, cache.config.seed)
-        if key not in REFERENCES:
-            REFERENCES[key] = Reference(*cache.reference(dataset, settings), one_way, settings.bootstrap, cache.config.seed)
         mine = values[dataset.name]
-        agreement[dataset.name] = REFERENCES[key].judge({measure: mine[measure] for measure in MEASURES if measure in mine})
+        judge = reference(cache, dataset, method, settings).judge
+        agreement[dataset.name] = judge({measure: mine[measure] for measure in MEASURES if measure in mine})
     return agreement
+
+
+def reference(cache: SampleCache, dataset: Dataset, method: str, settings: Evaluation) -> Reference:
+    """The reference on a data set, made once in this process."""
+    key = (cache.checksum, method, dataset.name, settings.passes, cache.config.seed)
+    if key not in REFERENCES:
+        one_way = teacher_method(method).one_way
+        REFERENCES[key] = Reference(*cache.reference(dataset, settings), one_way, settings.bootstrap, cache.config.seed)
+    return REFERENCES[key]
 
 
 def baseline(base: Config, classes: int, compute: Compute) -> Predictor:

@@ -31,7 +31,7 @@ from plots.table import table
 from training import artifact, cli, process_group
 from training.compute import Compute
 from training.run import Run, begin, provenance
-from uncertainty.agreement import Reference, with_humans
+from uncertainty.agreement import Reference, rejected, with_humans
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
@@ -171,11 +171,13 @@ def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]
         name, floors = e.dataset.name, e.reference.floors(e.deterministic, e.head)
         judged = e.reference.judge(values["student"][name])
         entries = {m: judged[m] | floors[m] for m in judged}
-        metrics["agreement"][name] = {"same_class": e.reference.same_class(e.student.predicted)} | entries
+        whole = {"same_class": e.reference.same_class(e.student.predicted), "energy_distance": e.reference.energy(e.student)}
+        metrics["agreement"][name] = whole | entries
         metrics["passes"][name] = {
             m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
             for m, curve in e.reference.curves.items()
         }
+    metrics["rejected"] = rejected(values["teacher"], values["student"])
     metrics["ood"] = {
         e.dataset.name: {
             who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES} for who, sets in values.items()

@@ -20,6 +20,7 @@ AGREEMENT = (
     "Pearson (95%)", "equivalent passes (95%)", "limit", "floor", "head's floor", "repeatability", "Spearman", "scale"
 )  # fmt: skip
 
+ENERGY = {"teacher": "other T passes", "student": "student", "point": "the mean of other T passes alone"}
 
 MEANINGS = {
     "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
@@ -68,6 +69,18 @@ def table(metrics: dict) -> str:
         for dataset, entry in metrics["ood"].items():
             for who in entry:
                 cells = [number(entry[who][measure]["auroc"]) for measure in MEASURE_NAMES]
+                lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
+    if "rejected" in metrics:  # results of earlier versions lack these two tables
+        lines += ["", "| energy distance of class probabilities from T passes of the teacher | " + " | ".join(ENERGY.values()) + " |"]
+        lines.append("|---" * (len(ENERGY) + 1) + "|")
+        for dataset, entry in metrics["agreement"].items():
+            lines.append(f"| {dataset} | " + " | ".join(f"{entry['energy_distance'][key]:.4f}" for key in ENERGY) + " |")
+        short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
+        lines += ["", f"| rejected where the teacher rejects 5% of {inside} | " + " | ".join(short) + " |"]
+        lines.append("|---" * (len(short) + 1) + "|")
+        for dataset in metrics["agreement"]:
+            for who in ("teacher", "student"):
+                cells = [f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES]
                 lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
     if "humans" in metrics:
         lines += ["", "| Spearman with the entropy of people's labels | " + " | ".join(MEASURE_NAMES.values()) + " |"]

@@ -13,7 +13,8 @@ from numpy import ndarray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from uncertainty.distribution import entropy, measures_of
+from uncertainty.distribution import Distribution, entropy, measures_of
+from uncertainty.energy import energy_distance, probabilities
 from uncertainty.equivalent_passes import Resamples, interval, passes_curves
 from uncertainty.samples import Samples
 
@@ -34,6 +35,8 @@ class Reference:
         self.against = self.halves[1:] if one_way else self.halves
         self.whole = measures_of(Samples(torch.cat([half.log_probs for half in against], 1)))
         self.predicted = [half.predicted for half in against]
+        self.samples = halves
+        self.seed = seed
 
     def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
         """The entry of `agreement` in metrics.json for each measure [N] that the student has; docs/method.md says how to read it."""
@@ -77,9 +80,38 @@ class Reference:
             }
         return entries
 
+    def energy(self, student: Distribution) -> dict[str, float]:
+        """The mean energy distance of the student from the second half, and that of the first half, which is the noise of T passes.
+
+        The estimate is unbiased: halves of the same distribution are at a distance of 0 on average.
+        """
+        first, second = (half.probs for half in self.samples)
+        mine = probabilities(student, self.passes, self.seed)
+        return {
+            "student": float(energy_distance(mine, second).mean()),
+            "teacher": float(energy_distance(first, second).mean()),
+            "point": float(energy_distance(first.mean(1, keepdim=True), second).mean()),
+        }
+
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""
         return float(np.mean([(predicted == theirs).double().mean().item() for theirs in self.predicted]))
+
+
+def rejected(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], share: float = 0.05) -> dict[str, Any]:
+    """The shares of the images that teacher and student reject at the threshold where the teacher rejects `share` of the first set.
+
+    teacher, student: {data set: {measure: [N]}}. Returns {measure: {data set: {"teacher": share, "student": share}}}.
+    """
+    first = next(iter(teacher))
+    found: dict[str, Any] = {}
+    for measure, values in teacher[first].items():
+        threshold = np.quantile(values, 1 - share)
+        found[measure] = {
+            name: {who: float((by_set[name][measure] > threshold).mean()) for who, by_set in (("teacher", teacher), ("student", student))}
+            for name in teacher
+        }
+    return found
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:

@@ -15,6 +15,10 @@ class Dirichlet(Distribution):
 
     alpha: Tensor
 
+    def sample(self, count: int) -> Tensor:
+        """p ~ Dir(α)."""
+        return torch.distributions.Dirichlet(self.alpha).sample((count,)).movedim(0, 1)
+
     @cached_property
     def precision(self) -> Tensor:
         """α₀ = Σ_c α_c [N]: how sure the distribution is of the probabilities."""

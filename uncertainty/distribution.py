@@ -42,6 +42,15 @@ class Distribution(ABC):
     def total_variance(self) -> Tensor:
         """Σ_c Var(p_c), the epistemic uncertainty of Truong 2019."""
 
+    @abstractmethod
+    def sample(self, count: int) -> Tensor:
+        """`count` samples of p [N, count, C] by torch's global random numbers; all that there are, if there are fewer."""
+
+    @property
+    def draws(self) -> int:
+        """How many samples the measures are computed from; 0: closed forms."""
+        return 0
+
     @cached_property
     def predictive_entropy(self) -> Tensor:
         """H(E[p]), the entropy of the predicted class: all uncertainty together."""

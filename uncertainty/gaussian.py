@@ -41,6 +41,15 @@ class LogitGaussian(Distribution):
             z = z + self.scale.unsqueeze(-1) * noise[..., rank:].mT
         return Samples(z.log_softmax(-2).mT)
 
+    def sample(self, count: int) -> Tensor:
+        """softmax(z) of normal z."""
+        return self.draw(torch.randn(len(self.loc), count, self.dimensions).to(self.loc)).probs
+
+    @property
+    def draws(self) -> int:
+        """DRAWS."""
+        return DRAWS
+
     @property
     def dimensions(self) -> int:
         """How many normal numbers one draw takes."""

@@ -24,6 +24,15 @@ class Samples(Distribution):
         """p [N, T, C]."""
         return self.log_probs.exp()
 
+    def sample(self, count: int) -> Tensor:
+        """The first `count` samples."""
+        return self.probs[:, :count]
+
+    @property
+    def draws(self) -> int:
+        """T."""
+        return self.log_probs.shape[1]
+
     @cached_property
     def mean(self) -> Tensor:
         return self.probs.mean(1)

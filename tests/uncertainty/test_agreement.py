@@ -6,7 +6,7 @@ import scipy.optimize
 import scipy.stats
 import torch
 
-from uncertainty.agreement import Reference, calibration, with_humans
+from uncertainty.agreement import Reference, calibration, rejected, with_humans
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.equivalent_passes import Curve, Resamples, equivalent_passes, passes_curves
@@ -191,3 +191,18 @@ def test_one_way_compares_with_the_second_half_alone(synthetic, resamples):
         assert entries[measure]["pearson"] == pytest.approx(np.corrcoef(first, second)[0, 1])
         assert entries[measure]["equivalent_passes"] == pytest.approx(5, rel=0.2)
         assert entries[measure]["scale"] == pytest.approx(first.mean() / second.mean())
+
+
+def test_rejected_shares_are_those_above_the_teachers_threshold():
+    teacher = {"test": {"total_variance": np.arange(1000.0)}, "other": {"total_variance": np.full(10, 5000.0)}}
+    student = {"test": {"total_variance": np.arange(1000.0) + 50}, "other": {"total_variance": np.arange(10) * 200.0}}
+    found = rejected(teacher, student)["total_variance"]
+    assert found["test"] == {"teacher": 0.05, "student": 0.1} and found["other"] == {"teacher": 1.0, "student": 0.5}
+
+
+def test_a_reference_judges_the_whole_distribution(synthetic):
+    truth, (first, second, third, *_) = synthetic
+    reference = Reference([first, second], np.arange(COUNT) // 10, False, 0, 0)
+    good, poor = reference.energy(third), reference.energy(Dirichlet(3 * truth.alpha))
+    assert abs(good["teacher"]) < 1e-3 and abs(good["student"]) < 1e-3 and abs(reference.energy(truth)["student"]) < 1e-3
+    assert good["point"] > 0.02 and 0.003 < poor["student"] < good["point"]
