@@ -87,13 +87,14 @@ def distil(
     if isinstance(samplers[0], (Sampler, PlainLoop)):
         tell_cost(samplers[0], trained, train, run, compute)
     cache = SampleCache(config, run, compute, samplers, trained.checksum)
-    views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device)
-    learnt = sampled(cache, train, views, config.sampling, method)
+    other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
+    views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device, other)
+    learnt = sampled(cache, views, config.sampling, method)
     checked = None
     if validation:
         plain = make_views(["plain"], validation, config.data.augmentation, config.seed, compute.device)
         many = config.sampling if method.shared_masks else replace(config.sampling, passes=config.evaluation.passes)
-        checked = sampled(cache, validation, plain, many, method)
+        checked = sampled(cache, plain, many, method)
 
     # Make the student, train it and write its file.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
@@ -131,10 +132,10 @@ class Sampled:
     targets: list[dict[str, Tensor]]
 
 
-def sampled(cache: SampleCache, dataset: Dataset, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
+def sampled(cache: SampleCache, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
     """Views of a data set, and the statistics (or samples) of the teacher that the method needs."""
     keep = settings.keep_samples or method.needs_samples
-    samples = [cache.get(dataset, "train", view, settings, keep) for view in views]
+    samples = [cache.get(view.dataset, "train", view, settings, keep) for view in views]
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
     return Sampled(views, [{name: view[name] for name in needed} for view in samples])
 

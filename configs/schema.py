@@ -34,7 +34,7 @@ MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg7", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet50", "wide_resnet28_10", "mlp"]
 Dropped = Literal["units", "channels", "filters"]
 Resize = Literal["squash", "crop", "pad"]
-View = Literal["plain", "augmented", "mixup", "cutmix", "strong"]
+View = Literal["plain", "augmented", "mixup", "cutmix", "strong", "other"]
 
 
 @dataclass
@@ -194,7 +194,10 @@ class Sampling(McDropout):
     """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
 
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
-    """The views made of each training image, each with its own samples. A kind can appear several times."""
+    """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an augmented image of
+    the set `other` in its place."""
+    other: DataSet | None = None
+    """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says of them."""
     dtype: Literal["float32", "float16"] = "float16"
     """The type of the samples on disk (log-probabilities)."""
     keep_samples: bool = True
@@ -203,6 +206,8 @@ class Sampling(McDropout):
     def __post_init__(self):
         if not self.views:
             raise ValueError("sampling.views: there has to be one or more")
+        if ("other" in self.views) != (self.other is not None):
+            raise ValueError("sampling.views, sampling.other: the view `other` needs a set, and a set that view")
 
 
 @dataclass

@@ -7,7 +7,7 @@ A view is fixed by a seed: it is made anew when it is needed, batch by batch, an
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from configs.schema import Augmentation
 from data import augment, distort
-from data.dataset import Dataset
+from data.dataset import UNLABELLED, Dataset
 from training.seeds import seed_of
 
 Shape = tuple[int, int, int]
@@ -116,7 +116,7 @@ def strong(count: int, shape: Shape, augmentation: Augmentation, generator: torc
     return change, None
 
 
-VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmix, "strong": strong}
+VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmix, "strong": strong, "other": augmented}
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,24 @@ class View:
         return (self.dataset.labels[indices].unsqueeze(1) == torch.arange(len(self.dataset.classes))).float()
 
 
-def make_views(kinds: list[str], dataset: Dataset, augmentation: Augmentation, seed: int, device: torch.device) -> list[View]:
-    """One view of a data set for each of `kinds`: the first, second, ... of a kind get different draws, whatever the other kinds are."""
+def in_place_of(dataset: Dataset, other: Dataset) -> Dataset:
+    """As many images of `other` as `dataset` has, without labels; each is repeated if there are too few."""
+    images = other.subset(torch.arange(len(dataset)) % len(other))
+    return replace(images, labels=torch.full((len(dataset),), UNLABELLED), classes=dataset.classes)
+
+
+def make_views(
+    kinds: list[str], dataset: Dataset, augmentation: Augmentation, seed: int, device: torch.device, other: Dataset | None = None
+) -> list[View]:
+    """One view of a data set for each of `kinds`: the first, second, ... of a kind get different draws, whatever the other kinds are.
+
+    other: the images of the kind `other`.
+    """
     views = []
     for place, kind in enumerate(kinds):
         number = kinds[:place].count(kind)
         generator = torch.Generator().manual_seed(seed_of(seed, "view", kind, number))
         spec = {"kind": kind, "number": number} | (asdict(augmentation) if kind != "plain" else {})
         change, mix = VIEWS[kind](len(dataset), dataset.shape, augmentation, generator)
-        views.append(View(f"{kind}-{number}", spec, dataset, device, change, mix))
+        views.append(View(f"{kind}-{number}", spec, in_place_of(dataset, other) if kind == "other" else dataset, device, change, mix))
     return views

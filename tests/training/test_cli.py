@@ -74,6 +74,7 @@ def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
         ({"name": "../../x"}, "name: ../../x is not a name of letters, digits"),
         ({"name": "a/../../x"}, "name: a/../../x is not a name of letters, digits"),
         ({"sampling__views": ["plane"]}, "sampling.views: plane is not a list, each one of plain, augmented, mixup"),
+        ({"sampling__views": ["other"]}, "the view `other` needs a set"),
         ({"sampling__views": []}, "sampling.views: there has to be one or more"),
         ({"data__augmentation": {"crop": 8}}, "data.augmentation.crop: 8 is not less than data.size, 8"),
         ({"overwrite": True}, "overwrite is not a setting"),
