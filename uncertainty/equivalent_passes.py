@@ -26,6 +26,7 @@ PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100)
 STRAIGHT = 16
 REACH = 4  # times T: (1) is used up to here, beyond the curve's end
 ENTROPIES = ("predictive_entropy", "expected_entropy")  # the measures that one pass gives
+ROUNDING = 1e-9  # a variance below this share is one of rounding
 DRAWS = 3  # random sets of N passes from each half
 
 
@@ -54,8 +55,10 @@ class Resamples:
             a, b = (x - x.mean()) / x.std(), (half - half.mean()) / half.std()
             sums = np.stack([np.bincount(self.group, w) for w in (np.ones_like(a), a, b, a * a, b * b, a * b)], 1)
             n, sa, sb, saa, sbb, sab = (self.weights @ sums).T
-            with np.errstate(divide="ignore", invalid="ignore"):  # a resample of one group alone can be constant
-                values.append((n * sab - sa * sb) / np.sqrt((n * saa - sa**2) * (n * sbb - sb**2)))
+            spread = np.stack([n * saa - sa**2, n * sbb - sb**2])  # n² times the variances, which were 1
+            constant = (spread < ROUNDING * n**2).any(0)  # as a resample of one group alone can be
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values.append(np.where(constant, np.nan, (n * sab - sa * sb) / np.sqrt(spread.prod(0))))
         return np.mean(values, 0)
 
 

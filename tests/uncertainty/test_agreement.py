@@ -77,6 +77,15 @@ def test_equivalent_passes_of_a_curve_that_obeys_the_law():
     assert noisy.equivalent((noisy.line[0] - 1e-4) ** -0.5)["equivalent_passes"] == 4 * 64
 
 
+def test_a_resample_that_is_constant_has_no_correlation():
+    rows = Resamples(np.array([0, 0, 0, 1]), 200, 0)
+    alone = (rows.weights == [2, 0]).all(1) | (rows.weights == [0, 2]).all(1)
+    for _ in range(30):  # with some numbers a constant's variance is exactly 0, with others it is one of rounding
+        a, b = RNG.random((2, 2))
+        found = rows.pearson(np.array([a[0]] * 3 + [a[1]]), [np.array([b[0]] * 3 + [b[1]])])
+        assert np.isnan(found[alone]).all() and found[~alone] == pytest.approx(np.sign((a[1] - a[0]) * (b[1] - b[0])))
+
+
 def test_the_yardstick_needs_arrays_alone(synthetic, curves, resamples):
     a, b, other = (samples.log_probs.exp().numpy() for samples in synthetic[1][:3])
     student = measures_of(Samples(synthetic[1][2].log_probs[:, :16]))["total_variance"]
