@@ -123,11 +123,14 @@ def test_metrics_have_the_promised_shape(metrics):
         assert 0 <= metrics[who]["accuracy"] <= 1 and metrics[who]["nll"] > 0
     assert list(metrics["agreement"]) == ["digits", "letters", "noise"]
     for entry in metrics["agreement"].values():
-        assert entry.keys() == {"same_class", *MEASURES}
+        assert entry.keys() == {"same_class", "energy_distance", *MEASURES}
+        assert entry["energy_distance"].keys() == {"student", "teacher", "point"}
         for measure in MEASURES:
             assert entry[measure].keys() == AGREEMENT
             assert entry[measure]["reference_passes"] == 6
             assert -1 <= entry[measure]["pearson"] <= 1
+    assert metrics["rejected"].keys() == set(MEASURES)
+    assert metrics["rejected"]["total_variance"]["digits"]["teacher"] == pytest.approx(0.05, abs=0.01)
     assert list(metrics["ood"]) == ["letters", "noise"]
     for entry in metrics["ood"].values():
         assert entry.keys() == {"teacher", "student"}
