@@ -174,6 +174,16 @@ def long(by_title: Records) -> str:
                 numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
                 rows.append([title, name, label(measure), numbers[0], spread(passes_of(records, measure, name), 0), numbers[1]])
     parts.append(table(["method", "data", "measure", "Pearson", "equivalent samples", "scale"], rows))
+    rows = []
+    for title, records in done.items():
+        for name in records[0].get("confident", ()):
+            places = [("energy_distance", name, "student"), ("energy_distance", name, "teacher"), ("confident", name)]
+            numbers = [spread(values(records, *place), digits) for place, digits in zip(places, (4, 4, 3))]
+            rows.append([title, name, *numbers, spread(values(records, "spearman_of_parts", name))])
+    if rows:
+        parts.append("## Other judges")
+        header = ["energy distance from the teacher", "of other passes", "share above 99.5% confidence", "Spearman of the two parts"]
+        parts.append(table(["method", "data", *header], rows))
     if shifted := [r[0] for r in done.values() if "shifts" in r[0]]:
         parts += ["## Under covariate shift (mean over all shifts, first seed)", shift_table(shifted)]
     if "cost" in first:
