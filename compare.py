@@ -217,8 +217,8 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         record["spearman_of_parts"] = {
             name: float(spearmanr(score["mutual_information"], score["expected_entropy"]).statistic) for name, score in values.items()
         }
-    if right.any() and not right.all():
-        record["errors"] = detection(*({name: score[chosen] for name, score in values[inside.name].items()} for chosen in (right, ~right)))
+    if found := errors(values[inside.name], right):
+        record["errors"] = found
     cache = None
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
@@ -245,8 +245,15 @@ CONFIDENT = 0.995  # the largest probability above which an image counts as one 
 
 
 def detection(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, dict[str, float]]:
-    """How well each score separates OOD images from those in distribution, or wrong answers from right ones."""
+    """How well each score separates `outside` from `inside`."""
     return {name: ood_detection(inside[name], outside[name]) for name in inside}
+
+
+def errors(scores: dict[str, ndarray], right: ndarray) -> dict[str, dict[str, float]]:
+    """How well each score [N] tells wrong answers from right ones; empty if all answers are of one kind."""
+    if right.all() or not right.any():
+        return {}
+    return detection(*({name: score[chosen] for name, score in scores.items()} for chosen in (right, ~right)))
 
 
 def scores_of(prediction: Prediction) -> dict[str, ndarray]:
@@ -299,9 +306,8 @@ def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, co
                 "coverage": answered.mean(),
                 "risk": (~right[answered]).mean() if answered.any() else None,
             }
-            if right.any() and not right.all():
-                both = [{name: score[chosen] for name, score in scores.items()} for chosen in (right, ~right)]
-                entry["errors"] = {name: found["auroc"] for name, found in detection(*both).items()}
+            if told := errors(scores, right):
+                entry["errors"] = {name: found["auroc"] for name, found in told.items()}
             if cache is not None:
                 judged = compare(cache, [dataset], {dataset.name: scores}, method, fewer)[dataset.name]
                 entry["agreement"] = {

@@ -6,8 +6,6 @@ out: frost needs its authors' photographs, snow and motion blur ImageMagick, ela
 Each is a function (float [N, H, W, C] in 0-1, severity 1-5, generator) → the same in 0-1, and one line in `CORRUPTIONS`.
 """
 
-import io
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +17,7 @@ from scipy import ndimage
 from torchvision.transforms import functional as transforms
 
 from data.dataset import Dataset
+from data.shifts import coded
 from training.seeds import seed_of
 
 SEVERITIES = (1, 3, 5)
@@ -116,25 +115,22 @@ def pixelate(x: ndarray, severity: int, generator: Generator) -> ndarray:
     """Made smaller, and larger again, by box filters."""
     size = x.shape[1]
     small = int(size * (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1])
-    return each(x, lambda image: image.resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX))
+
+    def coarse(image: ndarray) -> ndarray:
+        made = Image.fromarray(image.squeeze()).resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX)
+        return np.asarray(made).reshape(image.shape)
+
+    return np.stack([coarse(image) for image in whole(x)]) / 255
 
 
 def jpeg(x: ndarray, severity: int, generator: Generator) -> ndarray:
     """JPEG of low quality."""
-
-    def coded(image: Image.Image) -> Image.Image:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=(80, 65, 58, 50, 40)[severity - 1])
-        return Image.open(buffer)
-
-    return each(x, coded)
+    return coded(whole(x), (80, 65, 58, 50, 40)[severity - 1]) / 255
 
 
-def each(x: ndarray, change: Callable[[Image.Image], Image.Image]) -> ndarray:
-    """Images changed one by one as PIL images."""
-    images = np.round(255 * x).astype(np.uint8)
-    channels = slice(None) if x.shape[-1] > 1 else 0
-    return np.stack([np.asarray(change(Image.fromarray(image[..., channels]))) for image in images]).reshape(x.shape) / 255
+def whole(x: ndarray) -> ndarray:
+    """The nearest uint8 images."""
+    return np.round(255 * x).astype(np.uint8)
 
 
 def rotation(x: ndarray, severity: int, generator: Generator) -> ndarray:

@@ -41,13 +41,18 @@ def fog(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def jpeg(images: Tensor, generator: torch.Generator) -> Tensor:
     """JPEG at quality 10."""
+    return torch.from_numpy(coded(images.numpy(), 10))
 
-    def coded(image: np.ndarray) -> np.ndarray:
+
+def coded(images: np.ndarray, quality: int) -> np.ndarray:
+    """uint8 images [N, H, W, C] after JPEG."""
+
+    def through(image: np.ndarray) -> np.ndarray:
         buffer = io.BytesIO()
-        Image.fromarray(image.squeeze()).save(buffer, "JPEG", quality=10)
+        Image.fromarray(image.squeeze()).save(buffer, "JPEG", quality=quality)
         return np.asarray(Image.open(buffer)).reshape(image.shape)
 
-    return torch.from_numpy(np.stack([coded(image) for image in images.numpy()]))
+    return np.stack([through(image) for image in images])
 
 
 SHIFTS = {"pixelate": pixelate, "elastic": elastic, "fog": fog, "jpeg": jpeg}

@@ -37,7 +37,7 @@ def options_help() -> str:
     lines = []
     for name, method in STUDENTS.items():
         own = ", ".join(f"{field.name} {field.default!r}" for field in fields(method.options))
-        lines.append(f"  {name:16s}{own or 'none'}")
+        lines.append(f"  {name:18s}{own or 'none'}")
     return "student.options of each student.method, with their defaults:\n" + "\n".join(lines)
 
 

@@ -48,6 +48,7 @@ def sentences(metrics: dict) -> str:
 def table(metrics: dict) -> str:
     """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns mean; speed."""
     inside = next(iter(metrics["agreement"]))
+    short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
     lines = [sentences(metrics), "", f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
     for who in ("teacher_deterministic", "teacher", "student"):
         lines.append(f"| {NAMES[who]} | " + " | ".join(number(metrics[who][score]) for score in SCORES) + " |")
@@ -63,7 +64,6 @@ def table(metrics: dict) -> str:
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- *{column}*: {meaning}." for column, meaning in MEANINGS.items())]
     if metrics["ood"]:
-        short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
         lines += ["", f"| AUROC against {inside} | " + " | ".join(short) + " |"]
         lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
         for dataset, entry in metrics["ood"].items():
@@ -75,7 +75,6 @@ def table(metrics: dict) -> str:
         lines.append("|---" * (len(ENERGY) + 1) + "|")
         for dataset, entry in metrics["agreement"].items():
             lines.append(f"| {dataset} | " + " | ".join(f"{entry['energy_distance'][key]:.4f}" for key in ENERGY) + " |")
-        short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
         lines += ["", f"| rejected where the teacher rejects 5% of {inside} | " + " | ".join(short) + " |"]
         lines.append("|---" * (len(short) + 1) + "|")
         for dataset in metrics["agreement"]:
