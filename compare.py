@@ -49,8 +49,9 @@ from training.errors import UserError
 from training.run import begin, provenance
 from uncertainty.agreement import Reference
 from uncertainty.cache import SampleCache
-from uncertainty.classification import classification, ood_detection
+from uncertainty.classification import classification, ood_detection, resampled
 from uncertainty.distribution import MEASURES, measures_of
+from uncertainty.judges import JUDGES
 from uncertainty.point import Point
 from uncertainty.speed import cost
 from uncertainty.temperature import fit_temperature, tempered
@@ -219,14 +220,16 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
         }
     if found := errors(values[inside.name], right):
         record["errors"] = found
+    if on_test:
+        chosen = {"by entropy": "predictive_entropy", "by its own score": report.epistemic(record)}
+        told = {f"AUROC {d.name} {by}": (values[inside.name][s], values[d.name][s]) for d in outside for by, s in chosen.items()}
+        record["resampled"] = resampled(mean.numpy(), labels, told, config.evaluation.bootstrap)
     cache = None
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
         record["agreement"] = compare(cache, sets, values, compared_with, config.evaluation)
-        record["energy_distance"] = {
-            dataset.name: reference(cache, dataset, compared_with, config.evaluation).energy(said[dataset.name].distribution)
-            for dataset in sets
-        }
+        judges = {d.name: reference(cache, d, compared_with, config.evaluation).judges(said[d.name].distribution) for d in sets}
+        record |= {judge: {name: entry[judge] for name, entry in judges.items()} for judge in JUDGES}
     if on_test and config.evaluation.shifted:
         record["shifts"] = under_shift(subject.predict, inside, cache, config, compared_with)
     if on_test:

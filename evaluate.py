@@ -171,8 +171,7 @@ def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]
         name, floors = e.dataset.name, e.reference.floors(e.deterministic, e.head)
         judged = e.reference.judge(values["student"][name])
         entries = {m: judged[m] | floors[m] for m in judged}
-        whole = {"same_class": e.reference.same_class(e.student.predicted), "energy_distance": e.reference.energy(e.student)}
-        metrics["agreement"][name] = whole | entries
+        metrics["agreement"][name] = {"same_class": e.reference.same_class(e.student.predicted)} | e.reference.judges(e.student) | entries
         metrics["passes"][name] = {
             m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
             for m, curve in e.reference.curves.items()

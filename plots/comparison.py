@@ -18,6 +18,7 @@ from configs.schema import Student
 from plots.recipes import passes_by_cost, passes_by_recipe, passes_table
 from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, save
+from plots.table import JUDGES
 from training import artifact, cli
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
@@ -177,13 +178,14 @@ def long(by_title: Records) -> str:
     rows = []
     for title, records in done.items():
         for name in records[0].get("confident", ()):
-            places = [("energy_distance", name, "student"), ("energy_distance", name, "teacher"), ("confident", name)]
-            numbers = [spread(values(records, *place), digits) for place, digits in zip(places, (4, 4, 3))]
-            rows.append([title, name, *numbers, spread(values(records, "spearman_of_parts", name))])
+            places = [(judge, name, who) for judge, who in JUDGES] + [("confident", name), ("spearman_of_parts", name)]
+            rows.append([title, name, *(spread(values(records, *place), 4 if "energy_distance" in place else 3) for place in places)])
     if rows:
         parts.append("## Other judges")
-        header = ["energy distance from the teacher", "of other passes", "share above 99.5% confidence", "Spearman of the two parts"]
-        parts.append(table(["method", "data", *header], rows))
+        header = ["method", "data", *JUDGES.values(), "share above 99.5% confidence", "Spearman of the two parts"]
+        parts.append(table(header, rows))
+    if pairs := paired(done):
+        parts += pairs
     if shifted := [r[0] for r in done.values() if "shifts" in r[0]]:
         parts += ["## Under covariate shift (mean over all shifts, first seed)", shift_table(shifted)]
     if "cost" in first:
@@ -196,6 +198,32 @@ def long(by_title: Records) -> str:
         parts.append("## Failed")
         parts.append("\n".join(f"- {title}, seed {record['seed']}: {record['failed']}" for title, record in failed))
     return "\n\n".join(parts)
+
+
+def paired(done: Records) -> list[str]:
+    """A section with every method's difference from the first one of ours, on the same images; empty if there is none of ours."""
+    resampled = {title: records for title, records in done.items() if "resampled" in records[0]}
+    ours = next((title for title in resampled if title.endswith(", ours")), None)
+    if ours is None:
+        return []
+    base = {record["seed"]: record["resampled"] for record in resampled[ours]}
+    scores = list(next(iter(base.values())))
+    rows = []
+    for title, records in resampled.items():
+        pairs = [(r["resampled"], base[r["seed"]]) for r in records if r["seed"] in base]
+        if title != ours and pairs:
+            rows.append([title, str(len(pairs)), *(difference([np.subtract(a[s], b[s]) for a, b in pairs]) for s in scores)])
+    said = "the 95% interval over images drawn anew, the same ones for both methods; after it, the range over seeds, if there are several"
+    header = ["method", "seeds", *("NLL" if score == "nll" else score for score in scores)]
+    return [f"## Difference from {ours}", f"First seed: {said}.", table(header, rows)]
+
+
+def difference(seeds: list[np.ndarray]) -> str:
+    """A difference with its interval, from the difference itself and its resamples for each seed; bold if the interval excludes 0."""
+    low, high = np.quantile(seeds[0][1:], [0.025, 0.975])
+    text = f"{seeds[0][0]:+.3f} ({low:+.3f} to {high:+.3f})"
+    text = f"**{text}**" if low > 0 or high < 0 else text
+    return text if len(seeds) < 2 else f"{text}; {min(s[0] for s in seeds):+.3f} to {max(s[0] for s in seeds):+.3f}"
 
 
 def costs(done: Records) -> str:

@@ -20,7 +20,16 @@ AGREEMENT = (
     "Pearson (95%)", "equivalent passes (95%)", "limit", "floor", "head's floor", "repeatability", "Spearman", "scale"
 )  # fmt: skip
 
-ENERGY = {"teacher": "other T passes", "student": "student", "point": "the mean of other T passes alone"}
+JUDGES = {
+    ("energy_distance", "student"): "energy distance",
+    ("energy_distance", "teacher"): "of other T passes",
+    ("energy_distance", "point"): "of their mean alone",
+    ("covariance", "student"): "RV of covariances",
+    ("covariance", "teacher"): "of other T passes",
+    ("variation_ratio", "student"): "Pearson of variation ratios",
+    ("variation_ratio", "teacher"): "of other T passes",
+    ("log_density", "student"): "log density, nats",
+}
 
 MEANINGS = {
     "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
@@ -29,6 +38,10 @@ MEANINGS = {
     "floor": "what one softmax of the teacher without dropout reaches, at no cost; head's floor: with dropout in the classifier alone",
     "repeatability": "the correlation of the reference's two halves with each other",
     "scale": "the student's mean over the teacher's",
+    "energy distance": "between the distributions of class probabilities, 0 if they are equal",
+    "RV": "1 if the probabilities of the classes vary in the same directions",
+    "variation ratio": "the share of samples that vote for another class than most",
+    "log density": "the mean log likelihood of the teacher's samples under the student",
 }
 
 
@@ -71,10 +84,10 @@ def table(metrics: dict) -> str:
                 cells = [number(entry[who][measure]["auroc"]) for measure in MEASURE_NAMES]
                 lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
     if "rejected" in metrics:  # results of earlier versions lack these two tables
-        lines += ["", "| energy distance of class probabilities from T passes of the teacher | " + " | ".join(ENERGY.values()) + " |"]
-        lines.append("|---" * (len(ENERGY) + 1) + "|")
+        lines += ["", "| student's class probabilities against T passes of the teacher | " + " | ".join(JUDGES.values()) + " |"]
+        lines.append("|---" * (len(JUDGES) + 1) + "|")
         for dataset, entry in metrics["agreement"].items():
-            lines.append(f"| {dataset} | " + " | ".join(f"{entry['energy_distance'][key]:.4f}" for key in ENERGY) + " |")
+            lines.append(f"| {dataset} | " + " | ".join(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES) + " |")
         lines += ["", f"| rejected where the teacher rejects 5% of {inside} | " + " | ".join(short) + " |"]
         lines.append("|---" * (len(short) + 1) + "|")
         for dataset in metrics["agreement"]:
@@ -110,7 +123,7 @@ def number(value: float | None) -> str:
     """A number with three decimals, or four below 0.01; a dash for None."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if 0 < value < 0.01 else f"{value:.3f}"
+    return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

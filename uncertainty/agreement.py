@@ -15,8 +15,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from uncertainty.distribution import Distribution, entropy, measures_of
-from uncertainty.energy import energy_distance, probabilities
 from uncertainty.equivalent_passes import Resamples, interval, passes_curves
+from uncertainty.judges import energy_distance, judged, samples_of
 from uncertainty.samples import Samples
 
 
@@ -81,22 +81,25 @@ class Reference:
             }
         return entries
 
-    def energy(self, student: Distribution) -> dict[str, float]:
-        """The mean energy distance of the student from the second half, and that of the first half, which is the noise of T passes.
+    def judges(self, student: Distribution) -> dict[str, dict[str, float | None]]:
+        """{judge: {"student": of T samples of the student, "teacher": of the first half}}, each against the second half.
 
-        The estimate is unbiased: halves of the same distribution are at a distance of 0 on average.
+        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of the second half's
+        samples under the student, and has no entry for samples.
         """
-        mine = probabilities(student, self.passes, self.seed)
-        return {"student": float(energy_distance(mine, self.samples[1].probs).mean())} | self.energy_of_passes
+        second = self.samples[1]
+        found = judged(samples_of(student, self.passes, self.seed), second)
+        entries = {name: {"student": found[name]} | self.judged_passes[name] for name in found}
+        density = student.log_density(second.log_probs)
+        return entries | {"log_density": {"student": None if density is None else float(density.mean())}}
 
     @cached_property
-    def energy_of_passes(self) -> dict[str, float]:
-        """The mean energy distance of the first half, and of its mean alone, from the second half: the same for every student."""
-        first, second = (half.probs for half in self.samples)
-        return {
-            "teacher": float(energy_distance(first, second).mean()),
-            "point": float(energy_distance(first.mean(1, keepdim=True), second).mean()),
-        }
+    def judged_passes(self) -> dict[str, dict[str, float | None]]:
+        """The first half's entries of `judges`: the same for every student."""
+        first, second = self.samples
+        entries: dict[str, dict[str, float | None]] = {name: {"teacher": value} for name, value in judged(first, second).items()}
+        entries["energy_distance"]["point"] = float(energy_distance(first.mean.unsqueeze(1), second.probs).mean())
+        return entries
 
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""

@@ -11,8 +11,8 @@ def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     return {
         "accuracy": correct.mean(),
         "macro_f1": f1_score(labels, probs.argmax(1), average="macro"),
-        "nll": nll(probs, labels),
-        "brier": brier(probs, labels),
+        "nll": nll(probs, labels).mean(),
+        "brier": brier(probs, labels).mean(),
         "ece": ece(confidence, correct),
         "ece_equal_mass": ece(confidence, correct, equal_mass=True),
         "misclassification_auroc": roc_auc_score(~correct, -confidence) if 0 < correct.mean() < 1 else None,
@@ -20,14 +20,14 @@ def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     }
 
 
-def nll(probs: ndarray, labels: ndarray) -> float:
-    """Mean −log p of the true class, in nats; probabilities below 1e-12 count as 1e-12."""
-    return -np.log(probs[np.arange(len(labels)), labels].clip(1e-12)).mean()
+def nll(probs: ndarray, labels: ndarray) -> ndarray:
+    """−log p of the true class [N], in nats; probabilities below 1e-12 count as 1e-12."""
+    return -np.log(probs[np.arange(len(labels)), labels].clip(1e-12))
 
 
-def brier(probs: ndarray, labels: ndarray) -> float:
-    """Mean Σ_c (p_c − 1[c = y])², between 0 and 2 (Brier 1950)."""
-    return ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(1).mean()
+def brier(probs: ndarray, labels: ndarray) -> ndarray:
+    """Σ_c (p_c − 1[c = y])² [N], between 0 and 2 (Brier 1950)."""
+    return ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(1)
 
 
 def confidence_bins(confidence: ndarray, correct: ndarray, bins: int = 15, equal_mass: bool = False) -> ndarray:
@@ -62,6 +62,25 @@ def risk_coverage(confidence: ndarray, correct: ndarray) -> tuple[ndarray, ndarr
 def aurc(confidence: ndarray, correct: ndarray) -> float:
     """Area under the risk-coverage curve: the mean of its risks (Geifman et al. 2019)."""
     return risk_coverage(confidence, correct)[1].mean()
+
+
+def resampled(probs: ndarray, labels: ndarray, scores: dict[str, tuple[ndarray, ndarray]], count: int) -> dict[str, list[float]]:
+    """Accuracy, NLL, Brier score, and the AUROC of `scores` {name: (inside [N], outside [M])}, of the data and of `count` resamples.
+
+    The images that are drawn depend on N, M and `count` alone. So two methods can be compared in pairs: by differences, place by place.
+    """
+
+    def weights(size: int, seed: int) -> ndarray:
+        drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=count)
+        return np.concatenate([np.ones((1, size)), drawn])
+
+    of_image = np.stack([probs.argmax(1) == labels, nll(probs, labels), brier(probs, labels)])
+    rows = dict(zip(("accuracy", "nll", "brier"), of_image @ weights(len(labels), 0).T / len(labels)))
+    for name, (inside, outside) in scores.items():
+        is_outside = np.repeat([0, 1], [len(inside), len(outside)])
+        drawn = np.concatenate([weights(len(inside), 0), weights(len(outside), 1)], 1)
+        rows[name] = np.array([roc_auc_score(is_outside, np.concatenate([inside, outside]), sample_weight=w) for w in drawn])
+    return {name: row.round(5).tolist() for name, row in rows.items()}
 
 
 def ood_detection(inside: ndarray, outside: ndarray) -> dict[str, float]:

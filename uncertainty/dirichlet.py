@@ -19,6 +19,10 @@ class Dirichlet(Distribution):
         """p ~ Dir(α)."""
         return torch.distributions.Dirichlet(self.alpha).sample((count,)).movedim(0, 1)
 
+    def log_density(self, log_probs: Tensor) -> Tensor:
+        """−`nll`."""
+        return -self.nll(log_probs.mean(1))
+
     @cached_property
     def precision(self) -> Tensor:
         """α₀ = Σ_c α_c [N]: how sure the distribution is of the probabilities."""

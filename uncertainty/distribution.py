@@ -46,6 +46,10 @@ class Distribution(ABC):
     def sample(self, count: int) -> Tensor:
         """`count` samples of p [N, count, C] by torch's global random numbers; all that there are, if there are fewer."""
 
+    def log_density(self, log_probs: Tensor) -> Tensor | None:
+        """The mean log density on the simplex, in nats, of T samples [N, T, C] of p. Returns [N]; None: there is no density."""
+        return None
+
     @property
     def draws(self) -> int:
         """How many samples the measures are computed from; 0: closed forms."""

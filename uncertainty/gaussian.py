@@ -45,6 +45,16 @@ class LogitGaussian(Distribution):
         """softmax(z) of normal z."""
         return self.draw(torch.randn(len(self.loc), count, self.dimensions).to(self.loc)).probs
 
+    def log_density(self, log_probs: Tensor) -> Tensor:
+        """log N(y; A loc, A Σ Aᵀ) − Σ_c log p_c with Σ = F Fᵀ + diag(scale²), y = A log p = log p_c − log p_C (Aitchison & Shen 1980)."""
+        loc, factor, log_p = self.loc.double(), self.factor.double(), log_probs.double()
+        if self.scale is not None:
+            factor = torch.cat([factor, torch.diag_embed(self.scale.double())], -1)
+        differences = factor[:, :-1] - factor[:, -1:]
+        covariance = differences @ differences.mT + SMALLEST * torch.eye(loc.shape[-1] - 1, dtype=loc.dtype, device=loc.device)
+        normal = torch.distributions.MultivariateNormal((loc[:, :-1] - loc[:, -1:]).unsqueeze(1), covariance.unsqueeze(1))
+        return (normal.log_prob(log_p[..., :-1] - log_p[..., -1:]) - log_p.sum(-1)).mean(1)
+
     @property
     def draws(self) -> int:
         """DRAWS."""

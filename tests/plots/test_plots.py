@@ -9,6 +9,7 @@ from matplotlib.text import Text
 
 import plots
 from plots import shifts
+from plots.comparison import paired
 from plots.style import INFORMATION, RED, TRUONG
 from uncertainty.distribution import MEASURES
 
@@ -144,3 +145,19 @@ def test_covariate_shift_is_averaged_over_shifts_at_each_severity():
     assert shifts.faithful(record) == pytest.approx((50 + 40 + 8 + 20 + 90) / 5)
     found = texts(shifts.methods_under_shift([record])) + texts(shifts.shifts_of(record))
     assert "0.750" in found and "fog" in found and "0.990" in found
+
+
+def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
+    def record(seed, rows):
+        return {"seed": seed, "resampled": {"accuracy": rows}}
+
+    done = {
+        "other": [record(0, [0.8, 0.7, 0.9]), record(1, [0.9, 0.9, 0.9])],
+        "Dirichlet, ours": [record(0, [0.7, 0.6, 0.8]), record(1, [0.85, 0.8, 0.9])],
+        "same": [record(0, [0.7, 0.7, 0.7])],
+    }
+    heading, _, text = paired(done)
+    assert heading.endswith("Dirichlet, ours")
+    assert "| other | 2 | **+0.100 (+0.100 to +0.100)**; +0.050 to +0.100 |" in text
+    assert "| same | 1 | +0.000 (-0.095 to +0.095) |" in text
+    assert paired({"other": done["other"]}) == []

@@ -212,6 +212,10 @@ def test_rejected_shares_are_those_above_the_teachers_threshold():
 def test_a_reference_judges_the_whole_distribution(synthetic):
     truth, (first, second, third, *_) = synthetic
     reference = Reference([first, second], np.arange(COUNT) // 10, False, 0, 0)
-    good, poor = reference.energy(third), reference.energy(Dirichlet(3 * truth.alpha))
-    assert abs(good["teacher"]) < 1e-3 and abs(good["student"]) < 1e-3 and abs(reference.energy(truth)["student"]) < 1e-3
-    assert good["point"] > 0.02 and 0.003 < poor["student"] < good["point"]
+    good, poor, true = (reference.judges(student) for student in (third, Dirichlet(3 * truth.alpha), truth))
+    energy = good["energy_distance"]
+    assert abs(energy["teacher"]) < 1e-3 and abs(energy["student"]) < 1e-3 and abs(true["energy_distance"]["student"]) < 1e-3
+    assert energy["point"] > 0.02 and 0.003 < poor["energy_distance"]["student"] < energy["point"]
+    for judge in ("covariance", "variation_ratio"):
+        assert good[judge]["student"] == pytest.approx(good[judge]["teacher"], abs=0.02) and true[judge]["student"] > 0.9
+    assert good["log_density"]["student"] is None and true["log_density"]["student"] > poor["log_density"]["student"] + 0.5

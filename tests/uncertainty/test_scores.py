@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu
 from sklearn.metrics import log_loss
 
-from uncertainty.classification import aurc, brier, classification, ece, nll, ood_detection
+from uncertainty.classification import aurc, brier, classification, ece, nll, ood_detection, resampled
 
 RNG = np.random.default_rng(0)
 
@@ -42,7 +43,7 @@ def test_ece_of_known_miscalibration():
 
 def test_nll_and_brier_against_scikit_learn_and_by_hand(predictions):
     probs, labels = predictions
-    assert nll(probs, labels) == pytest.approx(log_loss(labels, probs), rel=1e-10)
+    assert nll(probs, labels).mean() == pytest.approx(log_loss(labels, probs), rel=1e-10)
     assert brier(np.array([[0.7, 0.2, 0.1]]), np.array([0])) == pytest.approx(0.09 + 0.04 + 0.01)
     assert nll(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-12))
 
@@ -63,3 +64,19 @@ def test_ood_detection_against_counting():
     threshold = np.sort(outside)[10]  # 190 of 200 are at or above it
     assert found["fpr95"] == pytest.approx((inside >= threshold).mean(), abs=1e-12)
     assert ood_detection(inside, inside + 100) == {"auroc": 1.0, "auprc": 1.0, "fpr95": 0.0}
+
+
+def test_resamples_are_the_same_images_for_all_methods():
+    rng = np.random.default_rng(0)
+    labels, inside, outside = rng.integers(0, 3, 500), rng.random(500), rng.random(300) + 0.3
+    probs = rng.dirichlet([1, 1, 1], 500)
+    rows = resampled(probs, labels, {"near": (inside, outside)}, 400)
+    found = classification(probs, labels)
+    assert all(rows[name][0] == pytest.approx(found[name], abs=1e-5) for name in ("accuracy", "nll", "brier"))
+    assert rows["near"][0] == pytest.approx(mannwhitneyu(outside, inside).statistic / (500 * 300), abs=1e-5)
+    assert np.std(rows["accuracy"][1:]) == pytest.approx((found["accuracy"] * (1 - found["accuracy"]) / 500) ** 0.5, rel=0.1)
+    repaired = probs.copy()
+    repaired[:10] = np.eye(3)[labels[:10]]  # differs for ten images alone: unpaired differences would vary by the whole set's error
+    better = resampled(repaired, labels, {"near": (2 * inside, 2 * outside)}, 400)
+    assert better["near"] == rows["near"]
+    assert np.std(np.subtract(better["accuracy"], rows["accuracy"])[1:]) < 0.3 * np.std(rows["accuracy"][1:])

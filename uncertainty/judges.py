@@ -1,0 +1,62 @@
+"""Judges that no student is trained on: each compares samples of class probabilities with other samples of the teacher."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.seeds import seed_of
+from uncertainty.distribution import Distribution
+from uncertainty.samples import Samples
+
+CHUNK = 256  # images whose distances are in memory at once
+JUDGES = ("energy_distance", "covariance", "variation_ratio", "log_density")
+
+
+def judged(mine: Samples, teacher: Samples) -> dict[str, float | None]:
+    """The judges that need samples alone. energy_distance: the mean over the images. covariance: the mean RV coefficient. variation_ratio:
+    Pearson's correlation over the images; None if one of them is constant."""
+    pair = np.stack([samples.variation_ratio.double().numpy() for samples in (mine, teacher)])
+    return {
+        "energy_distance": float(energy_distance(mine.probs, teacher.probs).mean()),
+        "covariance": float(rv_coefficient(mine.probs, teacher.probs).mean()),
+        "variation_ratio": float(np.corrcoef(pair)[0, 1]) if np.ptp(pair, 1).all() else None,
+    }
+
+
+def energy_distance(p: Tensor, q: Tensor) -> Tensor:
+    """2 E‖p − q‖ − E‖p − p'‖ − E‖q − q'‖ ≥ 0 for each image, from samples p [N, S, C] and q [N, T, C]. Returns [N].
+
+    It is 0 only if the distributions are equal (Székely & Rizzo 2013, eq. 5). The estimate is unbiased, so it can fall below 0. One sample
+    alone is taken as certain.
+    """
+    parts = []
+    for a, b in zip(p.split(CHUNK), q.split(CHUNK)):
+        parts.append(2 * torch.cdist(a, b).mean((1, 2)) - within(a) - within(b))
+    return torch.cat(parts)
+
+
+def within(p: Tensor) -> Tensor:
+    """E‖p − p'‖ of two different samples, for each image."""
+    count = p.shape[1]
+    return torch.cdist(p, p).sum((1, 2)) / max(1, count * (count - 1))
+
+
+def rv_coefficient(p: Tensor, q: Tensor) -> Tensor:
+    """tr(ΣΣ') / (‖Σ‖ ‖Σ'‖) of the classes' covariances Σ of samples p [N, S, C] and Σ' of q [N, T, C] (Escoufier 1973). Returns [N].
+
+    It is 1 if the probabilities vary in the same directions, whatever the size, and 0 if they vary in other ones, or not at all.
+    """
+    parts = []
+    for a, b in zip(p.split(CHUNK), q.split(CHUNK)):
+        left, right = (x.mT @ x for x in ((x - x.mean(1, keepdim=True)).double() for x in (a, b)))
+        norms = left.flatten(1).norm(dim=1) * right.flatten(1).norm(dim=1)
+        parts.append((left * right).sum((1, 2)) / norms.clamp_min(torch.finfo(torch.double).tiny))
+    return torch.cat(parts)
+
+
+def samples_of(distribution: Distribution, count: int, seed: int) -> Samples:
+    """`count` samples of a distribution; fewer if it has no more."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "judges"))
+        p = distribution.sample(count).float()
+    return Samples(p.clamp_min(torch.finfo(p.dtype).tiny).log())
