@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source venv.sh
-if ! python -c 'import pytest, mpmath, xdist' 2>/dev/null; then
+if ! python -c 'import pytest, mpmath, xdist, onnxruntime, onnxscript' 2>/dev/null; then
     python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 fi
 # Two files at once, a thread each: jobs with all threads stall each other.

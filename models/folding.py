@@ -109,6 +109,18 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     return finite(network)
 
 
+def portable(network: nn.Module) -> nn.Module:
+    """A folded network with torch's own layers in the place of this module's, which other programs do not know."""
+    network = copy.deepcopy(network)
+    for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for i, layer in enumerate(layers):
+            if isinstance(layer, InplaceReLU):
+                layers[i] = nn.ReLU()
+            elif isinstance(layer, MaxPool2x2):
+                layers[i] = nn.MaxPool2d(2)
+    return network
+
+
 def finite(network: nn.Module) -> nn.Module:
     """The network itself. Raises UserError for weights that are not finite."""
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):

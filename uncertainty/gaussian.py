@@ -68,12 +68,18 @@ class LogitGaussian(Distribution):
     def of_draws(self, *measures: str) -> list[Tensor]:
         """The named measures of the draws."""
         noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)
-        scales = repeat(None) if self.scale is None else self.scale.split(CHUNK)
         parts = []
-        for part in zip(self.loc.split(CHUNK), self.factor.split(CHUNK), scales):
-            samples = LogitGaussian(*part).draw(noise)
+        for chunk in self.chunks():
+            samples = chunk.draw(noise)
             parts.append([getattr(samples, measure) for measure in measures])
         return [torch.cat(part) for part in zip(*parts)]
+
+    def chunks(self) -> list["LogitGaussian"]:
+        """Parts of CHUNK inputs; in an export, whose number of inputs is open, all of them at once."""
+        if torch.compiler.is_exporting():
+            return [self]
+        scales = repeat(None) if self.scale is None else self.scale.split(CHUNK)
+        return [LogitGaussian(*part) for part in zip(self.loc.split(CHUNK), self.factor.split(CHUNK), scales)]
 
     @cached_property
     def _measures(self) -> dict[str, Tensor]:

@@ -1,0 +1,162 @@
+"""Write a run's student as one file for other programs: ONNX, or a program of torch.export.
+
+    python export.py --run runs/digits --out digits.onnx
+    python export.py --run runs/digits --out digits.pt2
+
+The file takes uint8 images [N, H, W, C] in any number, and gives class probabilities and uncertainties; its metadata says their units and
+the names of the classes. It is compared with the student in PyTorch, and written only if they agree. ONNX needs requirements-export.txt.
+"""
+
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
+import argparse
+import importlib.util
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from methods.student import Student, load_student
+from models.folding import portable
+from training import artifact, cli
+from training.errors import UserError
+from uncertainty.dirichlet import Dirichlet
+from uncertainty.distribution import Distribution
+from uncertainty.gaussian import LogitGaussian
+from uncertainty.speed import BATCHES, seconds_per_image
+
+MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
+UNITS = dict.fromkeys(MEASURES, "nats") | {"total_variance": "sum of the variances of the class probabilities"}
+CHECKED = (1, 7, 300, 3000)  # numbers of images
+TOLERANCE = 1e-5
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+Outputs = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+class Exported(nn.Module):
+    """A student whose outputs are tensors: probabilities [N, C], every measure [N], and α [N, C] of a Dirichlet."""
+
+    def __init__(self, student: Student):
+        super().__init__()
+        self.student = student
+        self.names = ["probabilities", *MEASURES]
+        distribution = student(torch.zeros(1, *self.shape, dtype=torch.uint8))
+        _ = distribution.mean  # a Gaussian draws its numbers at the first call; after it they are constants
+        if isinstance(distribution, Dirichlet):
+            self.names.append("alpha")
+        elif not isinstance(distribution, LogitGaussian):
+            raise UserError(f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a Gaussian")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of an image."""
+        a = self.student.architecture
+        return a.size, a.size, a.channels
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        distribution: Distribution = self.student(images)
+        return tuple(distribution.mean if name == "probabilities" else getattr(distribution, name) for name in self.names)
+
+    def metadata(self) -> dict[str, str]:
+        """What a program that uses the file has to know."""
+        return {
+            "input": f"images: uint8 [N, {', '.join(map(str, self.shape))}], rows first, in 0-255",
+            "classes": json.dumps(self.student.classes),
+            "units": json.dumps({name: UNITS[name] for name in self.names if name in UNITS}),
+            "method": self.student.settings.method,
+        }
+
+
+def main() -> None:
+    """Export the student, compare the file with it, and say how fast both are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits")
+    parser.add_argument("--out", required=True, type=Path, help="file to write: .onnx or .pt2")
+    options = parser.parse_args()
+    if options.out.suffix not in (".onnx", ".pt2"):
+        raise UserError(f"--out: {options.out} ends neither in .onnx nor in .pt2")
+    if options.out.suffix == ".onnx" and (missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]):
+        raise UserError(f"--out: .onnx needs {', '.join(missing)}: python -m pip install -r requirements-export.txt")
+
+    warnings.simplefilter("ignore")  # torch.export warns of its own code
+    student = load_student(options.run)
+    if student.propagates:
+        raise UserError("student.options: propagation: such a student cannot be exported")
+    student.network = portable(student.network)
+    exported = Exported(student).eval()
+    program = traced(exported)
+    with artifact.whole(options.out) as temporary, torch.inference_mode():
+        outputs = (write_onnx if options.out.suffix == ".onnx" else write_program)(program, exported, temporary)
+        difference = largest_difference(exported, outputs)
+        if not difference <= TOLERANCE:
+            raise UserError(f"{options.out}: not written, as its outputs differ from the student's by {difference:.1e}")
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; outputs: {', '.join(exported.names)}")
+    print(f"largest difference from the student in PyTorch, for {', '.join(map(str, CHECKED))} images: {difference:.0e}")
+    with torch.inference_mode():
+        print(speeds(exported, outputs))
+
+
+def traced(exported: Exported) -> ExportedProgram:
+    """The student as a graph for any number of images."""
+    images = torch.zeros(3, *exported.shape, dtype=torch.uint8)
+    program = torch.export.export(exported, (images,), dynamic_shapes={"images": {0: Dim("N", min=1)}}, strict=False)
+    return program.run_decompositions({torch.ops.aten.digamma.default: digamma})
+
+
+def digamma(x: Tensor) -> Tensor:
+    """ψ(x) for x > 0, for formats that lack it: ψ(x + 6) − Σ_k 1 / (x + k), and the asymptotic series of ψ(x + 6)."""
+    shifted = x + 6
+    square = 1 / (shifted * shifted)
+    series = torch.log(shifted) - 0.5 / shifted - square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    return series - sum(1 / (x + k) for k in range(6))
+
+
+def write_program(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
+    """Write a .pt2 file. Returns what it computes."""
+    metadata = exported.metadata() | {"outputs": json.dumps(exported.names)}
+    with open(path, "w+b") as file:
+        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
+        file.seek(0)
+        return torch.export.load(file).module()
+
+
+def write_onnx(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
+    """Write an .onnx file. Returns what onnxruntime computes from it."""
+    import onnxruntime
+
+    onnx = torch.onnx.export(program, input_names=["images"], output_names=exported.names, verbose=False)
+    onnx.model.metadata_props.update(exported.metadata())
+    onnx.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda images: tuple(torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()}))
+
+
+def largest_difference(exported: Exported, outputs: Outputs) -> float:
+    """The largest difference of any output, for random images; for α, relative to it."""
+    differences = []
+    for count in CHECKED:
+        images = torch.from_numpy(np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8))
+        for name, mine, theirs in zip(exported.names, exported(images), outputs(images)):
+            scale = mine if name == "alpha" else 1.0
+            differences.append(((theirs - mine) / scale).abs().max().item() if theirs.shape == mine.shape else np.inf)
+    return float(np.max(differences))  # a NaN stays one
+
+
+def speeds(exported: Exported, outputs: Outputs) -> str:
+    """Images a second of the student in PyTorch and of the file, measured in turn."""
+    works = {"PyTorch": exported, "the file": outputs}
+    lines = []
+    for _, size in BATCHES:
+        images = torch.randint(0, 256, (max(32, size), *exported.shape), dtype=torch.uint8)
+        rates = {who: 1 / seconds for who, seconds in seconds_per_image(works, images, size, rounds=3).items()}
+        lines.append(f"images a second, {size} at once: " + ", ".join(f"{who} {rate:.0f}" for who, rate in rates.items()))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.guard(main)
