@@ -4,15 +4,18 @@
     python evaluate.py --config configs/cifar10_cpu.yaml
 
 Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached); writes
-runs/<name>/metrics.json, table.md and plots/*.png and prints the table. --overwrite samples the evaluation sets anew.
+runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it, report.html. --overwrite samples the evaluation
+sets anew.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
@@ -23,9 +26,11 @@ from configs.schema import Config, Evaluation
 from data import humans
 from data.dataset import UNLABELLED, Dataset
 from methods import student, teacher, teacher_method
+from methods.prediction import rows_of, write_csv
 from methods.student import Student
 from methods.teacher import Teacher
 from models.inference import outputs_of
+from plots import report
 from plots.style import INFORMATION, TRUONG, save
 from plots.table import table
 from training import artifact, cli, process_group
@@ -91,6 +96,7 @@ def main(config: Config, overwrite: bool) -> None:
     losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name(model.options)}"}
     figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
     write(run, table(written), figures)
+    write_report(run, evaluated, model.classes)
     run.end()
 
 
@@ -119,6 +125,31 @@ def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
     artifact.write_text(run / "table.md", text + "\n")
     print(f"\n{text}\n")
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+
+
+def write_report(run: Run, evaluated: list[Evaluated], classes: list[str]) -> None:
+    """Write predictions.csv, a row for each image, and the report that is made from it."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for e in evaluated:
+            both = zip(e.dataset.names, e.dataset.labels.tolist(), rows_of(e.student, classes), rows_of(e.teacher, classes))
+            for name, label, mine, theirs in both:
+                known = label != UNLABELLED
+                right = ("yes" if mine["class"] == classes[label] else "no") if known and e is evaluated[0] else ""
+                first = {"set": e.dataset.name, "image": name, "label": e.dataset.classes[label] if known else "", "right": right}
+                yield first | mine | {f"teacher {column}": value for column, value in theirs.items()}
+
+    sets = {e.dataset.name: e.dataset.images for e in evaluated}
+    write_csv(run / "predictions.csv", rows())
+    report.write(
+        run / "report.html",
+        run / "predictions.csv",
+        classes,
+        lambda name, places, _: np.stack([sets[name][place].numpy() for place in places]),
+        (run / "table.md").read_text(encoding="utf-8"),
+        run / "plots",
+    )
+    run.log(f"wrote {run / 'predictions.csv'} and, to look at, {run / 'report.html'}")
 
 
 def described(config: Config) -> str:

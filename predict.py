@@ -1,6 +1,7 @@
 """Predict classes, probabilities and uncertainties of new images with the trained student of a run.
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
+    python predict.py --run runs/digits --images photos/ --report                  # also predictions.html, a page to look at
     python predict.py --run runs/digits --images photos/ --teacher-passes 50       # with its teacher, by MC-dropout
 
 Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized as in the student's training. They are streamed, so memory
@@ -9,17 +10,17 @@ does not grow with their number. A broken image is skipped, and a line names it.
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import argparse
-import csv
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from data.folder import SUFFIXES, files_below, images_below
-from methods.prediction import columns
+import numpy as np
+
+from data.folder import SUFFIXES, decode, files_below, images_below
+from methods.prediction import write_csv
 from methods.student import load_student
 from methods.teacher import load_teacher
-from training import artifact, cli
+from plots import report
+from training import cli
 from training.compute import Compute, choose_device
 from training.errors import UserError
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256, help="images per batch (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--teacher-passes", type=int, help="use this many passes of the run's teacher instead of its student")
+    parser.add_argument("--report", action="store_true", help="also write a page with images and uncertainties, beside the CSV file")
     options = parser.parse_args()
     if not options.images.is_dir():
         raise UserError(f"--images: no folder {options.images}")
@@ -41,29 +43,28 @@ def main() -> None:
     if options.teacher_passes is not None and options.teacher_passes < 2:
         raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
 
-    classes, rows = answers(options)
-    predicted = 0
-    with artifact.whole(options.out) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.DictWriter(file, columns(classes))
-        table.writeheader()
-        for predicted, row in enumerate(rows, 1):
-            table.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
-        if not predicted:
-            raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
-    print(f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files left out)")
-
-
-def answers(options: argparse.Namespace) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """The classes, and a row of predictions for each image."""
     device = choose_device(options.device)
     if options.teacher_passes is None:
-        student = load_student(options.run, device)
-        return student.classes, student.predict(options.images, options.batch_size)
-    config, _ = cli.parse(["--config", str(options.run / "config.yaml")])
-    config = replace(config, runs=str(options.run.parent), name=options.run.name)
-    teacher = load_teacher(config, Compute(device, "float32"))
-    return teacher.classes, teacher.predict(options.images, options.teacher_passes, options.batch_size)
+        model = load_student(options.run, device)
+        rows = model.predict(options.images, options.batch_size)
+    else:
+        config, _ = cli.parse(["--config", str(options.run / "config.yaml")])
+        config = replace(config, runs=str(options.run.parent), name=options.run.name)
+        model = load_teacher(config, Compute(device, "float32"))
+        rows = model.predict(options.images, options.teacher_passes, options.batch_size)
+    predicted = write_csv(options.out, rows)
+    if not predicted:
+        raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
+    images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
+    print(f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files left out)")
+    if options.report:
+        page, a = options.out.with_suffix(".html"), model.architecture
+
+        def pixels(name: str, places: list[int], paths: list[str]) -> np.ndarray:
+            return np.stack([decode(Path(path), report.THUMBNAIL, a.channels, a.resize) for path in paths])
+
+        report.write(page, options.out, model.classes, pixels)
+        print(f"report: {page}")
 
 
 if __name__ == "__main__":

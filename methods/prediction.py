@@ -1,8 +1,9 @@
 """Predictions of a student or a teacher for the images of a folder. They are streamed, so memory does not grow with their number."""
 
-from collections.abc import Callable, Iterator
+import csv
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,41 @@ from torch import Tensor
 
 from data.folder import decode, images_below
 from models.architecture import Architecture
+from training import artifact
 from training.bar import note, progress_bar
 from training.errors import UserError
+from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, Distribution
 
 
-def columns(classes: list[str]) -> list[str]:
-    """The names of the columns of a prediction."""
-    return ["image", "class", "probability", *MEASURES, *(f"p({name})" for name in classes)]
+def rows_of(distribution: Distribution, classes: list[str]) -> Iterator[dict[str, Any]]:
+    """A row for each input: its class and the class's probability, every measure, a Dirichlet's precision, and all probabilities."""
+    numbers = {"probability": distribution.max_probability} | {measure: getattr(distribution, measure) for measure in MEASURES}
+    if isinstance(distribution, Dirichlet):
+        numbers["precision"] = distribution.precision
+    numbers |= {f"p({name})": share for name, share in zip(classes, distribution.mean.T)}
+    for label, values in zip(distribution.predicted.tolist(), torch.stack(list(numbers.values()), 1).tolist()):
+        yield {"class": classes[label]} | dict(zip(numbers, values))
+
+
+def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write a line for each row, as they come. Returns how many; there is no file if there are none. Raises UserError as `artifact`."""
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
+        return 0
+    with artifact.whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.DictWriter(file, first)
+        table.writeheader()
+        for count, row in enumerate(chain([first], rows), 1):
+            table.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
+    return count
 
 
 def predictions(
     model: Callable[[Tensor], Distribution], a: Architecture, classes: list[str], folder: Path, device: torch.device, batch_size: int = 256
 ) -> Iterator[dict[str, Any]]:
-    """A row for each image below `folder`, with the names of `columns`. A broken image is skipped, and a line names it."""
+    """A row for each image below `folder`: its path, and the columns of `rows_of`. A broken image is skipped, and a line names it."""
 
     def read(path: Path) -> np.ndarray | None:
         try:
@@ -40,8 +62,6 @@ def predictions(
             kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
             if kept:
                 distribution = model(torch.from_numpy(np.stack(list(kept.values()))).to(device))
-                measures = torch.stack([distribution.max_probability, *(getattr(distribution, m) for m in MEASURES)], 1)
-                numbers = torch.cat([measures, distribution.mean], 1).tolist()
-                for path, label, values in zip(kept, distribution.predicted.tolist(), numbers):
-                    yield dict(zip(columns(classes), [str(path), classes[label], *values]))
+                for path, row in zip(kept, rows_of(distribution, classes)):
+                    yield {"image": str(path)} | row
             bar.update(len(batch))

@@ -1,0 +1,96 @@
+"""A headless Chromium, driven by its own protocol over two pipes (`--remote-debugging-pipe`)."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Browser:
+    """One page. `errors` collects its exceptions and what it writes to the console as an error."""
+
+    def __init__(self, profile: Path):
+        theirs, self.commands = os.pipe()
+        self.answers, ours = os.pipe()
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+
+        def pipes() -> None:  # Chromium reads descriptor 3 and writes 4; first copies above both, as one may be the other's place
+            given = [os.dup(fd) for fd in (theirs, ours)]
+            high = [os.dup2(fd, 50 + place) for place, fd in enumerate(given)]
+            for place, fd in enumerate(high):
+                os.dup2(fd, 3 + place)
+
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, preexec_fn=pipes, close_fds=False, **quiet)
+        os.close(theirs)
+        os.close(ours)
+        self.count, self.session, self.rest, self.errors = 0, None, b"", []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """Send a command and wait for its result."""
+        self.count += 1
+        message = {"id": self.count, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while (said := self.read()).get("id") != self.count:
+            pass
+        assert "error" not in said, said["error"]
+        return said["result"]
+
+    def read(self) -> dict[str, Any]:
+        """The next message."""
+        while b"\0" not in self.rest:
+            part = os.read(self.answers, 1 << 20)
+            assert part, "the browser has ended"
+            self.rest += part
+        message, self.rest = self.rest.split(b"\0", 1)
+        said = json.loads(message)
+        if said.get("method") == "Runtime.exceptionThrown" or said.get("params", {}).get("entry", {}).get("level") == "error":
+            self.errors.append(said["params"])
+        self.loaded = said.get("method") == "Page.loadEventFired"
+        return said
+
+    def open(self, address: str) -> None:
+        """Go to an address and wait until it is loaded."""
+        self.loaded = False
+        self.call("Page.navigate", url=address)
+        while not self.loaded:
+            self.read()
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression."""
+        said = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in said, said["exceptionDetails"]
+        return said["result"].get("value")
+
+    def key(self, name: str) -> None:
+        """Press a key."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode={"Tab": 9, "ArrowRight": 39}[name])
+
+    def screen(self, width: int, height: int, dark: bool = False) -> None:
+        """The size and the colour scheme of the window."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=scheme)
+
+    def screenshot(self, path: Path) -> None:
+        """What the window shows, as a PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def close(self) -> None:
+        """End the browser."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.commands)
+        os.close(self.answers)
