@@ -14,6 +14,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,13 +128,20 @@ def write_program(program: ExportedProgram, exported: Exported, path: Path) -> O
 
 def write_onnx(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
     """Write an .onnx file. Returns what onnxruntime computes from it."""
-    import onnxruntime
-
     onnx = torch.onnx.export(program, input_names=["images"], output_names=exported.names, verbose=False)
     onnx.model.metadata_props.update(exported.metadata())
     onnx.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    session = session_of(path)
     return lambda images: tuple(torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()}))
+
+
+def session_of(path: Path) -> Any:
+    """onnxruntime's session of a file, with as many threads as torch has."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
 
 
 def largest_difference(exported: Exported, outputs: Outputs) -> float:

@@ -78,10 +78,10 @@ class Normalize(nn.Module):
 
 class Whiten(nn.Conv2d):
     """A first layer that is not trained: the principal components of 2x2 patches, each with variance 1, and their negatives
-    (Jordan 2024, arXiv 2404.00498, section 3.2)."""
+    (Jordan 2024, arXiv 2404.00498, section 3.2). Without padding, images are one pixel smaller behind it; with padding, one larger."""
 
-    def __init__(self, channels: int):
-        super().__init__(channels, 8 * channels, 2, bias=False)
+    def __init__(self, channels: int, padding: int = 0):
+        super().__init__(channels, 8 * channels, 2, padding=padding, bias=False)
         self.requires_grad_(False)
 
     @torch.no_grad()

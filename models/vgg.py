@@ -24,9 +24,9 @@ def vgg(architecture: Architecture) -> nn.Sequential:
     blocks = BLOCKS[a.network]
     dropout = rates(a, "conv", sum(map(len, blocks)))
     head_dropout = rates(a, "head", 2)
-    require_size(a, len(blocks))
+    require_size(a, a.size, len(blocks))
 
-    layers, channels = first_layers(a)
+    layers, channels = first_layers(a, padding=1)  # 31 pixels could not be halved five times
     for b, block in enumerate(blocks, 1):
         for c, base in enumerate(block, 1):
             width = scaled(base, a.width)
@@ -54,9 +54,9 @@ def vgg7(architecture: Architecture) -> nn.Sequential:
     widths = [64, 256, 256]
     dropout = rates(a, "conv", 2 * len(widths))
     (head_dropout,) = rates(a, "head", 1)
-    require_size(a, len(widths))
+    require_size(a, a.size - a.whiten, len(widths))
 
-    layers, channels = first_layers(a)
+    layers, channels = first_layers(a, padding=0)
     for b, base in enumerate(widths, 1):
         width = scaled(base, a.width)
         layers[f"conv{b}_1"] = nn.Conv2d(channels, width, 3, padding=1, bias=False)
@@ -73,12 +73,12 @@ def vgg7(architecture: Architecture) -> nn.Sequential:
     return sequential(layers)
 
 
-def first_layers(a: Architecture) -> tuple[dict[str, nn.Module], int]:
-    """The layers that are not trained, and the number of channels that they give."""
+def first_layers(a: Architecture, padding: int) -> tuple[dict[str, nn.Module], int]:
+    """The layers that are not trained, and the number of channels that they give. padding: of `Whiten`."""
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels)}
     if not a.whiten:
         return layers, a.channels
-    whiten = Whiten(a.channels)
+    whiten = Whiten(a.channels, padding)
     return layers | {"whiten": whiten, "whiten_relu": nn.ReLU(inplace=True)}, whiten.out_channels
 
 
@@ -89,7 +89,7 @@ def after_convolution(a: Architecture, place: str, width: int, rate: float) -> d
     return dropped | normalized if a.dropped == "filters" else normalized | dropped
 
 
-def require_size(a: Architecture, halvings: int) -> None:
-    """Raise UserError for images that are too small to be halved as often."""
-    if a.size - a.whiten < 2**halvings:
+def require_size(a: Architecture, size: int, halvings: int) -> None:
+    """Raise UserError for maps that are too small to be halved as often."""
+    if size < 2**halvings:
         raise UserError(f"data.size: {a.network} halves the image {halvings} times, {a.size} pixels are too few")

@@ -25,6 +25,13 @@ GOALS = {
     "online_over_cached_step": ("a training step that samples its teacher 25 times / one from the cache", "student", ">=", 20),
     "plain_over_student_batch1": ("50 plain passes / the student, one image at a time", "student", ">=", 60),
     "plain_over_student_batch1_compiled": ("the same, with only the student compiled by torch.compile", "student", ">=", 60),
+    "plain_over_student_batch1_exported": (
+        "50 plain passes in PyTorch / the student as an ONNX file, one image at a time",
+        "student",
+        ">=",
+        100,
+    ),
+    "both_exported_batch1": ("50 passes of the teacher as an ONNX file, masks as inputs / the student as one", "student", None, None),
     "ours_over_student_batch1": ("50 of our passes, several of an image at once / the student", "student", None, None),
     "plain_over_student_batch256": ("50 plain passes / the student, batches of 256", "student", ">=", 150),
     "ours_over_student_batch256": ("50 of our passes / the student, batches of 256", "student", None, None),

@@ -15,6 +15,7 @@ from torch._inductor import config as inductor
 
 from methods.student import Student, for_use
 from speed.contenders import PASSES, deterministic, ours, plain, random_images, student, student_task, teacher
+from speed.exported import student_file, teacher_file
 from speed.measuring import COMPUTE, Seconds, in_turn, middle, ratio, write
 from uncertainty.distribution import measures_of
 from uncertainty.mc_dropout import Sampler
@@ -25,6 +26,7 @@ ONLINE_PASSES = 25
 BATCHES = {1: 8, 32: 64, 256: 256}  # images at once: images a round
 METHODS = {"logit_gaussian": "_gaussian", "dirichlet": ""}
 COMPILED = ", compiled"  # for single images, if there is a C++ compiler
+EXPORTED = ", exported"  # for single images: an ONNX file
 
 inductor.freezing = True  # as TORCHINDUCTOR_FREEZING=1 does: weights are laid out for the machine once
 
@@ -80,6 +82,10 @@ def predictions(models: dict[str, Student], batch_size: int, rounds: int) -> Sec
         "ours": sampled(partial(ours, Sampler(network), batch_size=512, masks="grouped")),
         "deterministic": lambda: [deterministic(network, batch, batch_size, passes=1) for batch in images.split(batch_size)],
     }
+    if batch_size == 1:
+        files = {f"{name}{EXPORTED}": student_file(student(name)) for name in METHODS}
+        works |= {name: lambda file=file: [file(batch) for batch in images.split(1)] for name, file in files.items()}
+        works[f"plain{EXPORTED}"] = sampled(teacher_file(network, PASSES))
     compiled = [family + COMPILED for family in METHODS if batch_size == 1 and family + COMPILED in models]
     works |= {name: partial(once, name) for name in (*METHODS, *compiled)}
     return in_turn(works, rounds, f"{PASSES} passes against one, batch {batch_size}")
@@ -98,6 +104,8 @@ def main(rounds: int) -> None:
         if family + COMPILED in seconds[1]:
             ratios[f"plain_over_student_batch1_compiled{suffix}"] = ratio(seconds[1], "plain", family + COMPILED)
             ratios[f"ours_over_student_batch1_compiled{suffix}"] = ratio(seconds[1], "ours", family + COMPILED)
+        ratios[f"plain_over_student_batch1_exported{suffix}"] = ratio(seconds[1], "plain", family + EXPORTED)
+        ratios[f"both_exported_batch1{suffix}"] = ratio(seconds[1], f"plain{EXPORTED}", family + EXPORTED)
     write(
         "student",
         ratios,

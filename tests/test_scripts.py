@@ -18,6 +18,7 @@ import torch
 import yaml
 from conftest import TINY, full_disk
 from PIL import Image
+from scipy.stats import dirichlet
 
 import data
 import evaluate
@@ -107,6 +108,7 @@ def metrics(run) -> dict:
 def test_a_run_leaves_what_the_readme_promises(run):
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {"config.yaml", "teacher.safetensors", "student.safetensors", "metrics.json", "table.md", "log.txt"} <= names
+    assert {"predictions.csv", "report.html"} <= names and (run / "report.html").stat().st_size < 10e6
     assert {f"plots/{name}.png" for name in PLOTS} <= names
     assert {"mc_samples/digits-train-mixup-0x4.safetensors", "mc_samples/letters-reference-b-plain-0x6.safetensors"} <= names
     assert not [name for name in names if name.endswith((".tmp", ".partial"))]
@@ -207,6 +209,25 @@ def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said
         assert f"| {name}: total variance (epistemic) | **-** (-) | - |" in (tiny.folder / "table.md").read_text()
 
 
+def test_predictions_are_those_that_the_metrics_are_computed_from(run, metrics):
+    rows = list(csv.DictReader((run / "predictions.csv").open()))
+    digits = [row for row in rows if row["set"] == "digits"]
+    for who, start in (("student", ""), ("teacher", "teacher ")):
+        probs = np.array([[float(row[f"{start}p({c})"]) for c in range(10)] for row in digits])
+        labels = np.array([int(row["label"]) for row in digits])
+        assert (probs.argmax(1) == labels).mean() == pytest.approx(metrics[who]["accuracy"])
+        assert -np.log(probs[np.arange(len(labels)), labels]).mean() == pytest.approx(metrics[who]["nll"], rel=1e-4)
+    for name in metrics["agreement"]:
+        mine, theirs = ([float(row[f"{start}total_variance"]) for row in rows if row["set"] == name] for start in ("", "teacher "))
+        assert np.mean(mine) == pytest.approx(metrics["agreement"][name]["total_variance"]["student_mean"], rel=1e-4)
+        assert np.corrcoef(mine, theirs)[0, 1] > 0.3
+    first = digits[0]
+    alpha = [float(first["precision"]) * float(first[f"p({c})"]) for c in range(10)]
+    assert dirichlet.var(alpha).sum() == pytest.approx(float(first["total_variance"]), rel=1e-3)
+    assert all(row["right"] == ("yes" if row["class"] == row["label"] else "no") for row in digits)
+    assert all(row["right"] == "" for row in rows if row["set"] == "letters")
+
+
 def test_three_lines_of_python(run):
     images = torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8)
     student = load_student(run)
@@ -237,6 +258,7 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
     out = tmp_path / "out.csv"
     done = call("predict.py", "--run", str(run), "--images", str(photos), "--out", str(out), "--batch-size", "2", "--device", "cpu")
     assert done.code == 0 and f"5 images: {out} (1 broken images and 1 other files left out)" in done.out
+    assert not out.with_suffix(".html").exists()
     assert "skipped: broken image" in done.out and "c.jpg" in done.out
     rows = {Path(row["image"]).stem: row for row in csv.DictReader(out.open())}
     expected = load_student(run)(digits.images[:5])
