@@ -14,6 +14,7 @@ from methods import options_help
 from plots import comparison
 from plots.recipes import passes_table
 from plots.students import short, students
+from training import artifact
 from training.cli import settings_page
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,20 @@ def recipes() -> str:
     return passes_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in comparison.good(records)])
 
 
+def card(name: str) -> str:
+    """What a folder's networks are, and how good."""
+    folder = RESULTS / name
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = []
+    for who in ("teacher", "student"):
+        _, about = artifact.load(folder / f"{who}.safetensors", who)
+        a = about["architecture"]
+        kind = "50 to 100 passes with dropout" if who == "teacher" else f"one pass, {metrics['provenance']['method']}"
+        scores = [f"{metrics[who][score]:.3f}" for score in ("accuracy", "nll", "ece")]
+        rows.append([f"`{who}.safetensors`", f"{a['network']}, width {a['width']}: {kind}", *scores])
+    return comparison.table(["file", "network", "accuracy on the test images", "NLL", "ECE"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
@@ -43,9 +58,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "recipes": recipes,
     "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),
     "settings": settings_page,
+    "card": lambda: card("cifar10_cpu"),
     "options": lambda: f"```\n{options_help()}\n```",
 }
-PAGES = ("README.md", "docs/results.md", "docs/configs.md")
+PAGES = ("README.md", "docs/results.md", "docs/configs.md", "results/cifar10_cpu/README.md")
 
 
 def made(text: str) -> str:
