@@ -154,7 +154,9 @@ function detail(k) {
   }
   const enlarged = picture(k, "div");
   enlarged.classList.add("large");
-  $("detail").replaceChildren(enlarged, facts, uncertainties, bars, element("small", people.join(" / ")));
+  const legend = element("small");
+  for (const who of people) legend.append(element("span", "", { className: `bar ${who}`, style: "width: 1em" }), ` ${who} `);
+  $("detail").replaceChildren(enlarged, facts, uncertainties, bars, legend);
 }
 
 // Arrow keys move through the images.

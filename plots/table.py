@@ -38,6 +38,8 @@ MEANINGS = {
     "floor": "what one softmax of the teacher without dropout reaches, at no cost; head's floor: with dropout in the classifier alone",
     "repeatability": "the correlation of the reference's two halves with each other",
     "scale": "the student's mean over the teacher's",
+}
+JUDGED = {
     "energy distance": "between the distributions of class probabilities, 0 if they are equal",
     "RV": "1 if the probabilities of the classes vary in the same directions",
     "variation ratio": "the share of samples that vote for another class than most",
@@ -75,7 +77,7 @@ def table(metrics: dict) -> str:
             cells += [number(e[key]) for key in keys]
             cells.append("-" if e["scale"] is None else f"{e['scale']:.2f}")
             lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"- *{column}*: {meaning}." for column, meaning in MEANINGS.items())]
+    lines += ["", *meanings(MEANINGS)]
     if metrics["ood"]:
         lines += ["", f"| AUROC against {inside} | " + " | ".join(short) + " |"]
         lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
@@ -88,6 +90,7 @@ def table(metrics: dict) -> str:
         lines.append("|---" * (len(JUDGES) + 1) + "|")
         for dataset, entry in metrics["agreement"].items():
             lines.append(f"| {dataset} | " + " | ".join(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES) + " |")
+        lines += ["", *meanings(JUDGED)]
         lines += ["", f"| rejected where the teacher rejects 5% of {inside} | " + " | ".join(short) + " |"]
         lines.append("|---" * (len(short) + 1) + "|")
         for dataset in metrics["agreement"]:
@@ -107,6 +110,11 @@ def table(metrics: dict) -> str:
         f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1).",
     ]
     return "\n".join(lines)
+
+
+def meanings(columns: dict[str, str]) -> list[str]:
+    """What columns mean, as a list."""
+    return [f"- *{column}*: {meaning}." for column, meaning in columns.items()]
 
 
 def passes_cell(entry: dict) -> str:

@@ -25,7 +25,8 @@ CLASSES = ["cat", "dog", "eel", "fly"]
 def a_run(folder: Path, **settings) -> Path:
     """A folder with an untrained student, whose perceptron's outputs differ from input to input."""
     torch.manual_seed(0)
-    student = Student(Architecture("vgg5", 0.25, 8, 1, 4), Settings(**settings), CLASSES).eval()
+    student = Student(Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5), Settings(**settings), CLASSES).eval()
+    student.network.normalize.fit([torch.arange(256, dtype=torch.uint8).view(4, 8, 8, 1)])
     if student.perceptron is not None:
         torch.nn.init.normal_(student.perceptron[-1].weight, std=0.3)
     student.save(folder / "student.safetensors", {})
@@ -68,7 +69,7 @@ def test_a_gaussians_outputs_are_those_of_random_draws(tmp_path, images, method,
     entropy, expected = (torch.special.entr(q).sum(-1) for q in (p.mean(1), p))
     assert "alpha" not in said and said["probabilities"] == pytest.approx(p.mean(1).numpy(), abs=0.02)
     assert said["mutual_information"] == pytest.approx((entropy - expected.mean(1)).numpy(), abs=0.02)
-    assert said["total_variance"] == pytest.approx(p.var(1).sum(1).numpy(), abs=0.02) and said["total_variance"].max() > 0.1
+    assert said["total_variance"] == pytest.approx(p.var(1).sum(1).numpy(), abs=0.02) and said["total_variance"].max() > 0.05
 
 
 def test_the_metadata_say_how_to_use_the_file(tmp_path, images):

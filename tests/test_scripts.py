@@ -1,5 +1,6 @@
 """The scripts as a user calls them, on a tiny experiment: files, shape of metrics.json, predictions, and the README's table."""
 
+import base64
 import csv
 import io
 import json
@@ -220,12 +221,27 @@ def test_predictions_are_those_that_the_metrics_are_computed_from(run, metrics):
     for name in metrics["agreement"]:
         mine, theirs = ([float(row[f"{start}total_variance"]) for row in rows if row["set"] == name] for start in ("", "teacher "))
         assert np.mean(mine) == pytest.approx(metrics["agreement"][name]["total_variance"]["student_mean"], rel=1e-4)
-        assert np.corrcoef(mine, theirs)[0, 1] > 0.3
+        entry = metrics["agreement"][name]["total_variance"]
+        assert np.corrcoef(mine, theirs)[0, 1] == pytest.approx(entry["pearson"], abs=0.3)  # of six passes alone
     first = digits[0]
     alpha = [float(first["precision"]) * float(first[f"p({c})"]) for c in range(10)]
     assert dirichlet.var(alpha).sum() == pytest.approx(float(first["total_variance"]), rel=1e-3)
     assert all(row["right"] == ("yes" if row["class"] == row["label"] else "no") for row in digits)
     assert all(row["right"] == "" for row in rows if row["set"] == "letters")
+
+
+@pytest.mark.parametrize("own", [[], ["--teacher-passes", "4"]])
+def test_a_report_of_new_images(run, tmp_path, own):
+    digits = data.load(parse(TINY)[0].data.train, "test", parse(TINY)[0].data)
+    for i in range(4):
+        Image.fromarray(digits.images[i, ..., 0].numpy()).resize((100, 60)).save(tmp_path / f"{i}.png")
+    done = call("predict.py", "--run", str(run), "--images", str(tmp_path), "--out", str(tmp_path / "a.csv"), "--report", *own)
+    assert done.code == 0 and f"report: {tmp_path / 'a.html'}" in done.out
+    page = (tmp_path / "a.html").read_text()
+    assert '"names": ["0.png", "1.png", "2.png", "3.png"]' in page and ('"precision": null' in page) == bool(own)
+    start = page.index("data:image/webp;base64,") + len("data:image/webp;base64,")
+    sheet = Image.open(io.BytesIO(base64.b64decode(page[start : page.index(")", start)])))
+    assert sheet.size == (40 * 48, 48) and np.asarray(sheet)[:, 48 * 4 + 8 :].max() < 16 and np.asarray(sheet)[:, : 48 * 4].max() > 100
 
 
 def test_three_lines_of_python(run):
