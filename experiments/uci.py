@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -21,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from numpy import ndarray
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.batched import Perceptrons, fit, sample
 from plots.comparison import table
 from plots.style import BLUE, GREY, ORANGE, save
 from training import artifact, cli
-from training.bar import note, progress_bar
+from training.bar import note
 from training.compute import device_name
 from training.errors import UserError
 from training.run import commit
@@ -44,7 +44,6 @@ PUBLISHED = {
     "yacht": (0.666, 0.050, -1.250, 0.016),
 }
 LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
-CHUNK = 2_000_000  # rows of all networks that are in memory at once
 
 
 @dataclass
@@ -78,57 +77,6 @@ class Split:
     test_y: ndarray
     shift: float
     scale: float
-
-
-class Networks(nn.Module):
-    """B perceptrons of one hidden layer, trained at once: x [B, N, D] → [B, N, O]. rates [B]: of dropout before both layers."""
-
-    def __init__(self, count: int, inputs: int, hidden: int, outputs: int, rates: Tensor):
-        super().__init__()
-        self.rates = rates.view(-1, 1, 1)
-        shapes = [(inputs, hidden), (hidden, outputs)]
-        self.weights = nn.ParameterList(torch.empty(count, *shape).uniform_(-1, 1) * math.sqrt(6 / sum(shape)) for shape in shapes)
-        self.biases = nn.ParameterList(torch.zeros(count, 1, width) for _, width in shapes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.baddbmm(self.biases[0], self.dropped(x), self.weights[0]).relu()
-        return torch.baddbmm(self.biases[1], self.dropped(hidden), self.weights[1])
-
-    def dropped(self, x: Tensor) -> Tensor:
-        """x with dropout, which is always on."""
-        return x * (torch.rand_like(x) >= self.rates) / (1 - self.rates) if self.rates.any() else x
-
-
-def fit(
-    networks: Networks, x: Tensor, y: Tensor, loss: Callable, epochs: int, decay: Tensor | float, what: str, falls: bool = False
-) -> None:
-    """Train each network on its own rows x [B, N, D], y [B, N, O] by Adam (Keras' settings), in batches of 128.
-
-    loss: (outputs, y) → [B, N]. decay [B]: factor of the squared weights. falls: whether the learning rate falls to 0.
-    """
-    optimizer = torch.optim.Adam(networks.parameters(), 1e-3, eps=1e-7)
-    for epoch in progress_bar(range(epochs), desc=what, unit="epoch", leave=False):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * (1 - epoch / epochs if falls else 1)
-        for rows in torch.rand(x.shape[:2]).argsort(1).split(128, 1):
-            batch, wanted = (values.take_along_dim(rows.unsqueeze(-1), 1) for values in (x, y))
-            squares = sum(weight.square().sum((1, 2)) for weight in networks.weights)
-            (loss(networks(batch), wanted).mean(1) + decay * squares).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-
-@torch.no_grad()
-def sample(networks: Networks, x: Tensor, passes: int) -> Tensor:
-    """Outputs [B, N, T] of T passes, for x [B, N, D]; a mask for each row."""
-    size = max(1, CHUNK // (x.shape[0] * x.shape[1]))
-    parts = [networks(x.repeat(1, n, 1)).unflatten(1, (n, -1)).squeeze(-1) for n in chunks(passes, size)]
-    return torch.cat(parts, 1).movedim(1, 2)
-
-
-def chunks(total: int, size: int) -> list[int]:
-    """Numbers of at most `size` that add up to `total`."""
-    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def main(settings: Settings) -> None:
@@ -196,46 +144,49 @@ def split_of(rows: ndarray, place: Path, k: int, share: float) -> Split:
     return Split(*(torch.tensor(a, dtype=torch.float32) for a in (x[train], target[:, None], x[test])), y[test], shift, scale)
 
 
-def teachers(splits: list[Split], rates: Tensor, tau: float, hidden: int, epochs: int, what: str) -> Networks:
+def teachers(splits: list[Split], rates: Tensor, tau: float, hidden: int, epochs: int, what: str) -> Perceptrons:
     """A trained dropout network for each split: squared errors and weight decay l² (1 − p) / 2Nτ (Gal & Ghahramani 2016, eq. 18).
 
     τ is a middle one of the grid: decay below 1e-6 hardly depends on it, so one training serves every τ.
     """
     x, y = (torch.stack([getattr(split, of) for split in splits]) for of in ("x", "target"))
-    networks = Networks(len(splits), x.shape[2], hidden, 1, rates)
+    networks = Perceptrons([x.shape[2], hidden, 1], rates)
     decay = LENGTHSCALE**2 * (1 - rates) / (2 * x.shape[1] * tau)
     fit(networks, x, y, lambda said, wanted: (said - wanted).square().squeeze(-1), epochs, decay, f"{what}: {len(splits)} networks")
     return networks
 
 
-def answers(networks: Networks, splits: list[Split], passes: int) -> list[ndarray]:
+def answers(networks: Perceptrons, splits: list[Split], passes: int) -> list[ndarray]:
     """The samples [N, T] of each split's test rows, in y's units."""
-    samples = sample(networks, torch.stack([split.test_x for split in splits]), passes).double().numpy()
+    samples = sample(networks, torch.stack([split.test_x for split in splits]), passes)[..., 0].double().numpy()
     return [split.shift + split.scale * of for split, of in zip(splits, samples)]
 
 
-def distilled(networks: Networks, splits: list[Split], settings: Settings, what: str) -> Networks:
-    """A student for each split: its outputs are the mean and the softplus of the variance of its teacher's output.
+def distilled(networks: Perceptrons, splits: list[Split], settings: Settings, what: str) -> Perceptrons:
+    """A student for each split: it gives the mean and the variance of its teacher's output.
 
-    It maximizes the likelihood of the teacher's samples, on the training rows and on moved copies of them.
+    Its loss, on the training rows and on moved copies of them, is least at the teacher's moments, for any number of passes. (A Gaussian
+    likelihood would add the error of the student's own mean to its variance.)
     """
     rows = torch.stack([split.x for split in splits]).repeat(1, settings.views, 1)
     rows[:, splits[0].x.shape[0] :] += settings.jitter * torch.randn_like(rows[:, splits[0].x.shape[0] :])
-    samples = sample(networks, rows, settings.student_passes)
+    samples = sample(networks, rows, settings.student_passes)[..., 0]
     targets = torch.stack([samples.mean(2), samples.var(2)], 2)
-    students = Networks(len(splits), rows.shape[2], settings.student_hidden, 2, torch.zeros(len(splits)))
+    students = Perceptrons([rows.shape[2], settings.student_hidden, 2], torch.zeros(len(splits)))
 
-    def likelihood(said: Tensor, wanted: Tensor) -> Tensor:
+    typical = targets[..., 1].mean(1, keepdim=True)
+
+    def moments(said: Tensor, wanted: Tensor) -> Tensor:
         (mean, variance), (their_mean, their_variance) = gaussian(said), wanted.unbind(-1)
-        return 0.5 * (variance.log() + (their_variance + (their_mean - mean) ** 2) / variance)
+        return (mean - their_mean) ** 2 / typical + variance.log() + their_variance / variance
 
     epochs = max(1, settings.student_steps // math.ceil(rows.shape[1] / 128))
-    fit(students, rows, targets, likelihood, epochs, 0.0, f"{what}: students", falls=True)
+    fit(students, rows, targets, moments, epochs, 0.0, f"{what}: students", falls=True)
     return students
 
 
 def gaussian(outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a student's outputs [..., 2]."""
+    """Mean and variance of a student's outputs [..., 2]; the variance starts near 0.02."""
     return outputs[..., 0], F.softplus(outputs[..., 1] - 4) + 1e-6
 
 
@@ -247,7 +198,7 @@ def scored(samples: list[ndarray], splits: list[Split], taus: ndarray) -> dict[s
     }
 
 
-def compared(teachers: Networks, students: Networks, splits: list[Split], taus: ndarray, half: int) -> dict:
+def compared(teachers: Perceptrons, students: Perceptrons, splits: list[Split], taus: ndarray, half: int) -> dict:
     """Teacher (T passes) and student as Gaussian predictions of y, and the student's equivalent passes."""
     halves = [answers(teachers, splits, half) for _ in range(2)]
     with torch.no_grad():

@@ -21,6 +21,10 @@ TINY = [
 ]  # fmt: skip
 
 
+# The configs of the pipeline; those of experiments/ have settings of their own.
+CONFIGS = [path for path in sorted(Path("configs").glob("**/*.yaml")) if not Path(f"experiments/{path.stem}.py").exists()]
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Config:
     """A config whose stages take seconds, with its runs in a temporary folder."""

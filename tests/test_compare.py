@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, full_disk
+from conftest import CONFIGS, TINY, full_disk
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -228,7 +228,7 @@ def test_tables_give_mean_and_standard_deviation():
     assert report.spread(report.values(records[:1], "a", "b"), 2) == "1.00" and report.spread(report.values(records, "c")) == "-"
 
 
-@pytest.mark.parametrize("path", sorted(Path("configs").glob("**/*.yaml")), ids=str)
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_row_of_every_config_can_be_read(path, monkeypatch):
     arguments = ["--config", str(path)]
     config, _ = parse(arguments)

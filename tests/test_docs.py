@@ -88,13 +88,14 @@ def commands() -> list[str]:
     """Every command of README and docs that reads settings."""
     shown = "\n".join(page.read_text() for page in DOCS)
     lines = re.findall(r"^((?:python|\./run\.sh|torchrun) [^#\n]*)|`((?:python|\./run\.sh|torchrun) [^`]*)`", shown, re.MULTILINE)
-    return sorted({line for both in lines if not re.search(r"-m |predict\.py|docs/examples/.*py", line := "".join(both).strip())})
+    tested_elsewhere = r"-m |predict\.py|export\.py|experiments/|docs/examples/.*py"
+    return sorted({line for both in lines if not re.search(tested_elsewhere, line := "".join(both).strip())})
 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_accepted(command, tmp_path, monkeypatch):
-    """By the parser of its script: most take too long to be run. The others have tests of their own: predict.py in test_scripts, the birds'
-    stages below."""
+    """By the parser of its script: most take too long to be run. Those of predict.py, export.py and experiments/ have tests of their own,
+    and so have the birds' stages, below."""
     monkeypatch.chdir(tmp_path)
     for folder in ("configs", "docs"):
         Path(folder).symlink_to(ROOT / folder)

@@ -1,0 +1,63 @@
+"""Many small perceptrons of one shape, trained and sampled at once, each on its own rows."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from training.bar import progress_bar
+
+CHUNK = 2_000_000  # rows of all networks that are in memory at once
+
+
+class Perceptrons(nn.Module):
+    """B perceptrons with ReLU: x [B, N, D] → [B, N, O]. sizes: D, hidden layers, O. rates [B]: of dropout before every layer, always on."""
+
+    def __init__(self, sizes: list[int], rates: Tensor):
+        super().__init__()
+        self.rates = rates.view(-1, 1, 1)
+        shapes = list(zip(sizes, sizes[1:]))
+        bounds = [math.sqrt(6 / sum(shape)) for shape in shapes]  # Glorot & Bengio 2010, eq. 16
+        self.weights = nn.ParameterList(torch.empty(len(rates), *shape).uniform_(-1, 1) * bound for shape, bound in zip(shapes, bounds))
+        self.biases = nn.ParameterList(torch.zeros(len(rates), 1, width) for _, width in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = zip(self.weights, self.biases)
+        for weight, bias in hidden:
+            x = torch.baddbmm(bias, self.dropped(x), weight).relu()
+        return torch.baddbmm(last[1], self.dropped(x), last[0])
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """x with dropout."""
+        return x * (torch.rand_like(x) >= self.rates) / (1 - self.rates) if self.rates.any() else x
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def fit(
+    networks: Perceptrons, x: Tensor, y: Tensor, loss: Loss, epochs: int, decay: Tensor | float, what: str, falls: bool = False
+) -> None:
+    """Train each network on its own rows x [B, N, D], y [B, N, O] by Adam (Keras' settings), in batches of 128.
+
+    loss: (outputs, y) → [B, N]. decay [B]: factor of the squared weights. falls: whether the learning rate falls to 0.
+    """
+    optimizer = torch.optim.Adam(networks.parameters(), 1e-3, eps=1e-7)
+    for epoch in progress_bar(range(epochs), desc=what, unit="epoch", leave=False):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - epoch / epochs if falls else 1)
+        for rows in torch.rand(x.shape[:2]).argsort(1).split(128, 1):
+            batch, wanted = (values.take_along_dim(rows.unsqueeze(-1), 1) for values in (x, y))
+            squares = sum(weight.square().sum((1, 2)) for weight in networks.weights)
+            (loss(networks(batch), wanted).mean(1) + decay * squares).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def sample(networks: Perceptrons, x: Tensor, passes: int) -> Tensor:
+    """Outputs [B, N, T, O] of T passes, for x [B, N, D]; a mask for each row."""
+    size = max(1, CHUNK // (x.shape[0] * x.shape[1]))
+    counts = [min(size, passes - start) for start in range(0, passes, size)]
+    return torch.cat([networks(x.repeat(1, count, 1)).unflatten(1, (count, -1)) for count in counts], 1).movedim(1, 2)
