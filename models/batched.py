@@ -12,10 +12,14 @@ CHUNK = 2_000_000  # rows of all networks that are in memory at once
 
 
 class Perceptrons(nn.Module):
-    """B perceptrons with ReLU: x [B, N, D] → [B, N, O]. sizes: D, hidden layers, O. rates [B]: of dropout before every layer, always on."""
+    """B perceptrons with ReLU: x [B, N, D] → [B, N, O].
 
-    def __init__(self, sizes: list[int], rates: Tensor):
+    sizes: D, hidden layers, O. rates [B]: of dropout before every layer, always on. drop_inputs: also before the first one.
+    """
+
+    def __init__(self, sizes: list[int], rates: Tensor, drop_inputs: bool = True):
         super().__init__()
+        self.drop_inputs = drop_inputs
         self.rates = rates.view(-1, 1, 1)
         shapes = list(zip(sizes, sizes[1:]))
         bounds = [math.sqrt(6 / sum(shape)) for shape in shapes]  # Glorot & Bengio 2010, eq. 16
@@ -23,10 +27,11 @@ class Perceptrons(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(len(rates), 1, width) for _, width in shapes)
 
     def forward(self, x: Tensor) -> Tensor:
-        *hidden, last = zip(self.weights, self.biases)
-        for weight, bias in hidden:
-            x = torch.baddbmm(bias, self.dropped(x), weight).relu()
-        return torch.baddbmm(last[1], self.dropped(x), last[0])
+        for place, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = self.dropped(x) if place or self.drop_inputs else x
+            x = torch.baddbmm(bias, x, weight)
+            x = x.relu() if place < len(self.weights) - 1 else x
+        return x
 
     def dropped(self, x: Tensor) -> Tensor:
         """x with dropout."""
