@@ -38,7 +38,7 @@ PLACES = {"data": "where data are", "gap": "in the gap", "beyond": "beyond the d
 @dataclass
 class Settings:
     """points: N. repeats: networks of each kind and number of points, on data drawn anew. passes: T of the teachers. rates: of dropout;
-    one is chosen. lengthscale: of the prior; with N it gives the weight decay. epochs: at N points; with fewer points more, for as many steps."""
+    one is chosen. lengthscale: of the prior; with N it gives the weight decay. epochs: at N points; with fewer points more."""
 
     name: str = "regression"
     points: int = 1024
@@ -221,7 +221,8 @@ def parts_by_points(record: dict) -> Figure:
                     heights = [np.sqrt(found[who][part][place]) for found in by_points.values()]
                     label = f"{PARTS[part]}, {PLACES[place]}: {who}"
                     axis.plot(list(by_points), heights, style, marker=marker, markersize=4, color=colour, label=label)
-        axis.set(xscale="log", yscale="log", xlabel="points", title=KINDS[kind])
+        axis.set(xscale="log", xlabel="points", title=KINDS[kind])
+        axis.set_ylim(bottom=0)
         axis.set_xticks(list(by_points), [str(count) for count in by_points])
         axis.minorticks_off()
     figure.axes[1].legend(bbox_to_anchor=(1, 1), fontsize=7)
