@@ -12,7 +12,8 @@ from experiments import regression
 
 def test_a_student_keeps_both_parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = regression.Settings(points=256, repeats=2, passes=60, rates=[0.05], epochs=150, student_epochs=60, hidden=16, student_hidden=32)
+    small = {"points": 256, "repeats": 2, "passes": 60, "hidden": 16, "student_hidden": 32}
+    settings = regression.Settings(**small, rates=[0.05], epochs=150, student_epochs=60)
     regression.main(settings)
     record = json.loads(Path("results/regression/regression.json").read_text())
     for kind, parts in record["agreement"].items():
