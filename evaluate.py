@@ -44,6 +44,7 @@ from uncertainty.mc_dropout import split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
 
+MANY = 100  # with more classes, predictions.csv leaves out their probabilities: it would be very large
 Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
 
 
@@ -137,7 +138,8 @@ def write_report(run: Run, evaluated: list[Evaluated], classes: list[str]) -> No
                 known = label != UNLABELLED
                 right = ("yes" if mine["class"] == classes[label] else "no") if known and e is evaluated[0] else ""
                 first = {"set": e.dataset.name, "image": name, "label": e.dataset.classes[label] if known else "", "right": right}
-                yield first | mine | {f"teacher {column}": value for column, value in theirs.items()}
+                row = first | mine | {f"teacher {column}": value for column, value in theirs.items()}
+                yield row if len(classes) <= MANY else {column: value for column, value in row.items() if "p(" not in column}
 
     sets = {e.dataset.name: e.dataset.images for e in evaluated}
     write_csv(run / "predictions.csv", rows())

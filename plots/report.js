@@ -138,10 +138,20 @@ function detail(k) {
     uncertainties.append(row([name, ...people.map((who) => number(values[who][measure][image]))]));
   }
 
-  const bars = element("table", "", { id: "bars" });
-  const p = mapped(probabilities, (all) => Array.from(all.subarray(k * data.classes.length, (k + 1) * data.classes.length), (x) => x / 65535));
+  const enlarged = picture(k, "div");
+  enlarged.classList.add("large");
+  const legend = element("small");
+  for (const who of people) legend.append(element("span", "", { className: `bar ${who}`, style: "width: 1em" }), ` ${who} `);
+  $("detail").replaceChildren(enlarged, facts, uncertainties, ...(probabilities.student ? [bars(k)] : []), legend);
+}
+
+// The probabilities of the twelve classes that the student finds most likely.
+function bars(k) {
+  const made = element("table", "", { id: "bars" });
+  const classes = data.classes.length;
+  const p = mapped(probabilities, (all) => Array.from(all.subarray(k * classes, (k + 1) * classes), (x) => x / 65535));
   const likely = [...data.classes.keys()].sort((a, b) => p.student[b] - p.student[a]).slice(0, 12);
-  bars.append(row(["", "probability", "", ...(precision ? ["α"] : [])], "th"));
+  made.append(row(["", "probability", "", ...(precision ? ["α"] : [])], "th"));
   for (const c of likely.sort((a, b) => a - b)) {
     const drawn = element("td");
     for (const who of people) {
@@ -150,13 +160,9 @@ function detail(k) {
       drawn.append(line);
     }
     const shares = people.map((who) => percent(p[who][c])).join(" / ");
-    bars.append(row([data.classes[c], drawn, shares, ...(precision ? [number(precision[k] * p.student[c])] : [])]));
+    made.append(row([data.classes[c], drawn, shares, ...(precision ? [number(precision[k] * p.student[c])] : [])]));
   }
-  const enlarged = picture(k, "div");
-  enlarged.classList.add("large");
-  const legend = element("small");
-  for (const who of people) legend.append(element("span", "", { className: `bar ${who}`, style: "width: 1em" }), ` ${who} `);
-  $("detail").replaceChildren(enlarged, facts, uncertainties, bars, legend);
+  return made;
 }
 
 // Arrow keys move through the images.

@@ -67,7 +67,8 @@ def contents(
         return encoded(np.array([place.get(rows[i].get(column, ""), -1) for i in of], np.int16))
 
     everything = range(len(rows))
-    probabilities = {w: [np.array([float(rows[i][f"{start}p({c})"]) for i in shown]) for c in classes] for w, start in who.items()}
+    detailed = who if rows and f"p({classes[0]})" in rows[0] else {}
+    probabilities = {w: [np.array([float(rows[i][f"{start}p({c})"]) for i in shown]) for c in classes] for w, start in detailed.items()}
     return {
         "classes": classes,
         "labels": labels,

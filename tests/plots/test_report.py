@@ -150,7 +150,8 @@ def test_the_page_fits_its_window(browser, width, dark):
 
 def test_a_report_of_predictions_alone(tmp_path, rows, browser):
     """No sets, no labels, no teacher; a sample of the images."""
-    few = [{k: v for k, v in row.items() if not k.startswith("teacher") and k not in ("set", "label", "right")} for row in rows]
+    left_out = ("set", "label", "right", *(f"p({c})" for c in CLASSES))  # probabilities: as if there were very many classes
+    few = [{k: v for k, v in row.items() if not k.startswith("teacher") and k not in left_out} for row in rows]
     many = [row | {"image": f"{i}.png"} for i, row in enumerate(3 * few)]
     with open(tmp_path / "p.csv", "w", newline="") as file:
         table = csv.DictWriter(file, many[0])
@@ -160,5 +161,6 @@ def test_a_report_of_predictions_alone(tmp_path, rows, browser):
     browser.open((tmp_path / "p.html").as_uri())
     assert browser.run("document.getElementById('count').textContent") == "2000 of 2000 images shown here, of 3000 in all"
     assert browser.run("document.getElementById('right').parentElement.hidden && document.getElementById('set').parentElement.hidden")
+    assert browser.run("document.getElementById('bars')") is None
     assert not any("teacher" in choice for choice in browser.run("[...document.querySelectorAll('option')].map(o => o.textContent)"))
     assert (tmp_path / "p.html").stat().st_size < 1e6
