@@ -28,13 +28,13 @@ class Perceptrons(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = self.dropped(x) if place or self.drop_inputs else x
+            x = self.dropped(x, place) if place or self.drop_inputs else x
             x = torch.baddbmm(bias, x, weight)
             x = x.relu() if place < len(self.weights) - 1 else x
         return x
 
-    def dropped(self, x: Tensor) -> Tensor:
-        """x with dropout."""
+    def dropped(self, x: Tensor, place: int) -> Tensor:
+        """x, the input of layer `place`, with dropout."""
         return x * (torch.rand_like(x) >= self.rates) / (1 - self.rates) if self.rates.any() else x
 
 

@@ -4,7 +4,7 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-LAYERS = ["configs", "training", "data", "models", "uncertainty", "methods", "plots", "scripts", "experiments", "speed"]  # from the ground up
+LAYERS = ["configs", "training", "data", "models", "uncertainty", "methods", "plots", "scripts", "experiments", "speed"]  # upwards
 ROOT = Path(__file__).parent.parent
 FILES = {path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).glob("**/*.py")} | {
     path.relative_to(ROOT) for path in ROOT.glob("*.py")

@@ -1,0 +1,58 @@
+"""Concrete dropout against dropout and closed forms, and the experiment, shortened, on the digits."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from scipy.stats import bernoulli
+
+from experiments import concrete_dropout as experiment
+from experiments.concrete_dropout import ConcreteDropout, ConcretePerceptrons, concrete, negative_entropy
+from training import cli
+
+
+def test_a_relaxed_mask_is_nearly_a_mask_of_its_rate():
+    torch.manual_seed(0)
+    logit = torch.tensor(math.log(0.2 / 0.8), requires_grad=True)
+    y = concrete(torch.ones(200_000), logit)
+    assert y.mean().item() == pytest.approx(1, abs=0.01) and (y < 0.5).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert y.var().item() == pytest.approx(0.25, abs=0.05)  # p / (1 − p); a relaxed mask varies a little less
+    y.square().mean().backward()
+    assert logit.grad > 0  # a higher rate, a higher variance
+
+
+def test_the_entropy_is_a_coins():
+    for p in (0.01, 0.3, 0.5):
+        assert negative_entropy(torch.tensor(math.log(p / (1 - p)))).item() == pytest.approx(-bernoulli(p).entropy(), rel=1e-5)
+
+
+def test_the_regularizer_is_that_of_the_paper():
+    torch.manual_seed(0)
+    networks = ConcretePerceptrons([1, 4, 3, 2], 2)
+    entropy = bernoulli(0.1).entropy()
+    for b, found in enumerate(networks.regularizer(50, 0.5).tolist()):
+        squares = [weight[b].square().sum().item() for weight in networks.weights]
+        expected = (0.25 / 2 * (squares[0] + (squares[1] + squares[2]) / 0.9) - (4 + 3) * entropy) / 50
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert ConcreteDropout(0.1)(torch.ones(2, 5, 3, 3)).shape == (2, 5, 3, 3)
+
+
+def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeypatch):
+    settings = cli.read_yaml(Path("configs/digits.yaml"))
+    settings["teacher"] |= {"epochs": 2, "width": 0.125}
+    settings |= {"compared_on": "validation", "evaluation": {"passes": 4, "bootstrap": 5}}
+    settings["data"] |= {"validation": 200}
+    monkeypatch.chdir(tmp_path)
+    Path("teacher.yaml").write_text(yaml.safe_dump(settings))
+    small = {"points": [32, 64], "repeats": 2, "passes": 10, "steps": 20}
+    experiment.main(experiment.Settings(**small, settings="teacher.yaml", width=0.125, rate_lr=0.1))
+    cifar = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())["cifar"]
+    assert len(cifar["conv_dropout"]) == 3 and len(cifar["head_dropout"]) == 2
+    assert all(rate not in (0.1, 0.5) for rate in cifar["conv_dropout"] + cifar["head_dropout"])
+    own = json.loads(Path("results/concrete_dropout_teachers/learned-rates-0.json").read_text())["settings"]["teacher"]
+    assert own["conv_dropout"] == cifar["conv_dropout"] and own["head_dropout"] == cifar["head_dropout"]
+    page = Path("results/concrete_dropout/README.md").read_text()
+    assert f"`conv_dropout: {cifar['conv_dropout']}`" in page and "| usual rates |" in page
