@@ -346,7 +346,8 @@ def reference(cache: SampleCache, dataset: Dataset, method: str, settings: Evalu
 
 def baseline(base: Config, classes: int, compute: Compute) -> Predictor:
     """The deterministic network that times are compared with."""
-    architecture = Architecture(base.teacher.network, base.teacher.width, base.data.size, base.data.channels, classes)
+    own = base.teacher
+    architecture = Architecture(own.network, own.width, base.data.size, base.data.channels, classes, options=own.options)
     network = folded(build(architecture).to(compute.device).eval())
     return teacher_method("deterministic").predictor([network], None, base, compute)
 

@@ -107,7 +107,7 @@ def sheet(images: ndarray) -> str:
     table = (
         cells.reshape(lines, COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4).reshape(lines * height, COLUMNS * width, channels)
     )
-    picture = Image.fromarray(table[..., 0] if channels == 1 else table)
+    picture = Image.fromarray(table if channels == 3 else table[..., 0])
     if width > THUMBNAIL:
         picture = picture.resize((COLUMNS * THUMBNAIL, lines * THUMBNAIL * height // width))
     buffer = io.BytesIO()
