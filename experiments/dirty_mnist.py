@@ -36,6 +36,7 @@ from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, save
 from training import artifact, cli
 from training.bar import note, progress_bar
 from training.compute import choose
+from training.errors import UserError
 from training.run import commit
 from uncertainty.classification import ood_detection
 
@@ -60,6 +61,7 @@ class Settings:
     judge_epochs: int = 3
     epochs: int = 10
     student_epochs: int = 8
+    members: int = 5
     ddu_epochs: int = 3
     limit: int | None = None
     seed: int = 0
@@ -154,8 +156,8 @@ def ambiguous(vae: VAE, judges: list[nn.Module], dataset: Dataset, wanted: int) 
     for attempt in count():
         if sum(map(len, images)) >= wanted:
             break
-        if attempt > 1000:
-            raise RuntimeError("hardly any ambiguous image is found: train the VAE for more epochs")
+        if attempt >= 20 * (1 + sum(map(len, images))):
+            raise UserError("vae_epochs: hardly any image between two digits is ambiguous; train for more epochs")
         first, second = torch.randint(len(codes), (2, 2000))
         share = torch.empty(2000, 1).uniform_(0.3, 0.7)
         chosen = dataset.labels[first] != dataset.labels[second]
@@ -178,14 +180,14 @@ def dirty(split: str) -> TensorDataset:
 
 
 def config_of(settings: Settings) -> Config:
-    """The comparison: MC-dropout, its students, an ensemble of five, one of its networks alone, and DDU."""
+    """The comparison: MC-dropout, its students, an ensemble, one of its networks alone, and DDU."""
     here = "experiments/dirty_mnist.py"
     plain = {"options": {"rate": 0.0}}
     rows = [
         {"title": "MC-dropout", "kind": "teacher", "compared_with": "mc_dropout"},
         {"title": "Dirichlet student", "of": "MC-dropout", "changes": {"student": {"method": "dirichlet"}}},
         {"title": "Gaussian student", "of": "MC-dropout", "changes": {"student": {"method": "logit_gaussian"}}},
-        {"title": "ensemble", "kind": "teacher", "changes": {"teacher": {"method": "ensemble", "members": 5} | plain}},
+        {"title": "ensemble", "kind": "teacher", "changes": {"teacher": {"method": "ensemble", "members": settings.members} | plain}},
         {
             "title": "softmax",
             "kind": "teacher",
