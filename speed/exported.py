@@ -32,16 +32,16 @@ class Masked(nn.Module):
 
 
 class Passes(nn.Module):
-    """(one image, a mask [T, ...] for each dropout layer) → log-probabilities [T, C]."""
+    """(one image, a mask [T, ...] for each dropout layer) → log-probabilities [T, C]. image [1, H, W, C]: one as those that will come."""
 
-    def __init__(self, network: nn.Module, passes: int):
+    def __init__(self, network: nn.Module, image: Tensor, passes: int):
         super().__init__()
         self.network, self.passes = portable(folded(network)), passes
         self.shapes: list[tuple[float, tuple[int, ...]]] = []  # rate and shape of each mask
         shapes: dict[str, tuple[int, ...]] = {}
         layers = [(name, layer) for name, layer in self.network.named_children() if isinstance(layer, nn.Dropout)]
         hooks = [layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]})) for name, layer in layers]
-        self.network(torch.zeros(1, 32, 32, 3))
+        self.network(image)
         for hook in hooks:
             hook.remove()
         for name, layer in layers:
@@ -59,14 +59,12 @@ class Passes(nn.Module):
         return [(rng.random(shape, np.float32) >= rate).astype(np.float32) / np.float32(1 - rate) for rate, shape in self.shapes]
 
 
-def teacher_file(network: nn.Module, passes: int) -> Callable[[Tensor], Tensor]:
-    """One image → log-probabilities [1, T, C] of `passes` passes with new masks, by onnxruntime."""
-    model, rng = Passes(network, passes), np.random.default_rng(0)
+def teacher_file(network: nn.Module, image: Tensor, passes: int) -> Callable[[Tensor], Tensor]:
+    """One image, such as `image` [1, H, W, C] → log-probabilities [1, T, C] of `passes` passes with new masks, by onnxruntime."""
+    model, rng = Passes(network, image, passes), np.random.default_rng(0)
     masks = [torch.from_numpy(mask) for mask in model.masks(rng)]
     names = ["images", *(f"mask{i}" for i in range(len(masks)))]
-    program = torch.onnx.export(
-        model, (torch.zeros(1, 32, 32, 3, dtype=torch.uint8), *masks), input_names=names, dynamo=True, verbose=False
-    )
+    program = torch.onnx.export(model, (image, *masks), input_names=names, dynamo=True, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
         program.save(Path(folder) / "teacher.onnx", external_data=False)
         session = export.session_of(Path(folder) / "teacher.onnx")

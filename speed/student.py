@@ -85,7 +85,7 @@ def predictions(models: dict[str, Student], batch_size: int, rounds: int) -> Sec
     if batch_size == 1:
         files = {f"{name}{EXPORTED}": student_file(student(name)) for name in METHODS}
         works |= {name: lambda file=file: [file(batch) for batch in images.split(1)] for name, file in files.items()}
-        works[f"plain{EXPORTED}"] = sampled(teacher_file(network, PASSES))
+        works[f"plain{EXPORTED}"] = sampled(teacher_file(network, images[:1], PASSES))
     compiled = [family + COMPILED for family in METHODS if batch_size == 1 and family + COMPILED in models]
     works |= {name: partial(once, name) for name in (*METHODS, *compiled)}
     return in_turn(works, rounds, f"{PASSES} passes against one, batch {batch_size}")

@@ -10,6 +10,7 @@ from models.architecture import Architecture
 from models.networks import build
 from speed import measuring, page, pipeline, sampling, scaling
 from speed.contenders import deterministic, ours, plain, torch_uncertainty
+from speed.exported import teacher_file
 from training.loop import Task
 from uncertainty.mc_dropout import Sampler
 
@@ -45,6 +46,8 @@ def test_every_contender_samples_the_same_distribution():
     images, passes = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8), 2000
     network.normalize.fit([images])
     found = [plain(network, images, 4, passes, "float32"), plain(network, images, 4, passes)]
+    file = teacher_file(network, images[:1], passes)
+    found.append(torch.cat([file(image) for image in images.split(1)]))
     found += [ours(Sampler(network), images, 4, masks, passes) for masks in ("grouped", "independent")]
     if importlib.util.find_spec("torch_uncertainty"):
         found += [torch_uncertainty(network, images, size, on_batch, passes) for size, on_batch in ((2 * passes, True), (4, False))]
