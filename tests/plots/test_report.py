@@ -126,10 +126,17 @@ def test_an_image_in_detail(browser, rows):
     found = dict(re.findall(r"(\S+)\s+([\d.]+% / [\d.]+%)", text))
     assert found == {c: f"{100 * row[f'p({c})']:.1f}% / {100 * row[f'teacher p({c})']:.1f}%" for c in CLASSES}
     assert f"{row['precision'] * row['p(cat)']:.3f}" in text
-    place = browser.run("getComputedStyle(document.activeElement).backgroundPosition")
-    number = int(Path(row["image"]).stem)
-    if row["set"] == "pets":
-        assert place == f"{-48 * (number % 40)}px {-48 * (number // 40)}px".replace("-0px", "0px")
+
+
+@pytest.mark.parametrize("number, name", [*enumerate(COUNTS)])
+def test_an_image_is_the_part_of_its_sets_sheet_at_its_place(browser, number, name):
+    choose(browser, set=str(number))
+    places = browser.run("[...document.querySelectorAll('#grid .image')].map(e => getComputedStyle(e).backgroundPosition)")
+    for image, place in zip(names(browser), places):
+        line, column = divmod(int(image.removesuffix(".png")), 40)
+        assert place == f"{-48 * column}px {-48 * line}px".replace("-0px", "0px")
+    assert browser.run(f"document.querySelector('#grid .image').classList.contains('sheet{number}')")
+    choose(browser, set="")
 
 
 def test_markdown_becomes_html():
