@@ -28,8 +28,9 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
 
 
 def beside(name: str) -> dict[str, dict]:
-    """The metrics of all students of the run `name`'s teacher."""
-    return {title: json.loads((RESULTS / f"{name}{kind}" / "metrics.json").read_text()) for kind, title in STUDENTS.items()}
+    """The metrics of all students of the run `name`'s teacher that are there."""
+    files = {title: RESULTS / f"{name}{kind}" / "metrics.json" for kind, title in STUDENTS.items()}
+    return {title: json.loads(file.read_text()) for title, file in files.items() if file.exists()}
 
 
 def recipes() -> str:
