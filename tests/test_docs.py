@@ -48,7 +48,7 @@ def test_what_the_readme_says_in_words_is_so():
     text = (ROOT / "README.md").read_text()
     digits, cifar10 = (json.loads((ROOT / f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu"))
     assert "under 5 minutes on two CPU cores" in text and sum(digits["stages_s"].values()) < 150  # the rest is to install
-    assert "some two hours on two CPU cores" in text and 90 < sum(cifar10["stages_s"].values()) / 60 < 150
+    assert "some three hours on two CPU cores" in text and 150 < sum(cifar10["stages_s"].values()) / 60 < 210
     agreement = cifar10["agreement"].values()
     assert "worth more than fifty passes" in text and all(entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement)
     scales = [entry["mutual_information"]["scale"] for entry in agreement]
