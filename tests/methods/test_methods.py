@@ -165,6 +165,7 @@ def test_the_loss_of_drop_is_the_softened_divergence_and_the_cross_entropy(targe
 
 
 def test_gauss_is_a_layer_of_random_weights():
+    torch.manual_seed(0)
     layer = gauss.GaussLinear(nn.Linear(3, C))
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
