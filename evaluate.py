@@ -96,8 +96,9 @@ def main(config: Config, overwrite: bool) -> None:
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
     losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name(model.options)}"}
     figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
-    write(run, table(written), figures)
-    write_report(run, evaluated, model.classes)
+    text = table(written)
+    write(run, text, figures)
+    write_report(run, evaluated, model.classes, text)
     run.end()
 
 
@@ -128,8 +129,8 @@ def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
     run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
 
 
-def write_report(run: Run, evaluated: list[Evaluated], classes: list[str]) -> None:
-    """Write predictions.csv, a row for each image, and the report that is made from it."""
+def write_report(run: Run, evaluated: list[Evaluated], classes: list[str], text: str) -> None:
+    """Write predictions.csv, a row for each image, and the report that is made from it; it begins with `text`."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for e in evaluated:
@@ -148,7 +149,7 @@ def write_report(run: Run, evaluated: list[Evaluated], classes: list[str]) -> No
         run / "predictions.csv",
         classes,
         lambda name, places, _: np.stack([sets[name][place].numpy() for place in places]),
-        (run / "table.md").read_text(encoding="utf-8"),
+        text,
         run / "plots",
     )
     run.log(f"wrote {run / 'predictions.csv'} and, to look at, {run / 'report.html'}")

@@ -44,6 +44,9 @@ class Exported(nn.Module):
 
     def __init__(self, student: Student):
         super().__init__()
+        if student.propagates:
+            raise UserError("student.options: propagation: such a student cannot be exported")
+        student.network = portable(student.network)
         self.student = student
         self.names = ["probabilities", *MEASURES]
         distribution = student(torch.zeros(1, *self.shape, dtype=torch.uint8))
@@ -85,11 +88,7 @@ def main() -> None:
         raise UserError(f"--out: .onnx needs {', '.join(missing)}: python -m pip install -r requirements-export.txt")
 
     warnings.simplefilter("ignore")  # torch.export warns of its own code
-    student = load_student(options.run)
-    if student.propagates:
-        raise UserError("student.options: propagation: such a student cannot be exported")
-    student.network = portable(student.network)
-    exported = Exported(student).eval()
+    exported = Exported(load_student(options.run)).eval()
     program = traced(exported)
     with artifact.whole(options.out) as temporary, torch.inference_mode():
         outputs = (write_onnx if options.out.suffix == ".onnx" else write_program)(program, exported, temporary)

@@ -35,7 +35,7 @@ from plots.style import BLUE, GREEN, ORANGE, save
 from train_teacher import classification_task
 from training import artifact, cli, loop
 from training.compute import device_name
-from training.run import begin, commit
+from training.run import begin, made_by
 from uncertainty.regression import Regression
 
 TEMPERATURE = 0.1  # of the concrete relaxation
@@ -114,7 +114,7 @@ def main(settings: Settings) -> None:
     folder = Path("results") / settings.name
     record = {
         "settings": asdict(settings),
-        "provenance": {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device_name(torch.device("cpu"))},
+        "provenance": made_by(device_name(torch.device("cpu"))),
         "by_points": {str(count): in_one_dimension(count, settings) for count in settings.points},
     }
     save(by_points(record), folder / "by_points.png")

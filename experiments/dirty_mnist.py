@@ -37,7 +37,7 @@ from training import artifact, cli
 from training.bar import note, progress_bar
 from training.compute import choose
 from training.errors import UserError
-from training.run import commit
+from training.run import made_by
 from uncertainty.classification import ood_detection
 
 IMAGES = Path("runs/dirty_mnist.npz")
@@ -104,7 +104,7 @@ def main(settings: Settings) -> None:
     compare.main(base, overwrite=False)
     record = {
         "settings": asdict(settings),
-        "provenance": {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": str(choose(base.device, base.dtype))},
+        "provenance": made_by(str(choose(base.device, base.dtype))),
         "methods": measured(base, settings),
     }
     folder = Path("results") / settings.name

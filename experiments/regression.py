@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
-from models.batched import Loss, Perceptrons, fit, sample
+from models.batched import Loss, Perceptrons, fit, moments, sample
 from plots.comparison import table
 from plots.style import BLUE, GREEN, GREY, ORANGE, save
 from training import artifact, cli
 from training.compute import device_name
-from training.run import commit
+from training.run import made_by
 from uncertainty.regression import Regression
 
 KINDS = {"constant": "noise 1/τ", "learned": "noise learned"}
@@ -75,7 +75,7 @@ def main(settings: Settings) -> None:
     folder, grid = Path("results") / settings.name, torch.linspace(-2.5, 2.5, 501)
     record = {
         "settings": asdict(settings),
-        "provenance": {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device_name(torch.device("cpu"))},
+        "provenance": made_by(device_name(torch.device("cpu"))),
         "agreement": {},
         "by_points": {},
     }
@@ -162,11 +162,10 @@ def distilled(networks: Perceptrons, kind: str, settings: Settings) -> Perceptro
     typical = targets[..., 1].mean(1, keepdim=True)
     students = Perceptrons([1, settings.student_hidden, settings.student_hidden, 3], torch.zeros(settings.repeats))
 
-    def moments(said: Tensor, wanted: Tensor) -> Tensor:
-        mean, variances, theirs = said[..., 0], variances_of(said), wanted[..., 1:]
-        return (mean - wanted[..., 0]).square() / typical + (variances.log() + theirs / variances).sum(-1)
+    def loss(said: Tensor, wanted: Tensor) -> Tensor:
+        return moments(said[..., 0], variances_of(said), wanted, typical)
 
-    fit(students, x.unsqueeze(-1), targets, moments, settings.student_epochs, 0.0, f"students, {kind} noise", falls=True)
+    fit(students, x.unsqueeze(-1), targets, loss, settings.student_epochs, 0.0, f"students, {kind} noise", falls=True)
     return students
 
 

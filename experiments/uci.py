@@ -22,14 +22,14 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
-from models.batched import Perceptrons, fit, sample
+from models.batched import Perceptrons, fit, moments, sample
 from plots.comparison import table
 from plots.style import BLUE, GREY, ORANGE, save
 from training import artifact, cli
 from training.bar import note
 from training.compute import device_name
 from training.errors import UserError
-from training.run import commit
+from training.run import made_by
 from uncertainty.equivalent_passes import DRAWS, PASSES, Curve, Resamples
 from uncertainty.regression import Regression, mixture_log_likelihood
 
@@ -121,7 +121,7 @@ def measure(name: str, settings: Settings) -> dict:
     students = distilled(networks, splits, settings, name)
     return {
         "settings": asdict(settings) | {"sets": None},
-        "provenance": {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device_name(torch.device("cpu"))},
+        "provenance": made_by(device_name(torch.device("cpu"))),
         "rates": chosen_rates.tolist(),
         "taus": chosen_taus.tolist(),
         "teacher": scored(answers(networks, splits, settings.passes), splits, chosen_taus),
@@ -163,11 +163,7 @@ def answers(networks: Perceptrons, splits: list[Split], passes: int) -> list[nda
 
 
 def distilled(networks: Perceptrons, splits: list[Split], settings: Settings, what: str) -> Perceptrons:
-    """A student for each split: it gives the mean and the variance of its teacher's output.
-
-    Its loss, on the training rows and on moved copies of them, is least at the teacher's moments, for any number of passes. (A Gaussian
-    likelihood would add the error of the student's own mean to its variance.)
-    """
+    """A student for each split: mean and variance of its teacher's output, learned on the training rows and moved copies of them."""
     rows = torch.stack([split.x for split in splits]).repeat(1, settings.views, 1)
     rows[:, splits[0].x.shape[0] :] += settings.jitter * torch.randn_like(rows[:, splits[0].x.shape[0] :])
     samples = sample(networks, rows, settings.student_passes)[..., 0]
@@ -176,12 +172,12 @@ def distilled(networks: Perceptrons, splits: list[Split], settings: Settings, wh
 
     typical = targets[..., 1].mean(1, keepdim=True)
 
-    def moments(said: Tensor, wanted: Tensor) -> Tensor:
-        (mean, variance), (their_mean, their_variance) = gaussian(said), wanted.unbind(-1)
-        return (mean - their_mean) ** 2 / typical + variance.log() + their_variance / variance
+    def loss(said: Tensor, wanted: Tensor) -> Tensor:
+        mean, variance = gaussian(said)
+        return moments(mean, variance.unsqueeze(-1), wanted, typical)
 
     epochs = max(1, settings.student_steps // math.ceil(rows.shape[1] / 128))
-    fit(students, rows, targets, moments, epochs, 0.0, f"{what}: students", falls=True)
+    fit(students, rows, targets, loss, epochs, 0.0, f"{what}: students", falls=True)
     return students
 
 

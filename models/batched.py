@@ -38,6 +38,15 @@ class Perceptrons(nn.Module):
         return x * (torch.rand_like(x) >= self.rates) / (1 - self.rates) if self.rates.any() else x
 
 
+def moments(mean: Tensor, variances: Tensor, wanted: Tensor, typical: Tensor) -> Tensor:
+    """A student's loss [B, N], least at its teacher's moments, for any number of passes.
+
+    mean [B, N], variances [B, N, K]: the student's. wanted [B, N, 1 + K]: the teacher's mean and variances, by some passes. typical [B, 1]:
+    the variance that errors of the mean are compared with. (A Gaussian likelihood would add those errors to the student's variance.)
+    """
+    return (mean - wanted[..., 0]).square() / typical + (variances.log() + wanted[..., 1:] / variances).sum(-1)
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -20,6 +20,7 @@ from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, save
 from plots.table import JUDGES
 from training import artifact, cli
+from uncertainty.equivalent_passes import interval
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
 QUALITY = {
@@ -220,7 +221,7 @@ def paired(done: Records) -> list[str]:
 
 def difference(seeds: list[np.ndarray]) -> str:
     """A difference with its interval, from the difference itself and its resamples for each seed; bold if the interval excludes 0."""
-    low, high = np.quantile(seeds[0][1:], [0.025, 0.975])
+    low, high = interval(seeds[0])
     text = f"{seeds[0][0]:+.3f} ({low:+.3f} to {high:+.3f})"
     text = f"**{text}**" if low > 0 or high < 0 else text
     return text if len(seeds) < 2 else f"{text}; {min(s[0] for s in seeds):+.3f} to {max(s[0] for s in seeds):+.3f}"

@@ -59,8 +59,8 @@ def contents(
     labels = sorted({row["label"] for row in rows if row.get("label")})
     shown = [places[name][i] for name in sets for i in chosen[name]]
 
-    def numbers(column: str, of: list[int] | range, kind: type = np.float32) -> str:
-        return encoded(np.array([float(rows[i][column]) for i in of], kind))
+    def numbers(column: str, of: list[int] | range) -> str:
+        return encoded(np.array([float(rows[i][column]) for i in of], np.float32))
 
     def known(column: str, names: list[str], of: list[int] | range) -> str:
         place = {name: number for number, name in enumerate(names)}

@@ -15,9 +15,7 @@ from models.folding import folded, portable
 
 def student_file(student: Student) -> Callable[[Tensor], object]:
     """Images → all outputs of the exported student."""
-    model = for_use(student)
-    model.network = portable(model.network)
-    exported = export.Exported(model).eval()
+    exported = export.Exported(for_use(student)).eval()
     with tempfile.TemporaryDirectory() as folder:
         return export.write_onnx(export.traced(exported), exported, Path(folder) / "student.onnx")
 

@@ -135,14 +135,16 @@ def begin(config: Config, stage: str, overwrite: bool = False) -> tuple[Run, Com
     return run, compute
 
 
+def made_by(device: str) -> dict[str, str]:
+    """Where a result comes from: command, commit and device."""
+    return {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device}
+
+
 def provenance(config: Config, compute: Compute, data: dict[str, str]) -> dict[str, Any]:
     """The origin of a result: command, commit, seed, device, versions and fingerprints of the data."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
-    return {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": commit(),
+    return made_by(str(compute)) | {
         "seed": config.seed,
-        "device": str(compute),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "data": data,
     }

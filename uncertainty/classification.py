@@ -4,6 +4,8 @@ import numpy as np
 from numpy import ndarray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
+from uncertainty.equivalent_passes import Resamples
+
 
 def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     """All scores of predicted probabilities [N, C] against labels [N]: the entries of a method in metrics.json."""
@@ -71,8 +73,7 @@ def resampled(probs: ndarray, labels: ndarray, scores: dict[str, tuple[ndarray, 
     """
 
     def weights(size: int, seed: int) -> ndarray:
-        drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=count)
-        return np.concatenate([np.ones((1, size)), drawn])
+        return Resamples(np.arange(size), count, seed).weights
 
     of_image = np.stack([probs.argmax(1) == labels, nll(probs, labels), brier(probs, labels)])
     rows = dict(zip(("accuracy", "nll", "brier"), of_image @ weights(len(labels), 0).T / len(labels)))
