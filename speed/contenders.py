@@ -23,7 +23,7 @@ CLASSES = 10
 
 
 def teacher(network: str = "vgg11", width: float = 0.5) -> nn.Sequential:
-    """A network of `configs/cifar10_cpu.yaml`'s kind, with random weights, which take as long as trained ones."""
+    """A VGG-11 of half the width, or another network, with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     return build(Architecture(network, width, 32, 3, CLASSES, 0.1, 0.5)).to(COMPUTE.device).eval()
 
@@ -40,9 +40,10 @@ def random_set(count: int) -> Dataset:
 
 
 def settings(method: str = "dirichlet") -> Config:
-    """The settings of `configs/cifar10_cpu.yaml`, with a student of that method."""
+    """The settings of `configs/cifar10_cpu.yaml`, with a student of that method and the network of `teacher`, which is not whitened."""
     config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml"])
-    return cli.override(config, {"student": {"method": method}}, "speed")
+    network = {"network": "vgg11", "width": 0.5, "whiten": False, "identity_start": False}
+    return cli.override(config, {"teacher": network, "student": {"method": method}}, "speed")
 
 
 def teacher_task(count: int = 1024) -> Task:
