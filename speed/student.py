@@ -34,7 +34,7 @@ inductor.freezing = True  # as TORCHINDUCTOR_FREEZING=1 does: weights are laid o
 def steps(rounds: int) -> Seconds:
     """A training step from the cache, and one that samples its teacher by the plain loop, as Truong 2019 did."""
     task, network = student_task(), teacher()
-    indices = torch.arange(task.schedule.batch_size)
+    indices, images = torch.arange(task.schedule.batch_size), random_images(task.schedule.batch_size)
     task.model.train()
 
     def step(made: tuple) -> None:
@@ -45,8 +45,8 @@ def steps(rounds: int) -> Seconds:
         task.optimizer.step()
 
     def online() -> None:
-        images, targets, progress = task.batch(indices, 0.0)
-        step((images, targets | statistics(plain(network, images, len(indices), ONLINE_PASSES)), progress))
+        parts, pixels, wanted, progress = task.batch(indices, 0.0)
+        step((parts, pixels, wanted | statistics(plain(network, images, len(images), ONLINE_PASSES)), progress))
 
     return in_turn({"cached step": lambda: step(task.batch(indices, 0.0)), "online step": online}, rounds, "training step")
 
