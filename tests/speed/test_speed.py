@@ -8,7 +8,7 @@ import torch
 
 from models.architecture import Architecture
 from models.networks import build
-from speed import measuring, page, pipeline, sampling, scaling
+from speed import measuring, page, pipeline, sampling, scaling, student
 from speed.contenders import deterministic, ours, plain, torch_uncertainty
 from speed.exported import teacher_file
 from training.loop import Task
@@ -125,3 +125,7 @@ def test_arithmetic_and_memory_stand_beside_what_the_machine_can_do():
 
 def test_the_page_is_what_the_files_give():
     assert page.PAGE.read_text() == page.text(), "python -m speed.page"
+
+
+def test_the_measured_training_steps_are_steps_of_the_trainer():
+    assert {name: len(seconds) for name, seconds in student.steps(1).items()} == {"cached step": 1, "online step": 1}
