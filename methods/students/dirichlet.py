@@ -44,9 +44,15 @@ def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """
     moves = math.sqrt(factor.shape[-1]) * factor.mT
     p = torch.cat([z.unsqueeze(1) + moves, z.unsqueeze(1) - moves], 1).softmax(-1)
-    m, s = p.mean(1), p.square().sum(-1).mean(1)
-    variance = (p - m.unsqueeze(1)).square().sum(-1).mean(1)  # s − ‖m‖², computed without cancellation
-    return m, (1 - s).clamp_min(SMALLEST_VARIANCE) / variance.clamp_min(SMALLEST_VARIANCE)
+    m = p.mean(1)
+    # r = p, but 1 − p of the likeliest class, as the sum of the others: near 1, float32 keeps too few digits of p. Variance and p (1 − p)
+    # are the same for r.
+    likeliest = F.one_hot(m.argmax(-1), m.shape[-1]).unsqueeze(1)
+    others = p * (1 - likeliest)
+    r = others + likeliest * others.sum(-1, keepdim=True)
+    s_missing = (r * (1 - r)).sum(-1).mean(1)  # 1 − s
+    variance = (r - r.mean(1, keepdim=True)).square().sum(-1).mean(1)  # s − ‖m‖²
+    return m, s_missing.clamp_min(SMALLEST_VARIANCE) / variance.clamp_min(SMALLEST_VARIANCE)
 
 
 def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -188,6 +188,16 @@ def test_and_where_they_move_much_they_tell_which_moves_most():
     assert np.corrcoef(student.total_variance, torch.cat(truth))[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("certainty", [5.0, 10.0, 14.0])
+def test_the_points_precision_keeps_its_digits_where_one_class_is_nearly_certain(certainty: float):
+    torch.manual_seed(0)
+    z, factor = torch.randn(50, 10, dtype=torch.float64), torch.randn(50, 10, 3, dtype=torch.float64)
+    z[:, 0] += certainty
+    (mean, precision), (rough_mean, rough) = dirichlet.points(z, factor), dirichlet.points(z.float(), factor.float())
+    torch.testing.assert_close(rough.double(), precision, rtol=1e-4, atol=0)
+    torch.testing.assert_close(rough_mean.double(), mean, rtol=1e-4, atol=0)
+
+
 def test_fixed_points_have_the_mean_and_the_covariance_of_the_gaussian():
     """A softmax is nearly linear where nothing moves far: then the moments must be those of first order, to the last digits."""
     z, factor = torch.randn(5, 4, dtype=torch.float64), 1e-3 * torch.randn(5, 4, 3, dtype=torch.float64)
