@@ -9,7 +9,9 @@ SHOWN = ("total_variance", "mutual_information")
 
 
 def passes_in(record: dict, measure: str) -> tuple[float, float]:
-    """A row's equivalent passes on the validation images, and their mean over the shifts."""
+    """A row's equivalent passes on the validation images, and their mean over the shifts. NaN for a measure that its method lacks."""
+    if not all(measure in entry for entry in record["agreement"].values()):
+        return np.nan, np.nan
     inside, *shifted = [entry[measure]["equivalent_passes"] or 0.0 for entry in record["agreement"].values()]
     return inside, float(np.mean(shifted))
 
@@ -20,7 +22,10 @@ def passes_table(records: list[dict]) -> str:
     lines = ["| equivalent passes on validation images, on shifts; scale | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for record in records:
         inside = next(iter(record["agreement"].values()))
-        cells = ["{:.0f}, {:.0f}; ×{:.2f}".format(*passes_in(record, measure), inside[measure]["scale"]) for measure in PANELS]
+        cells = [
+            "{:.0f}, {:.0f}; ×{:.2f}".format(*passes_in(record, measure), inside[measure]["scale"]) if measure in inside else "-"
+            for measure in PANELS
+        ]
         lines.append(f"| {record['title']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -199,6 +199,8 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
     assert {path.name for path in Path("results/recipes").glob("*.png")} == {"passes_by_recipe.png", "passes_by_cost.png"}
     assert passes_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
+    without = {name: {m: v for m, v in of.items() if m != "total_variance"} for name, of in gaussian["agreement"].items()}
+    assert passes_table([gaussian | {"agreement": without}]).splitlines()[2].count(" - ") == 1
 
 
 def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
