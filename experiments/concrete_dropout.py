@@ -52,7 +52,7 @@ class Settings:
     repeats: int = 20
     passes: int = 200
     steps: int = 8000
-    settings: str = "configs/teacher_rates.yaml"
+    settings: str = "configs/tuning.yaml"
     width: float = 0.25
     rate_lr: float = 0.01
     runs: str = "runs"

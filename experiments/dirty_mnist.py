@@ -94,12 +94,7 @@ class VAE(nn.Module):
 
 def main(settings: Settings) -> None:
     """Make the images, train all methods, and measure what their scores tell apart."""
-    torch.manual_seed(settings.seed)
-    form = Data(size=28, channels=1)
-    train, test = (data.load(DataSet("mnist", settings.mnist), split, form) for split in ("train", "test"))
-    train, test = (of.subset(torch.arange(len(of))[: settings.limit]) for of in (train, test))
-    if not IMAGES.exists():
-        make_images(train, test, settings)
+    digits_of(settings)
     base = config_of(settings)
     compare.main(base, overwrite=False)
     record = {
@@ -111,6 +106,17 @@ def main(settings: Settings) -> None:
     artifact.write_json(folder / "dirty_mnist.json", record)
     artifact.write_text(folder / "README.md", page(record))
     print(page(record))
+
+
+def digits_of(settings: Settings) -> tuple[Dataset, Dataset]:
+    """MNIST's training and test images. The first call writes the ambiguous ones too."""
+    form = Data(size=28, channels=1)
+    train, test = (data.load(DataSet("mnist", settings.mnist), split, form) for split in ("train", "test"))
+    train, test = (of.subset(torch.arange(len(of))[: settings.limit]) for of in (train, test))
+    if not IMAGES.exists():
+        torch.manual_seed(settings.seed)
+        make_images(train, test, settings)
+    return train, test
 
 
 def make_images(train: Dataset, test: Dataset, settings: Settings) -> None:
