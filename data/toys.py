@@ -16,6 +16,7 @@ from data.dataset import UNLABELLED, Dataset
 
 LIMIT = 4.0
 COUNT = {"train": 1500, "test": 1000}
+SPIRAL = {"train": 300, "test": 1000}  # 300 in all in the authors' code
 SIDE = 64  # points of the plane along each axis
 
 
@@ -26,12 +27,14 @@ def two_moons(source: DataSet, split: Literal["train", "test"], data: Data) -> D
 
 
 def spiral(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """Three arms with noise, as in Ferianc & Rodrigues (2022)."""
+    """The three arms of Ferianc & Rodrigues (2022), from their code: t (cos t, sin t) + u, turned by 0, 120 and 240 degrees, with
+    t = 2π √U(0, 1) and u ~ U(0, 0.5)². Their plane of ±20 becomes ±LIMIT."""
     rng = np.random.default_rng(split == "test")
-    labels = np.arange(COUNT[split]) % 3
-    along = rng.uniform(0.1, 1, COUNT[split])
-    angle = 4 * along + labels * 2 * math.pi / 3 + rng.normal(0, 0.15, COUNT[split])
-    return _dataset(source, 2 * along[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1), labels, ["first", "second", "third"])
+    labels = np.arange(SPIRAL[split]) % 3
+    t = 2 * math.pi * np.sqrt(rng.random(SPIRAL[split]))
+    z = t * np.exp(1j * t) + rng.uniform(0, 0.5, (SPIRAL[split], 2)) @ [1, 1j]
+    z *= np.exp(2j * math.pi / 3 * labels) * LIMIT / 20
+    return _dataset(source, np.stack([z.real, z.imag], 1), labels, ["first", "second", "third"])
 
 
 def plane(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:

@@ -15,10 +15,11 @@ def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray
     """A row for each method, a column for each measure and one for the method's own score. Dark is unsure; each map has its own scale.
     A method's own scores are shown by rank, because a log density has no lower bound.
 
-    scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, a fifth of them shown.
+    scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, some 300 of them shown.
     """
     names = [MEASURE_NAMES[measure].split(" (")[0] for measure in COLUMNS] + ["a score of its own"]
     figure = Figure(figsize=(1.7 * len(names) + 1.2, 1.62 * len(scores) + 0.4), layout="constrained")
+    step = max(1, len(points) // 300)
     panels = figure.subplots(len(scores), len(names), squeeze=False)
     for row, (method, by_score) in zip(panels, scores.items()):
         own = [name for name in by_score if name not in COLUMNS and name != "max_probability"]
@@ -31,8 +32,8 @@ def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray
         for axis, shown in zip(row, (*COLUMNS, *own, None)):
             axis.set(xticks=[], yticks=[], xlim=(0, 255), ylim=(0, 255), aspect="equal")
             if shown in by_score:
-                x, y = points[::5, 0, 0].T
-                axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::5]])
+                x, y = points[::step, 0, 0].T
+                axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::step]])
             else:
                 axis.axis("off")
         row[0].set_ylabel(method, fontsize=7)
