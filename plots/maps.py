@@ -1,5 +1,7 @@
 """Uncertainties over a plane."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
@@ -36,7 +38,7 @@ def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray
                 axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::step]])
             else:
                 axis.axis("off")
-        row[0].set_ylabel(method, fontsize=7)
+        row[0].set_ylabel(textwrap.fill(method, 22), fontsize=7)
         row[0].axis("on")
     for axis, name in zip(panels[0], names):
         axis.set_title(name, fontsize=8)
