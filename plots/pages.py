@@ -57,7 +57,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "all students": lambda: students(beside("cifar10_cpu")),
     "digits": lambda: students(beside("digits")),
     "recipes": recipes,
-    "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),
+    "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison_vgg11")),
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),
     "options": lambda: f"```\n{options_help()}\n```",
