@@ -14,7 +14,7 @@ from torch import nn
 import compare
 import data
 from data.shifts import SHIFTS
-from methods import STUDENTS, TEACHERS
+from methods import STUDENTS, TEACHERS, student_method
 from models.architecture import Architecture
 from models.networks import build
 from models.spectral_norm import bake
@@ -230,7 +230,7 @@ def test_tables_give_mean_and_standard_deviation():
     assert report.spread(report.values(records[:1], "a", "b"), 2) == "1.00" and report.spread(report.values(records, "c")) == "-"
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=str)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_row_of_every_config_can_be_read(path, monkeypatch):
     arguments = ["--config", str(path)]
     config, _ = parse(arguments)
@@ -241,7 +241,7 @@ def test_every_row_of_every_config_can_be_read(path, monkeypatch):
         STUDENTS[changed.student.method].read_options(changed.student)
 
 
-@pytest.mark.parametrize("path", list(Path("results").glob("*/summary.json")), ids=str)
+@pytest.mark.parametrize("path", list(Path("results").glob("*/summary.json")), ids=lambda path: path.stem)
 def test_the_results_tables_are_what_their_files_say(path):
     found = report.load(path.parent)
     assert report.long(found) in path.with_name("README.md").read_text()
@@ -293,3 +293,16 @@ def test_peak_memory_is_what_is_held_at_once():
         return (b + 1).sum()
 
     assert 8_000_000 <= peak_bytes(work, torch.device("cpu")) < 8_100_000
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(path for path in (Path(__file__).parents[1] / "configs").rglob("*.yaml") if "\nrows:" in path.read_text()),
+    ids=lambda path: path.stem,
+)
+def test_every_row_of_the_configs_has_settings_that_its_method_has(file):
+    config, _ = parse(["--config", str(file)])
+    for row in config.rows:
+        own = compare.config_of(row, row.seeds[0], config)
+        if row.kind == "student":
+            student_method(own.student.method).check(own)

@@ -16,10 +16,10 @@ from uncertainty.samples import Samples
 
 @dataclass(frozen=True)
 class Options:
-    """hidden: units in each of the two hidden layers of the small network. steps: of Euler's method. draws: samples of a prediction, from
+    """units: in each of the two hidden layers of the small network. steps: of Euler's method. draws: samples of a prediction, from
     the same noise for every image."""
 
-    hidden: Count = 256
+    units: Count = 256
     steps: Count = 8
     draws: Several = 50
 
@@ -37,9 +37,9 @@ class Flow(nn.Linear):
         self.steps = options.steps
         self.hidden = torch.empty(0)
         self.register_buffer("noise", torch.randn(options.draws, outputs))
-        self.condition = nn.Linear(inputs + outputs, options.hidden)
-        self.place = nn.Linear(outputs + 1, options.hidden)
-        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(options.hidden, options.hidden), nn.ReLU(), nn.Linear(options.hidden, outputs))
+        self.condition = nn.Linear(inputs + outputs, options.units)
+        self.place = nn.Linear(outputs + 1, options.units)
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(options.units, options.units), nn.ReLU(), nn.Linear(options.units, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:

@@ -189,7 +189,7 @@ def test_gauss_is_a_layer_of_random_weights():
 
 def test_flow_matching_learns_a_gaussian_whose_spread_depends_on_the_input():
     torch.manual_seed(0)
-    flow = edfm.Flow(nn.Linear(3, C), edfm.Options(hidden=128, steps=20, draws=400)).train()
+    flow = edfm.Flow(nn.Linear(3, C), edfm.Options(units=128, steps=20, draws=400)).train()
     x = torch.randn(64, 3)
     mean, spread = centred(x @ torch.randn(3, C)), 0.5 * x[:, :1].abs()
     optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
