@@ -42,7 +42,7 @@ def passes_by_recipe(records: list[dict]) -> Figure:
         axis.set(title=MEASURE_NAMES[measure], xlabel="equivalent passes")
         axis.set_yticks(place, [f"{record['title']}  {i}" for i, record in enumerate(records, 1)])
         axis.grid(axis="x", linewidth=0.3)
-    axis.invert_yaxis()
+    axis.set_ylim(len(records) - 0.4, -0.6)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
