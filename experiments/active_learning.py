@@ -51,7 +51,7 @@ SHOWN = (50, 100, 200)  # labels
 class Settings:
     """clean, ambiguous: images of the pool. first: labels to begin with, as many of each class; each: labels of a step; last: labels at the
     end. epochs: of each network. passes: of the teacher. again: the student is distilled every so many steps, on `distilled` images of the
-    pool, for `student_epochs`. runs: the folder of the students. limit: of test images, for tests."""
+    pool, for `student_epochs`. runs: the folder of the students."""
 
     name: str = "active_learning"
     mnist: str = "datasets"
@@ -67,7 +67,6 @@ class Settings:
     student_epochs: int = 4
     seeds: int = 3
     runs: str = "runs"
-    limit: int | None = None
 
 
 @dataclass
@@ -146,7 +145,6 @@ ACQUISITIONS: dict[str, Callable[[State], Tensor]] = {
 def main(settings: Settings) -> None:
     """Run every acquisition with every seed, and write the page."""
     train, test = dirty_mnist.digits_of(dirty_mnist.Settings(mnist=settings.mnist))
-    test = test.subset(torch.arange(len(test))[: settings.limit])
     compute = choose("cpu", "float32")
     folder = Path("results") / settings.name
     file = folder / "active_learning.json"
