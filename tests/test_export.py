@@ -89,7 +89,7 @@ def test_the_metadata_say_how_to_use_the_file(tmp_path, images):
 def test_the_program_of_the_docs_needs_neither_torch_nor_this_repository(tmp_path, images):
     large = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     Image.fromarray(large).save(tmp_path / "photo.png")
-    photo = torch.from_numpy(decode(tmp_path / "photo.png", *images.shape[2:])).unsqueeze(0)
+    photo = torch.tensor(decode(tmp_path / "photo.png", *images.shape[2:])).unsqueeze(0)
     said = exported(a_run(tmp_path), "cifar10.onnx", photo)
     code = re.search(r"```python\n(.*?)```", Path("docs/export.md").read_text(), re.DOTALL)[1]
     alone = ["-I", "-c", f"import sys; sys.modules['torch'] = None\n{code}"]
