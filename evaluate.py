@@ -149,6 +149,7 @@ def write_report(run: Run, evaluated: list[Evaluated], classes: list[str], text:
         run / "predictions.csv",
         classes,
         lambda name, places, _: np.stack([sets[name][place].numpy() for place in places]),
+        run.folder.name,
         text,
         run / "plots",
     )

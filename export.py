@@ -72,6 +72,7 @@ class Exported(nn.Module):
             "input": f"images: uint8 [N, {', '.join(map(str, self.shape))}], rows first, in 0-255",
             "classes": json.dumps(self.student.classes),
             "units": json.dumps({name: UNITS[name] for name in self.names if name in UNITS}),
+            "resize": self.student.architecture.resize,
             "method": self.student.settings.method,
         }
 

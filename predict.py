@@ -43,6 +43,9 @@ def main() -> None:
     if options.teacher_passes is not None and options.teacher_passes < 2:
         raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
 
+    if options.report and options.out.suffix == ".html":
+        raise UserError(f"--out: {options.out} is the CSV file's name; the report gets the same name with .html")
+
     device = choose_device(options.device)
     if options.teacher_passes is None:
         model = load_student(options.run, device)
@@ -63,7 +66,8 @@ def main() -> None:
         def pixels(name: str, places: list[int], paths: list[str]) -> np.ndarray:
             return np.stack([decode(Path(path), report.THUMBNAIL, a.channels, a.resize) for path in paths])
 
-        report.write(page, options.out, model.classes, pixels)
+        title = f"{options.images} by {options.run}"
+        report.write(page, options.out, model.classes, pixels, title, who="teacher" if options.teacher_passes else "student")
         print(f"report: {page}")
 
 

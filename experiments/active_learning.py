@@ -38,6 +38,7 @@ from train_student import distil
 from training import artifact, cli
 from training.bar import progress_bar
 from training.compute import Compute, choose
+from training.errors import UserError
 from training.run import made_by
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.point import Point
@@ -115,6 +116,9 @@ def by_student(state: State) -> Tensor:
             "name": f"{settings.name}/student",
             "runs": settings.runs,
             "seed": state.seed,
+            "device": "cpu",
+            "dtype": "float32",
+            "data": {"augmentation": {"flip": False, "crop": 2}},
             "sampling": {"passes": 16},
             "student": {"method": "logit_gaussian", "epochs": settings.student_epochs},
         }
@@ -166,6 +170,8 @@ def main(settings: Settings) -> None:
 def pool_of(train: Dataset, seed: int, settings: Settings) -> tuple[Dataset, Tensor]:
     """Clean and ambiguous digits together, an ambiguous one with the first of its labels; and which of them are clean."""
     arrays = np.load(dirty_mnist.IMAGES)
+    if len(arrays["train_ambiguous"]) < settings.ambiguous:
+        raise UserError(f"ambiguous: there are {len(arrays['train_ambiguous'])} ambiguous images, not {settings.ambiguous}")
     clean = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[: settings.clean]
     unclear, labels = (torch.from_numpy(arrays[f"train_ambiguous{name}"])[: settings.ambiguous] for name in ("", "_labels"))
     images = torch.cat([train.images[clean], unclear])

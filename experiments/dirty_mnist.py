@@ -116,7 +116,14 @@ def digits_of(settings: Settings) -> tuple[Dataset, Dataset]:
     if not IMAGES.exists():
         torch.manual_seed(settings.seed)
         make_images(train, test, settings)
+    if (kept := str(np.load(IMAGES)["settings"])) != (wanted := made_with(settings)):
+        raise UserError(f"{IMAGES} has ambiguous digits of other settings ({kept}, not {wanted}); delete it, and they are made anew")
     return train, test
+
+
+def made_with(settings: Settings) -> str:
+    """The settings that determine the ambiguous digits."""
+    return str({name: getattr(settings, name) for name in ("ambiguous", "labels", "vae_epochs", "judges", "judge_epochs", "limit", "seed")})
 
 
 def make_images(train: Dataset, test: Dataset, settings: Settings) -> None:
@@ -132,7 +139,7 @@ def make_images(train: Dataset, test: Dataset, settings: Settings) -> None:
 
         trained(judge, loss, [x, train.labels], settings.judge_epochs, "judge")
         judge.eval()
-    arrays = {}
+    arrays = {"settings": np.array(made_with(settings))}
     for split, dataset, wanted in (("train", train, settings.ambiguous), ("test", test, settings.ambiguous // 6)):
         images, shares = ambiguous(vae, judges, dataset, wanted)
         labels = torch.multinomial(shares, settings.labels if split == "train" else 1, replacement=True)
@@ -225,6 +232,7 @@ def config_of(settings: Settings) -> Config:
             "max_ood": settings.limit or 10_000,
             "size": 28,
             "channels": 1,
+            "augmentation": {"flip": False, "crop": 2},
         },
         "teacher": {"network": f"{here}:lenet", "options": {"rate": 0.3}, "epochs": settings.epochs, "batch_size": 128, "lr": 0.02},
         "sampling": {"passes": 16, "views": ["plain", "augmented", "mixup"]},

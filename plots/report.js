@@ -44,9 +44,9 @@ function scoreOf(choice) {
 
 function choices(differences) {
   const whose = differences && people.length > 1 ? [...people, "difference"] : people;
-  const said = { difference: "student − teacher" };
+  const said = { ...data.said, difference: "student − teacher" };
   return whose.flatMap((who) =>
-    Object.entries(data.measures).map(([measure, name]) => [`${who} ${measure}`, `${said[who] ?? who}: ${name}`]));
+    Object.entries(data.measures).map(([measure, name]) => [`${who} ${measure}`, `${said[who]}: ${name}`]));
 }
 
 // Selective prediction, from all images.
@@ -98,7 +98,7 @@ function arrange() {
   order.sort((a, b) => sign * (score(shown[a]) - score(shown[b])) || a - b);
   visible = 0;
   $("grid").replaceChildren();
-  $("count").textContent = `${order.length} of ${shown.length} images shown here, of ${setOf.length} in all`;
+  $("count").textContent = `${order.length} of ${shown.length} images shown here, of ${setOf.length} in all${shown.length < setOf.length ? " (a random sample)" : ""}`;
   more();
 }
 
@@ -107,6 +107,7 @@ function more() {
   visible += next.length;
   $("grid").append(...next.map(thumbnail));
   $("more").hidden = visible >= order.length;
+  return visible - next.length;
 }
 
 function picture(k, tag) {
@@ -121,7 +122,13 @@ function picture(k, tag) {
 function thumbnail(k) {
   const button = picture(k, "button");
   button.ariaLabel = `${data.names[k]}, predicted ${data.classes[predicted.student[shown[k]]]}`;
-  button.onfocus = button.onmouseenter = () => detail(k);
+  button.tabIndex = k === order[0] ? 0 : -1; // one stop for Tab; arrow keys move it
+  button.onmouseenter = () => detail(k);
+  button.onfocus = () => {
+    $("grid").querySelector("[tabindex='0']").tabIndex = -1;
+    button.tabIndex = 0;
+    detail(k);
+  };
   return button;
 }
 
@@ -130,10 +137,10 @@ function detail(k) {
   const facts = element("p");
   const label = labelOf[image] < 0 ? "" : `, true class ${data.labels[labelOf[image]]}`;
   facts.append(element("b", data.names[k]), `${data.sets[setOf[image]] ? ` of ${data.sets[setOf[image]]}` : ""}${label}`);
-  for (const who of people) facts.append(element("br"), `${who}: ${data.classes[predicted[who][image]]}`);
+  for (const who of people) facts.append(element("br"), `${data.said[who]}: ${data.classes[predicted[who][image]]}`);
 
   const uncertainties = element("table");
-  uncertainties.append(row(["", ...people], "th"));
+  uncertainties.append(row(["", ...people.map((who) => data.said[who])], "th"));
   for (const [measure, name] of Object.entries(data.measures)) {
     uncertainties.append(row([name, ...people.map((who) => number(values[who][measure][image]))]));
   }
@@ -141,7 +148,7 @@ function detail(k) {
   const enlarged = picture(k, "div");
   enlarged.classList.add("large");
   const legend = element("small");
-  for (const who of people) legend.append(element("span", "", { className: `bar ${who}`, style: "width: 1em" }), ` ${who} `);
+  for (const who of people) legend.append(element("span", "", { className: `bar ${who}`, style: "width: 1em" }), ` ${data.said[who]} `);
   $("detail").replaceChildren(enlarged, facts, uncertainties, ...(probabilities.student ? [bars(k)] : []), legend);
 }
 
@@ -156,7 +163,7 @@ function bars(k) {
     const drawn = element("td");
     for (const who of people) {
       const line = element("div");
-      line.append(element("span", "", { className: `bar ${who}`, style: `width: ${6 * p[who][c]}rem`, title: who }));
+      line.append(element("span", "", { className: `bar ${who}`, style: `width: ${6 * p[who][c]}rem`, title: data.said[who] }));
       drawn.append(line);
     }
     const shares = people.map((who) => percent(p[who][c])).join(" / ");
@@ -186,7 +193,7 @@ $("answer-by").value = $("sort").value = "student total_variance";
 for (const id of ["sort", "ascending", "set", "label", "predicted", "right"]) $(id).onchange = arrange;
 $("answer-by").onchange = chooseUncertainty;
 $("threshold").oninput = answer;
-$("more").onclick = more;
+$("more").onclick = () => $("grid").children[more()].focus();
 chooseUncertainty();
 arrange();
 if (order.length) detail(order[0]);

@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from plots.style import MEASURE_NAMES, axis_label
 from training import artifact
 
 HERE = Path(__file__).parent
-SHOWN = 6000  # images that are shown, of all sets together; at most a third of them of one set
+SHOWN = 6000  # images that are shown, of all sets together; at most a third of them of one set of several
 THUMBNAIL = 48  # the largest side of an image that is shown, in pixels
 COLUMNS = 40  # images side by side in a sheet
 WHO = {"student": "", "teacher": "teacher "}  # how their columns in predictions.csv begin
@@ -28,25 +29,36 @@ Pixels = Callable[[str, list[int], list[str]], ndarray]
 """(name of a set, places of images in it, their names in predictions.csv) → their pixels, uint8 [N, H, W, C]."""
 
 
-def write(path: Path, predictions: Path, classes: list[str], pixels: Pixels, text: str = "", plots: Path | None = None) -> None:
-    """Write the report on predictions.csv, a row for each image. text: Markdown that comes first. plots: a folder of PNGs."""
+def write(
+    path: Path,
+    predictions: Path,
+    classes: list[str],
+    pixels: Pixels,
+    title: str,
+    text: str = "",
+    plots: Path | None = None,
+    who: str = "student",
+) -> None:
+    """Write the report on predictions.csv, a row for each image. text: Markdown that comes first. plots: a folder of PNGs. who: whose the
+    first predictions of a row are."""
     with open(predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     sets = list(dict.fromkeys(row.get("set", "") for row in rows))
     places = {name: [i for i, row in enumerate(rows) if row.get("set", "") == name] for name in sets}
     rng = np.random.default_rng(0)
-    most = SHOWN // max(3, len(sets))
+    most = SHOWN // max(3, len(sets)) if len(sets) > 1 else SHOWN
     chosen = {name: sorted(rng.permutation(len(of)).tolist()[:most]) for name, of in places.items()}
     sheets = [sheet(pixels(name, of, [rows[places[name][i]]["image"] for i in of])) for name, of in chosen.items()]
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True).get_template("report.html")
     artifact.write_text(path, page.render(
-        title=path.parent.name,
+        title=title,
         text=markdown(text),
         plots=[(plot.stem.replace("_", " "), inline(plot.read_bytes(), "png")) for plot in sorted(plots.glob("*.png"))] if plots else [],
         sheets=sheets,
         columns=COLUMNS,
         size=THUMBNAIL,
-        data=json.dumps(contents(rows, sets, places, chosen, classes)).replace("<", "\\u003c"),
+        data=json.dumps({"said": {"student": who, "teacher": "teacher"}} | contents(rows, sets, places, chosen, classes))
+        .replace("<", "\\u003c"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
     ))  # fmt: skip
 
@@ -58,6 +70,9 @@ def contents(
     who = {name: start for name, start in WHO.items() if rows and f"{start}class" in rows[0]}
     labels = sorted({row["label"] for row in rows if row.get("label")})
     shown = [places[name][i] for name in sets for i in chosen[name]]
+
+    parents = [str(Path(row["image"]).parent) for row in rows]
+    folder = f"{os.path.commonpath(parents)}/" if parents else ""
 
     def numbers(column: str, of: list[int] | range) -> str:
         return encoded(np.array([float(rows[i][column]) for i in of], np.float32))
@@ -83,7 +98,7 @@ def contents(
         "values": {w: {m: numbers(start + m, everything) for m in MEASURE_NAMES} for w, start in who.items()},
         "shown": encoded(np.array(shown, np.uint32)),
         "precision": numbers("precision", shown) if rows and "precision" in rows[0] else None,
-        "names": [Path(rows[i]["image"]).name for i in shown],
+        "names": [rows[i]["image"].removeprefix(folder) for i in shown],
         "probabilities": {w: encoded((65535 * np.stack(p, 1)).round().astype(np.uint16)) for w, p in probabilities.items()},
     }
 

@@ -26,6 +26,8 @@ def whole(path: Path) -> Iterator[Path]:
 
     Each call has its own temporary file. Raises UserError if the system cannot write; the old file then stays.
     """
+    if not path.name:
+        raise UserError(f"{path}: is a folder, not a file to write")
     temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

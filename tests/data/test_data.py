@@ -411,7 +411,7 @@ def test_toys_are_classes_that_their_nearest_neighbours_tell(source, count, clas
 
 
 def test_the_spiral_is_that_of_its_authors(tmp_path):
-    """t (cos t, sin t) + u with u in [0, 0.5]², and the same turned by 120 and 240 degrees, in a plane of ±20; half of t are above 2π √½."""
+    """t (cos t, sin t) + u with u in [0, 0.5]², and the same turned by 120 and 240 degrees, in a plane of ±20; t: half above 2π √½."""
     settings = config(DataSet(source="spiral"), tmp_path, size=1, channels=2, augmentation=Augmentation(crop=0))
     spiral = data.load(settings.train, "test", settings)
     x, y = (spiral.images.flatten(1).numpy() / 255 * 40 - 20).T

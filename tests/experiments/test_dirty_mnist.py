@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -13,6 +14,7 @@ import data
 from configs.schema import Data, DataSet
 from data.dataset import Dataset
 from experiments import dirty_mnist
+from training.errors import UserError
 from uncertainty import speed
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,8 @@ def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, mon
     for title, found in methods.items():
         assert 0 < found["accuracy"] <= 1 and found["unknown"].keys() == found["ambiguous"].keys()
         assert ("mutual_information" in found["unknown"]) == (title != "softmax")
+    with pytest.raises(UserError, match="has ambiguous digits of other settings"):
+        dirty_mnist.digits_of(dirty_mnist.Settings(**small | {"ambiguous": 31}))
     assert all(Path(f"results/dirty_mnist/{name}").exists() for name in ("densities.png", "images.png", "README.md"))
 
 

@@ -52,7 +52,7 @@ def page(rows, tmp_path_factory) -> Path:
         return np.stack([np.full((8, 8, 3), place % 256, np.uint8) for place in places])
 
     text = "Two **good** sentences.\n\n| a | b |\n|---|---|\n| 1 | <2 |\n\n- *one*\n- two"
-    report.write(folder / "report.html", folder / "predictions.csv", CLASSES, pixels, text)
+    report.write(folder / "report.html", folder / "predictions.csv", CLASSES, pixels, "a run", text)
     return folder / "report.html"
 
 
@@ -87,16 +87,16 @@ def names(browser: Browser) -> list[str]:
 def test_images_are_sorted(browser, rows, sort, value):
     choose(browser, sort=sort)
     by_value = sorted(rows, key=value, reverse=True)
-    assert names(browser) == [Path(row["image"]).name for row in by_value[:240]]
+    assert names(browser) == [row["image"] for row in by_value[:240]]
     browser.run("document.getElementById('ascending').click()")
-    assert names(browser)[:20] == [Path(row["image"]).name for row in by_value[:-21:-1]]
+    assert names(browser)[:20] == [row["image"] for row in by_value[:-21:-1]]
     browser.run("document.getElementById('more').click(); document.getElementById('ascending').click()")
 
 
 def test_images_are_filtered(browser, rows):
     choose(browser, set="0", predicted="2", right="0", label=str(sorted(CLASSES).index("dog")))
     chosen = [r for r in rows if r["set"] == "pets" and r["class"] == CLASSES[2] and r["right"] == "no" and r["label"] == "dog"]
-    assert sorted(names(browser)) == sorted(Path(row["image"]).name for row in chosen) and 10 < len(chosen) < 240
+    assert sorted(names(browser)) == sorted(row["image"] for row in chosen) and 10 < len(chosen) < 240
     assert browser.run("document.getElementById('count').textContent") == f"{len(chosen)} of 1000 images shown here, of 1000 in all"
     choose(browser, set="", predicted="", right="", label="")
 
@@ -120,7 +120,7 @@ def test_an_image_in_detail(browser, rows):
     browser.key("ArrowRight")
     row = sorted(rows, key=lambda r: r["total_variance"], reverse=True)[1]
     text = browser.run("document.getElementById('detail').innerText")
-    assert Path(row["image"]).name in text and f"student: {row['class']}" in text and f"teacher: {row['teacher class']}" in text
+    assert row["image"] in text and f"student: {row['class']}" in text and f"teacher: {row['teacher class']}" in text
     for start in report.WHO.values():
         assert all(f"{row[start + measure]:.3f}" in text for measure in MEASURE_NAMES)
     found = dict(re.findall(r"(\S+)\s+([\d.]+% / [\d.]+%)", text))
@@ -133,7 +133,7 @@ def test_an_image_is_the_part_of_its_sets_sheet_at_its_place(browser, number, na
     choose(browser, set=str(number))
     places = browser.run("[...document.querySelectorAll('#grid .image')].map(e => getComputedStyle(e).backgroundPosition)")
     for image, place in zip(names(browser), places):
-        line, column = divmod(int(image.removesuffix(".png")), 40)
+        line, column = divmod(int(Path(image).stem), 40)
         assert place == f"{-48 * column}px {-48 * line}px".replace("-0px", "0px")
     assert browser.run(f"document.querySelector('#grid .image').classList.contains('sheet{number}')")
     choose(browser, set="")
@@ -155,7 +155,7 @@ def test_the_page_fits_its_window(browser, width, dark):
     browser.screen(1200, 800)
 
 
-def test_a_report_of_predictions_alone(tmp_path, rows, browser):
+def test_a_report_of_predictions_alone(tmp_path, rows, browser, monkeypatch):
     """No sets, no labels, no teacher; a sample of the images."""
     left_out = ("set", "label", "right", *(f"p({c})" for c in CLASSES))  # probabilities: as if there were very many classes
     few = [{k: v for k, v in row.items() if not k.startswith("teacher") and k not in left_out} for row in rows]
@@ -164,10 +164,21 @@ def test_a_report_of_predictions_alone(tmp_path, rows, browser):
         table = csv.DictWriter(file, many[0])
         table.writeheader()
         table.writerows(many)
-    report.write(tmp_path / "p.html", tmp_path / "p.csv", CLASSES, lambda name, places, _: np.zeros((len(places), 8, 8, 1), np.uint8))
+    monkeypatch.setattr(report, "SHOWN", 2000)
+
+    def pixels(name: str, places: list[int], names: list[str]) -> np.ndarray:
+        return np.zeros((len(places), 8, 8, 1), np.uint8)
+
+    report.write(tmp_path / "p.html", tmp_path / "p.csv", CLASSES, pixels, "photos", who="network")
     browser.open((tmp_path / "p.html").as_uri())
-    assert browser.run("document.getElementById('count').textContent") == "2000 of 2000 images shown here, of 3000 in all"
+    assert browser.run("document.getElementById('count').textContent") == "2000 of 2000 images shown here, of 3000 in all (a random sample)"
     assert browser.run("document.getElementById('right').parentElement.hidden && document.getElementById('set').parentElement.hidden")
     assert browser.run("document.getElementById('bars')") is None
+    assert browser.run("document.title") == "photos"
+    assert browser.run("document.getElementById('sort').options[0].textContent").startswith("network: predictive entropy")
+    assert browser.run("document.querySelectorAll('#grid [tabindex=\"0\"]').length") == 1
+    browser.run("document.getElementById('more').click()")
+    assert browser.run("[...document.getElementById('grid').children].indexOf(document.activeElement)") == 240
+    assert browser.run("document.querySelectorAll('#grid [tabindex=\"0\"]').length") == 1
     assert not any("teacher" in choice for choice in browser.run("[...document.querySelectorAll('option')].map(o => o.textContent)"))
     assert (tmp_path / "p.html").stat().st_size < 1e6
