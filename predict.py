@@ -42,7 +42,6 @@ def main() -> None:
         raise UserError(f"--batch-size: {options.batch_size} is not a positive number")
     if options.teacher_passes is not None and options.teacher_passes < 2:
         raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
-
     if options.report and options.out.suffix == ".html":
         raise UserError(f"--out: {options.out} is the CSV file's name; the report gets the same name with .html")
 

@@ -74,7 +74,7 @@ class Settings:
 class State:
     """What an acquisition may look at. step: 0, 1, ...; labelled: positions in the pool; student: of this or of an earlier step."""
 
-    network: nn.Module
+    teacher: Teacher
     pool: Dataset
     labelled: Tensor
     step: int
@@ -83,11 +83,6 @@ class State:
     compute: Compute
     student: Student | None = None
     seconds_to_distil: float = 0.0
-
-    @property
-    def teacher(self) -> Teacher:
-        """The network as a teacher; its images are pixels in [0, 1]."""
-        return Teacher.from_module(self.network, [0.0], [1.0], size=28, classes=CLASSES, channels=1)
 
 
 def by_chance(state: State) -> Tensor:
@@ -199,8 +194,9 @@ def curve(
         network = dirty_mnist.lenet(0.3)
         loss = partial(cross_entropy, network)
         dirty_mnist.trained(network.train(), loss, [pool.images[labelled], pool.labels[labelled]], settings.epochs, "LeNet")
-        state = State(network.eval(), pool, labelled, step, seed, settings, compute, student)
-        predicted = outputs_of(state.teacher.network, test, compute).argmax(1)
+        teacher = Teacher.from_module(network, [0.0], [1.0], size=28, classes=CLASSES, channels=1)  # its images are pixels in [0, 1]
+        state = State(teacher, pool, labelled, step, seed, settings, compute, student)
+        predicted = outputs_of(teacher.network, test, compute).argmax(1)
         found["labels"].append(len(labelled))
         found["accuracy"].append((predicted == test.labels).float().mean().item())
         found["ambiguous"].append((~clean[labelled[first:]]).float().mean().item() if step else 0.0)

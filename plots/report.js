@@ -98,7 +98,8 @@ function arrange() {
   order.sort((a, b) => sign * (score(shown[a]) - score(shown[b])) || a - b);
   visible = 0;
   $("grid").replaceChildren();
-  $("count").textContent = `${order.length} of ${shown.length} images shown here, of ${setOf.length} in all${shown.length < setOf.length ? " (a random sample)" : ""}`;
+  const sample = shown.length < setOf.length ? " (a random sample)" : "";
+  $("count").textContent = `${order.length} of ${shown.length} images shown here, of ${setOf.length} in all${sample}`;
   more();
 }
 

@@ -20,9 +20,10 @@ from uncertainty.samples import statistics
 
 PASSES = 50
 CLASSES = 10
+NETWORK, WIDTH = "vgg11", 0.5
 
 
-def teacher(network: str = "vgg11", width: float = 0.5) -> nn.Sequential:
+def teacher(network: str = NETWORK, width: float = WIDTH) -> nn.Sequential:
     """A VGG-11 of half the width, or another network, with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     return build(Architecture(network, width, 32, 3, CLASSES, 0.1, 0.5)).to(COMPUTE.device).eval()
@@ -42,7 +43,7 @@ def random_set(count: int) -> Dataset:
 def settings(method: str = "dirichlet") -> Config:
     """The settings of `configs/cifar10_cpu.yaml`, with a student of that method and the network of `teacher`, which is not whitened."""
     config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml"])
-    network = {"network": "vgg11", "width": 0.5, "whiten": False, "identity_start": False}
+    network = {"network": NETWORK, "width": WIDTH, "whiten": False, "identity_start": False}
     return cli.override(config, {"teacher": network, "student": {"method": method}}, "speed")
 
 
@@ -53,7 +54,7 @@ def teacher_task(count: int = 1024) -> Task:
 
 def student(method: str = "dirichlet") -> Student:
     """A student of `teacher`, untrained: its weights take as long as trained ones."""
-    architecture = Architecture("vgg11", 0.5, 32, 3, CLASSES)
+    architecture = Architecture(NETWORK, WIDTH, 32, 3, CLASSES)
     known = Teacher([teacher()], architecture, [str(c) for c in range(CLASSES)], "", "", [], 0.0)
     model, _ = new_student(settings(method), known, random_set(1024))
     return model.to(COMPUTE.device)
