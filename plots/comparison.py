@@ -6,6 +6,7 @@ Writes README.md (long tables), summary.json (mean and standard deviation over s
 """
 
 import argparse
+from collections.abc import Collection
 from dataclasses import fields
 from itertools import cycle
 from pathlib import Path
@@ -84,8 +85,11 @@ def detection(records: list[dict], dataset: str) -> list[float]:
     return values(records, "ood", dataset, epistemic(records[0]), "auroc") if records else []
 
 
-def short(by_title: Records) -> str:
-    """One line per method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost."""
+def short(by_title: Records, columns: Collection[str] = ()) -> str:
+    """One line per method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost.
+
+    columns: those that the table has beside the methods' names; default: all.
+    """
     done = {title: good(records) for title, records in by_title.items()}
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
@@ -102,7 +106,11 @@ def short(by_title: Records) -> str:
         row += [spread(passes_of(records, measure), 0) for measure in PANELS]
         row += [spread(values(records, "cost", "ratio"), 1), spread(values(records[:1], "cost", "parameters"), 2, 1e6)]
         rows.append([*row, spread(values(records[:1], "draws"), 0)])
-    return table(header, rows)
+
+    def chosen(line: list[str]) -> list[str]:
+        return [cell for name, cell in zip(header, line) if not columns or name in ("method", *columns)]
+
+    return table(chosen(header), [chosen(row) for row in rows])
 
 
 def good(records: list[dict]) -> list[dict]:
