@@ -87,9 +87,9 @@ def shifts_of(record: dict) -> Figure:
 
 
 def faithful(record: dict) -> float:
-    """The mean of a row's equivalent passes (total variance) over all shifts and severities."""
+    """The mean of a row's equivalent passes (total variance) over all shifts and severities; -1 if the row has no variance."""
     entries = [entry for by_severity in record["shifts"].values() for entry in by_severity.values()]
-    return mean_over(entries, ("agreement", "total_variance", "equivalent_passes"))
+    return float(np.nan_to_num(mean_over(entries, ("agreement", "total_variance", "equivalent_passes")), nan=-1))
 
 
 def maps(values: dict[str, ndarray], rows: list[str], columns: list[str], title: str) -> Figure:

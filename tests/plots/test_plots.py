@@ -143,6 +143,8 @@ def test_covariate_shift_is_averaged_over_shifts_at_each_severity():
     assert [line.split(" | ")[1:3] for line in lines] == [["0", "0.900"], ["1", "0.750"], ["5", "0.300"], ["class priors 5", "0.990"]]
     assert [line.split(" | ")[8] for line in lines] == ["50", "30", "8", "90"] and lines[0].split(" | ")[7] == "-"
     assert shifts.faithful(record) == pytest.approx((50 + 40 + 8 + 20 + 90) / 5)
+    without = {"title": "EnD", "shifts": {"none": {"0": entry(0.9, None)}}}
+    assert max([without, record], key=shifts.faithful) is record
     found = texts(shifts.methods_under_shift([record])) + texts(shifts.shifts_of(record))
     assert "0.750" in found and "fog" in found and "0.990" in found
 
