@@ -153,7 +153,7 @@ def older(by_title: Records) -> str:
     if not titles:
         return ""
     rows = "All rows are" if len(titles) == len(by_title) else f"These rows ({', '.join(titles)}) are"
-    return f"\n\n**{rows} of an earlier version of the code, with other settings, and will be made again.**"
+    return f"\n\n**{rows} of an earlier version of the code, in which some settings had other names.**"
 
 
 def long(by_title: Records) -> str:

@@ -25,6 +25,7 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
     "": "softplus-Dirichlet, ours",
     "_gaussian": "logit Gaussian, ours",
 }
+COMPARED = ("MC-dropout", "Dirichlet, ours", "logit Gaussian, ours", "EnDD", "ensemble", "deterministic")
 
 
 def beside(name: str) -> dict[str, dict]:
@@ -36,6 +37,13 @@ def beside(name: str) -> dict[str, dict]:
 def recipes() -> str:
     """Every row of the ablation."""
     return passes_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in comparison.good(records)])
+
+
+def compared() -> str:
+    """Some rows and columns of the comparison: ours, and what is better at something."""
+    rows = comparison.load(RESULTS / "comparison")
+    columns = ("accuracy", "ECE", "AUROC CIFAR-100: by entropy", "by its own score", "equivalent passes: total variance", "time / one pass")
+    return comparison.short({title: rows[title] for title in COMPARED}, columns)
 
 
 def card(name: str) -> str:
@@ -57,7 +65,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "all students": lambda: students(beside("cifar10_cpu")),
     "digits": lambda: students(beside("digits")),
     "recipes": recipes,
-    "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison_vgg11")),
+    "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),
+    "compared": compared,
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),
     "options": lambda: f"```\n{options_help()}\n```",

@@ -17,6 +17,7 @@ import train_student
 import train_teacher
 from methods import STUDENTS
 from methods.interface import StudentMethod
+from plots.comparison import load
 from plots.pages import PAGES, made
 from training import artifact
 from training.cli import parse
@@ -53,6 +54,13 @@ def test_what_the_readme_says_in_words_is_so():
     assert "worth more than fifty passes" in text and all(entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement)
     scales = [entry["mutual_information"]["scale"] for entry in agreement]
     assert f"{min(scales):.1f} to {max(scales):.1f} times too large" in text
+    rows = {title: records[0] for title, records in load(ROOT / "results/comparison").items()}
+    assert "An ensemble of five is more accurate" in text and max(rows, key=lambda title: rows[title]["before"]["accuracy"]) == "ensemble"
+    near = {title: {score: of["auroc"] for score, of in row["ood"]["CIFAR-100"].items()} for title, row in rows.items()}
+    assert max(near, key=lambda title: max(near[title].values())) == "ensemble"
+    assert "detects CIFAR-100\n   better than any dropout teacher" in text
+    dropout = [max(near[title].values()) for title, row in rows.items() if row["teacher"] == "mc_dropout"]
+    assert near["deterministic"]["energy"] > max(dropout)
 
 
 def test_scripts_and_configs_that_are_named_exist():
