@@ -320,18 +320,25 @@ def bars(by_title: Records, title: str, series: dict[str, tuple[str, Any]], xlab
     return figure
 
 
-def correlation_by_method(by_title: Records) -> Figure:
-    """Correlation of each uncertainty with the teacher's, in distribution."""
+def passes_by_method(by_title: Records) -> Figure:
+    """The equivalent passes of each uncertainty, in distribution."""
     inside = next(r["agreement"] for records in by_title.values() for r in good(records) if r.get("agreement"))
     dataset = next(iter(inside))
     series = {
         MEASURE_NAMES[measure].split(" (")[0]: (
             MEASURE_COLOURS[measure],
-            lambda records, measure=measure: values(records, "agreement", dataset, measure, "pearson"),
+            lambda records, measure=measure: passes_of(records, measure),
         )
         for measure in PANELS
     }
-    return bars(by_title, f"Each uncertainty against the teacher's, {dataset}", series, "Pearson (mean, standard deviation over seeds)")
+    figure = bars(
+        by_title,
+        f"What a prediction of each method is worth, {dataset}",
+        series,
+        "equivalent passes of the teacher (mean, standard deviation over seeds)",
+    )
+    figure.axes[0].set_xscale("symlog", linthresh=1)
+    return figure
 
 
 def ood_by_method(by_title: Records) -> Figure:
@@ -398,7 +405,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     save(quality_by_latency(by_title), folder / "quality_by_latency.png")
     save(ood_by_method(by_title), folder / "ood_by_method.png")
     if any(r.get("agreement") for records in by_title.values() for r in good(records)):
-        save(correlation_by_method(by_title), folder / "correlation_by_method.png")
+        save(passes_by_method(by_title), folder / "passes_by_method.png")
 
 
 if __name__ == "__main__":

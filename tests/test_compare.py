@@ -117,7 +117,7 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
     compare.main(*parse(MOONS))
     assert record(folder, "end")["before"]["accuracy"] > 0.97 and weights.stat().st_mtime_ns == trained
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != removed)
-    assert {"README.md", "summary.json", "maps.png", "quality_by_latency.png", "ood_by_method.png", "correlation_by_method.png"} <= {
+    assert {"README.md", "summary.json", "maps.png", "quality_by_latency.png", "ood_by_method.png", "passes_by_method.png"} <= {
         path.name for path in folder.iterdir()
     }
 
