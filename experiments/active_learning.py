@@ -5,7 +5,8 @@ information (BALD), by its student's, or by DDU's density.
 
 The pool has few clean and many ambiguous digits (those of dirty_mnist.py), so an acquisition that takes uncertain images of any kind wastes
 labels. Every network is a LeNet with dropout, trained anew on the labels so far. The student is distilled on images of the pool, without
-labels, and kept for a few steps. Writes results/<name>/active_learning.json, README.md and a figure. The same command continues.
+labels, and kept for a few steps. Writes results/<name>/active_learning.json, README.md and a figure. The same command continues: what is
+finished is kept in runs/<name>/.
 """
 
 import sys
@@ -52,7 +53,7 @@ SHOWN = (50, 100, 200)  # labels
 class Settings:
     """clean, ambiguous: images of the pool. first: labels to begin with, as many of each class; each: labels of a step; last: labels at the
     end. epochs: of each network. passes: of the teacher. again: the student is distilled every so many steps, on `distilled` images of the
-    pool, for `student_epochs`. runs: the folder of the students."""
+    pool, for `student_epochs`. runs: the folder of the students and of what is finished."""
 
     name: str = "active_learning"
     mnist: str = "datasets"
@@ -146,7 +147,7 @@ def main(settings: Settings) -> None:
     train, test = dirty_mnist.digits_of(dirty_mnist.Settings(mnist=settings.mnist))
     compute = choose("cpu", "float32")
     folder = Path("results") / settings.name
-    file = folder / "active_learning.json"
+    file = Path(settings.runs) / settings.name / "active_learning.json"
     record = artifact.read_json(file) if file.exists() else {}
     if record.get("settings") != asdict(settings):
         record = {"settings": asdict(settings), "provenance": made_by(str(compute)), "curves": {}}
@@ -157,6 +158,7 @@ def main(settings: Settings) -> None:
             if str(seed) not in curves:
                 curves[str(seed)] = curve(acquire, pool, clean, test, seed, settings, compute, name)
                 artifact.write_json(file, record)
+    artifact.write_json(folder / "active_learning.json", record)
     save(figure_of(record), folder / "accuracy_by_labels.png")
     artifact.write_text(folder / "README.md", page(record))
     print(page(record))

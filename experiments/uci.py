@@ -2,8 +2,8 @@
 
     python experiments/uci.py --config configs/uci.yaml
 
-All splits and dropout rates of a set are trained as one batched network. Writes results/<name>/<set>.json, README.md and a figure. A set
-that is finished is skipped.
+All splits and dropout rates of a set are trained as one batched network. Writes results/<name>/uci.json, README.md and a figure. A finished
+set is kept in runs/<name>/ and skipped by the next call.
 """
 
 import sys
@@ -50,7 +50,7 @@ LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
 class Settings:
     """multiplier: of the published number of epochs, 40. passes: behind a test log likelihood; a tenth of it on validation rows. half: T of
     each half of the reference. views: copies of the training rows that students learn from, all but one moved by `jitter` standard
-    deviations. student_passes: behind their targets. student_steps, student_hidden: of their training."""
+    deviations. student_passes: behind their targets. student_steps, student_hidden: of their training. runs: the folder of the sets that are finished."""
 
     name: str = "uci"
     root: str = "datasets/UCI_Datasets"
@@ -65,6 +65,7 @@ class Settings:
     student_steps: int = 20_000
     student_hidden: int = 100
     seed: int = 0
+    runs: str = "runs"
 
 
 @dataclass
@@ -81,17 +82,23 @@ class Split:
 
 def main(settings: Settings) -> None:
     """Every set that is not finished, then the table and the figure."""
-    folder = Path("results") / settings.name
+    folder, records = Path("results") / settings.name, {}
     for name in settings.sets:
-        file = folder / f"{name}.json"
-        if file.exists() and artifact.read_json(file)["settings"] == asdict(settings) | {"sets": None}:
+        file = Path(settings.runs) / settings.name / f"{name}.json"
+        if file.exists() and artifact.read_json(file)["settings"] == own(settings):
             note(f"{file}: finished")
-            continue
-        artifact.write_json(file, measure(name, settings))
-    records = {name: artifact.read_json(folder / f"{name}.json") for name in settings.sets}
+        else:
+            artifact.write_json(file, measure(name, settings))
+        records[name] = artifact.read_json(file)
+    artifact.write_json(folder / "uci.json", records)
     artifact.write_text(folder / "README.md", page(records))
     save(figure(records), folder / "uci.png")
     print(page(records))
+
+
+def own(settings: Settings) -> dict:
+    """The settings that determine the results of a set."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("name", "root", "sets", "runs")}
 
 
 def measure(name: str, settings: Settings) -> dict:
@@ -120,7 +127,7 @@ def measure(name: str, settings: Settings) -> dict:
     networks = teachers(splits, torch.tensor(chosen_rates, dtype=torch.float32), np.median(taus), int(hidden), epochs, name)
     students = distilled(networks, splits, settings, name)
     return {
-        "settings": asdict(settings) | {"sets": None},
+        "settings": own(settings),
         "provenance": made_by(device_name(torch.device("cpu"))),
         "rates": chosen_rates.tolist(),
         "taus": chosen_taus.tolist(),

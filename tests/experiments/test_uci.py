@@ -37,15 +37,15 @@ def test_a_line_is_learned_and_its_noise_is_chosen(root, tmp_path, monkeypatch, 
         root=str(root), sets=["yacht"], splits=3, multiplier=4, passes=400, views=3, student_passes=20, student_steps=600, half=40
     )
     uci.main(settings)
-    record = json.loads(Path("results/uci/yacht.json").read_text())
+    record = json.loads(Path("results/uci/uci.json").read_text())["yacht"]
     assert record["taus"] == [4, 4, 4]  # the noise's precision
     assert np.mean(record["teacher"]["rmse"]) == pytest.approx(0.5, rel=0.35)
     assert np.mean(record["student"]["rmse"]) == pytest.approx(np.mean(record["passes"]["rmse"]), rel=0.1)
     assert record["agreement"]["pearson"] > 0.3 and 0.6 < record["agreement"]["scale"] < 1.6
     assert "0.666 ± 0.050" in Path("results/uci/README.md").read_text() and Path("results/uci/uci.png").exists()
-    before = Path("results/uci/yacht.json").stat().st_mtime_ns
+    monkeypatch.setattr(uci, "measure", None)
     uci.main(settings)
-    assert Path("results/uci/yacht.json").stat().st_mtime_ns == before and "finished" in capsys.readouterr().out
+    assert "finished" in capsys.readouterr().out
 
 
 def test_a_missing_folder_is_named(tmp_path, monkeypatch):
