@@ -254,7 +254,7 @@ def config_of(settings: Settings) -> Config:
         },
     ]
     changes = {
-        "name": settings.name,
+        "name": f"{settings.name}/methods",
         "seed": settings.seed,
         "data": {
             "train": {"source": f"{HERE}:dirty", "name": "dirty MNIST"},

@@ -50,7 +50,7 @@ LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
 class Settings:
     """multiplier: of the published number of epochs, 40. passes: behind a test log likelihood; a tenth of it on validation rows. half: T of
     each half of the reference. views: copies of the training rows that students learn from, all but one moved by `jitter` standard
-    deviations. student_passes: behind their targets. student_steps, student_hidden: of their training. runs: the folder of the sets that are finished."""
+    deviations. student_passes: behind their targets. student_steps, student_hidden: of their training. runs: folder of finished sets."""
 
     name: str = "uci"
     root: str = "datasets/UCI_Datasets"
