@@ -178,7 +178,11 @@ def test_what_is_our_own_fault_is_a_traceback():
 
 
 def test_ctrl_c_while_modules_are_imported_is_one_line():
-    process = subprocess.Popen([sys.executable, "train_teacher.py", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def heed():  # the tests may run in a background job, whose children ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "train_teacher.py", "--help"], **pipes, preexec_fn=heed)
     while process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is being imported
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
