@@ -104,7 +104,7 @@ def main(settings: Settings) -> None:
         "settings": asdict(settings),
         "provenance": made_by(str(choose(base.device, base.dtype))),
         "methods": measured(base, settings),
-        "published": {name: beside(settings, name) for name in PUBLISHED},
+        "published": {name: beside(base, settings, name) for name in PUBLISHED},
     }
     folder = Path("results") / settings.name
     artifact.write_json(folder / "dirty_mnist.json", record)
@@ -210,15 +210,14 @@ PUBLISHED = {  # our own networks on these sets stand beside
 }
 
 
-def beside(settings: Settings, name: str) -> dict[str, dict[str, float]]:
+def beside(base: Config, settings: Settings, name: str) -> dict[str, dict[str, float]]:
     """Accuracy, NLL and AUROC, by each method's own score, of networks trained on a published set: {method: {score: value}}."""
-    base = config_of(settings)
     other = {"mnist": settings.mnist, "fashion_mnist": settings.fashion}
-    source = {"source": name, "root": other.pop(name)}
+    source = {"source": name, "root": other.pop(name), "name": name}
     ood = [{"source": of, "root": root} for of, root in other.items()] + [{"source": f"{HERE}:notmnist"}]
     rows = [row for row in base.rows if name != "mnist" or row.title in ("MC-dropout", "softmax")]
     changes = {"name": f"{settings.name}/{name}", "data": {"train": source, "ood": ood}}
-    compare.main(replace(cli.override(replace(base, rows=[]), changes, name), rows=rows), overwrite=False)
+    compare.main(cli.override(replace(base, rows=rows), changes, name), overwrite=False)
     records = {title: of[0] for title, of in load(Path("results") / settings.name / name).items()}
     return {
         title: {score: record["before"][score] for score in ("accuracy", "nll")}

@@ -61,7 +61,11 @@ def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, mon
     for title, found in published["mnist"].items():
         assert list(found) == ["accuracy", "nll", "AUROC fashion_mnist", "AUROC notmnist"]
         row = json.loads(Path(f"results/dirty_mnist/mnist/{title.lower()}-0.json").read_text())
-        assert found["nll"] == row["before"]["nll"] and found["AUROC notmnist"] == row["ood"]["notmnist"][scores[title]]["auroc"]
+        assert (
+            row["settings"]["data"]["train"]["name"] == "mnist"
+            and found["nll"] == row["before"]["nll"]
+            and found["AUROC notmnist"] == row["ood"]["notmnist"][scores[title]]["auroc"]
+        )
     with pytest.raises(UserError, match="has ambiguous digits of other settings"):
         dirty_mnist.digits_of(dirty_mnist.Settings(**small | {"ambiguous": 31}))
     assert all(Path(f"results/dirty_mnist/{name}").exists() for name in ("densities.png", "images.png", "README.md"))
