@@ -6,7 +6,7 @@ Writes README.md (long tables), summary.json (mean and standard deviation over s
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from itertools import cycle
 from pathlib import Path
@@ -30,7 +30,6 @@ QUALITY = {
 }  # fmt: skip
 CALIBRATED = ("nll", "brier", "ece")  # the scores that a temperature changes most
 COSTS = {"parameters": 1e6, "flops": 1e6, "bytes": 1e6, "peak_bytes": 1e6}
-KINDS = {"teacher": BLUE, "student": ORANGE}
 OWN = {"energy": "energy", "negative_log_density": "feature density", "max_probability": "max. probability"}
 
 
@@ -250,113 +249,42 @@ def label(score: str) -> str:
     return (MEASURE_NAMES | OWN).get(score, score)
 
 
-def quality_by_latency(by_title: Records) -> Figure:
-    """OOD AUROC, by entropy and by the method's own score, and error AUROC against the time of a prediction. A line joins the methods that
-    no other one beats in both."""
+def methods(by_title: Records) -> Figure:
+    """One line for each method, one panel for each thing that it is good or bad at: means over seeds, with standard deviations."""
     done = {title: good(records) for title, records in by_title.items() if good(records)}
-    near = next(iter(next(iter(done.values()))[0]["ood"]))
-    panels = {
-        f"AUROC against {near}, by entropy": lambda r: values(r, "ood", near, "predictive_entropy", "auroc"),
-        f"AUROC against {near}, by own score": lambda r: detection(r, near),
-        "AUROC of errors": lambda r: values(r, "before", "misclassification_auroc"),
+    every = [record for records in done.values() for record in records]
+    inside = next(iter(next((r["agreement"] for r in every if r.get("agreement")), ())), None)
+    sets = dict(zip(every[0]["ood"], cycle((BLUE, ORANGE, GREEN, PINK, GREY))))
+    panels: dict[str, dict[str, tuple[str, Callable[[list[dict]], list[float]]]]] = {
+        "accuracy": {"": (BLUE, lambda r: values(r, "before", "accuracy"))},
+        "AUROC of errors": {"": (BLUE, lambda r: values(r, "before", "misclassification_auroc"))},
+        "AUROC of OOD, by entropy": {
+            name: (colour, lambda r, name=name: values(r, "ood", name, "predictive_entropy", "auroc")) for name, colour in sets.items()
+        },
+        "AUROC of OOD, by own score": {name: (colour, lambda r, name=name: detection(r, name)) for name, colour in sets.items()},
+        f"equivalent passes, {inside}": {
+            MEASURE_NAMES[m].split(" (")[0]: (MEASURE_COLOURS[m], lambda r, m=m: passes_of(r, m)) for m in PANELS
+        },
+        "time / one pass": {"": (BLUE, lambda r: values(r, "cost", "ratio"))},
     }
-    figure = Figure(figsize=(15, 5), layout="constrained")
-    figure.suptitle("What a method gives for its time")
-    panels = {name: quality for name, quality in panels.items() if any(quality(r) for r in done.values())}  # it can lack errors
-    *axes, names = figure.subplots(1, len(panels) + 1, width_ratios=[4] * len(panels) + [2])
-    for axis, (name, quality) in zip(axes, panels.items()):
-        points = [(mean(values(r, "cost", "ratio")), mean(quality(r)), r[0]["kind"]) for r in done.values()]
-        for x, y, kind in points:
-            axis.scatter(x, y, s=18, color=KINDS[kind])
-        front = [p for p in sorted(points) if all(p[1] > q[1] for q in points if q[0] < p[0])]
-        axis.step([p[0] for p in front], [p[1] for p in front], where="post", color=GREY, linewidth=0.8)
-        axis.set(xscale="log", xlabel="time of a prediction / that of one deterministic pass", ylabel=name)
+    panels = {name: kinds for name, kinds in panels.items() if any(of(r) for _, of in kinds.values() for r in done.values())}
+    figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8), layout="constrained")
+    figure.suptitle("What each method gives, and its time (dots: means over seeds; lines: standard deviations)")
+    for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
+        for kind, (colour, of) in kinds.items():
+            means = [mean(of(records)) for records in done.values()]
+            errors = [np.std(of(records), ddof=1) if len(of(records)) > 1 else 0 for records in done.values()]
+            axis.errorbar(means, range(len(done)), xerr=errors, fmt="o", markersize=4, color=colour, label=kind, linewidth=0.8)
+        axis.set(xlabel=name)
         axis.grid(linewidth=0.3)
-        axis.set_xlim(left=min(x for x, *_ in points) / 3)  # room for the labels left of methods that take one pass
-        for group in neighbours(axis.transAxes.inverted().transform(axis.transData.transform([point[:2] for point in points]))):
-            text = ", ".join(str(place + 1) for place in group)
-            point = points[group[0]][:2]
-            side, shift = ("right", -4) if point[0] < 1.5 else ("left", 4)
-            axis.annotate(text, point, fontsize=7, ha=side, va="center", xytext=(shift, 0), textcoords="offset points")
-    names.axis("off")
-    for number, (title, records) in enumerate(done.items(), 1):
-        height = 1 - number / (len(done) + 1)
-        names.text(0, height, f"{number}  {title}", fontsize=7.5, color=KINDS[records[0]["kind"]], transform=names.transAxes)
-    return figure
-
-
-def neighbours(places: np.ndarray, reach: float = 0.025) -> list[list[int]]:
-    """Groups of points [N, 2] of a figure; points of a group are too near each other for separate labels."""
-    groups: list[list[int]] = []
-    for i, place in enumerate(places):
-        for group in groups:
-            if np.abs(places[group[0]] - place).max() < reach:
-                group.append(i)
-                break
-        else:
-            groups.append([i])
-    return groups
-
-
-def bars(by_title: Records, title: str, series: dict[str, tuple[str, Any]], xlabel: str) -> Figure:
-    """A bar for each method and series, mean over seeds, with the standard deviation. series: {name: (colour, numbers of records)}."""
-    kept = {name: good(records) for name, records in by_title.items()}
-    kept = {name: records for name, records in kept.items() if records and any(numbers(records) for _, numbers in series.values())}
-    figure = Figure(figsize=(9, 0.13 * len(series) * len(kept) + 1.6), layout="constrained")
-    figure.suptitle(title)
-    axis = figure.subplots()
-    height = 0.8 / len(series)
-    for i, (name, (colour, numbers)) in enumerate(series.items()):
-        means = [np.mean(numbers(records)) if numbers(records) else np.nan for records in kept.values()]
-        errors = [np.std(numbers(records), ddof=1) if len(numbers(records)) > 1 else 0 for records in kept.values()]
-        axis.barh(np.arange(len(kept)) + (i - len(series) / 2 + 0.5) * height, means, height, xerr=errors, color=colour, label=name,
-                  error_kw={"linewidth": 0.6})  # fmt: skip
-    axis.set_yticks(np.arange(len(kept)), list(kept))
-    axis.margins(y=0.5 / len(kept))
-    axis.invert_yaxis()
-    axis.set_xlabel(xlabel)
-    axis.grid(axis="x", linewidth=0.3)
-    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(series))
-    return figure
-
-
-def passes_by_method(by_title: Records) -> Figure:
-    """The equivalent passes of each uncertainty, in distribution."""
-    inside = next(r["agreement"] for records in by_title.values() for r in good(records) if r.get("agreement"))
-    dataset = next(iter(inside))
-    series = {
-        MEASURE_NAMES[measure].split(" (")[0]: (
-            MEASURE_COLOURS[measure],
-            lambda records, measure=measure: passes_of(records, measure),
-        )
-        for measure in PANELS
-    }
-    figure = bars(
-        by_title,
-        f"What a prediction of each method is worth, {dataset}",
-        series,
-        "equivalent passes of the teacher (mean, standard deviation over seeds)",
-    )
-    figure.axes[0].set_xscale("symlog", linthresh=1)
-    return figure
-
-
-def ood_by_method(by_title: Records) -> Figure:
-    """AUROC of each out-of-distribution set."""
-    sets = list(next(r for records in by_title.values() for r in good(records))["ood"])
-    series = {
-        name: (colour, lambda records, name=name: detection(records, name))
-        for name, colour in zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY)))
-    }
-    figure = bars(
-        by_title,
-        "Telling OOD images apart, by the score that a method's authors recommend",
-        series,
-        "AUROC (mean, standard deviation over seeds)",
-    )
-    lowest = min(value for records in by_title.values() for name in sets for value in series[name][1](good(records)))
-    figure.axes[0].axvline(0.5, color=GREY, linewidth=0.8)  # chance
-    figure.axes[0].set_xlim(left=0.5 if lowest > 0.5 else 0)
+        if len(kinds) > 1:
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handletextpad=0, columnspacing=0.6, fontsize=7)
+        if name.startswith("equivalent"):
+            axis.set_xscale("symlog", linthresh=1)
+        if name.startswith("time"):
+            axis.set_xscale("log")
+    axis.set_yticks(range(len(done)), list(done))
+    axis.set_ylim(len(done) - 0.5, -0.5)  # the first method above
     return figure
 
 
@@ -402,10 +330,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
         save(methods_under_shift(shifted), folder / "shifts_by_method.png")
         if students := [record for record in shifted if record["kind"] == "student"]:
             save(shifts_of(max(students, key=faithful)), folder / "shifts_of_the_most_faithful_student.png")
-    save(quality_by_latency(by_title), folder / "quality_by_latency.png")
-    save(ood_by_method(by_title), folder / "ood_by_method.png")
-    if any(r.get("agreement") for records in by_title.values() for r in good(records)):
-        save(passes_by_method(by_title), folder / "passes_by_method.png")
+    save(methods(by_title), folder / "methods.png")
 
 
 if __name__ == "__main__":

@@ -117,9 +117,7 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
     compare.main(*parse(MOONS))
     assert record(folder, "end")["before"]["accuracy"] > 0.97 and weights.stat().st_mtime_ns == trained
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != removed)
-    assert {"README.md", "summary.json", "maps.png", "quality_by_latency.png", "ood_by_method.png", "passes_by_method.png"} <= {
-        path.name for path in folder.iterdir()
-    }
+    assert {"README.md", "summary.json", "maps.png", "methods.png"} <= {path.name for path in folder.iterdir()}
 
 
 def test_a_row_of_other_settings_is_made_again(folder, monkeypatch):
@@ -176,8 +174,8 @@ def test_a_figure_of_many_data_sets(folder):
     for records in by_title.values():
         for one in report.good(records):
             one["ood"] |= {f"set {i}": next(iter(one["ood"].values())) for i in range(6)}
-    figure = report.ood_by_method(by_title)
-    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} >= {f"set {i}" for i in range(6)}
+    panel = next(axis for axis in report.methods(by_title).axes if axis.get_xlabel() == "AUROC of OOD, by own score")
+    assert {text.get_text() for text in panel.get_legend().get_texts()} >= {f"set {i}" for i in range(6)}
 
 
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
