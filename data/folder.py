@@ -54,12 +54,20 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, one by one, folder by folder in alphabetical order. Raises UserError for a folder that cannot be read."""
+    """Every file below `folder`, one by one, folder by folder in alphabetical order; links to folders are followed, each folder once.
+
+    Raises UserError for a folder that cannot be read.
+    """
+    seen = set()
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:  # a link to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(place)
         folders.sort()
         for name in sorted(files):
             yield Path(parent) / name

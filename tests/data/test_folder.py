@@ -126,6 +126,16 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
         list(folder.files_below(tmp_path / "gone"))
 
 
+def test_links_to_folders_are_followed_and_never_in_a_circle(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for place in ("photos/a.png", "elsewhere/b.png"):
+        (tmp_path / place).touch()
+    (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "photos")
+    assert [path.name for path in folder.images_below(tmp_path / "photos")] == ["a.png", "b.png"]
+
+
 def test_decoded_images_that_were_changed_are_made_again(tree, capsys):
     pixels = folder.load(tree[0], "train", tree[1]).images.clone()
     (kept,) = Path(tree[1].decoded).iterdir()
