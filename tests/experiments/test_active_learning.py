@@ -37,8 +37,9 @@ def test_every_acquisition_runs_and_a_second_call_continues(sets, monkeypatch):
     assert record["curves"].keys() == experiment.ACQUISITIONS.keys() == experiment.COLOURS.keys()
     for name, curves in record["curves"].items():
         assert curves["0"]["labels"] == [20, 30, 40] and curves["0"]["ambiguous"][0] == 0
-        assert [seconds > 0 for seconds in curves["0"]["seconds_to_distil"]] == ([True, False, True] if name == "student" else 3 * [False])
-    assert "The student is cheaper for pools above" in Path("results/active_learning/README.md").read_text()
+        distilled = {"student": [True, False, True], "student of every step": 3 * [True]}.get(name, 3 * [False])
+        assert [seconds > 0 for seconds in curves["0"]["seconds_to_distil"]] == distilled
+    assert "the student is cheaper for pools above" in Path("results/active_learning/README.md").read_text()
     monkeypatch.setattr(experiment, "curve", None)
     experiment.main(SMALL)
 
@@ -65,4 +66,4 @@ def test_the_size_from_which_a_student_pays():
         "student": {"0": {"seconds": [1.0, 1.0], "seconds_to_distil": [8.0, 0.0]}},
     }
     costs = experiment.costs({"settings": {"clean": 40, "ambiguous": 60, "again": 4}, "curves": curves})
-    assert costs["pays_from"] == pytest.approx(50) and costs["distillation"] == 2
+    assert costs["pays_from"] == pytest.approx(50) and costs["every_step"] == pytest.approx(200)
