@@ -1,12 +1,12 @@
 """Which images should be labelled next (Gal et al. 2017; Mukhoti et al. 2021)? By chance, by softmax entropy, by the teacher's mutual
-information (BALD), by its student's, or by DDU's density.
+information (BALD), by its student's, or by the density of features.
 
     python experiments/active_learning.py --config configs/active_learning.yaml
 
 The pool has few clean and many ambiguous digits (those of dirty_mnist.py), so an acquisition that takes uncertain images of any kind wastes
 labels. Every network is a LeNet with dropout, trained anew on the labels so far. The student is distilled on images of the pool, without
-labels, and kept for a few steps. Writes results/<name>/active_learning.json, README.md and a figure. The same command continues: what is
-finished is kept in runs/<name>/.
+labels, at each step, or kept for a few steps. Few passes of the teacher cost as little as a student: is it better than they? Writes
+results/<name>/active_learning.json, README.md and a figure. The same command continues: what is finished is kept in runs/<name>/.
 """
 
 import sys
@@ -34,17 +34,21 @@ from methods.teacher import Teacher
 from methods.teachers import ddu
 from models.inference import outputs_of
 from plots.comparison import table
-from plots.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, save
+from plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, save
 from train_student import distil
 from training import artifact, cli
 from training.bar import progress_bar
 from training.compute import Compute, choose
 from training.errors import UserError
 from training.run import made_by
+from training.seeds import seed_of
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.point import Point
 
-COLOURS = {"random": GREY, "softmax entropy": GREEN, "teacher (BALD)": BLUE, "student": ORANGE, "student of every step": SKY, "DDU": PINK}
+COLOURS = {
+    "random": GREY, "softmax entropy": GREEN, "teacher (BALD)": BLUE, "teacher, few passes": SKY, "student": ORANGE,
+    "student of every step": RED, "feature density": PINK,
+}  # fmt: skip
 CLASSES = [str(digit) for digit in range(10)]
 SHOWN = (50, 100, 200)  # labels
 
@@ -52,8 +56,8 @@ SHOWN = (50, 100, 200)  # labels
 @dataclass
 class Settings:
     """clean, ambiguous: images of the pool. first: labels to begin with, as many of each class; each: labels of a step; last: labels at the
-    end. epochs: of each network. passes: of the teacher. again: the student is distilled every so many steps, on `distilled` images of the
-    pool, for `student_epochs`. runs: the folder of the students and of what is finished."""
+    end. epochs: of each network. passes, few_passes: of the teacher. again: the student is distilled every so many steps, on `distilled`
+    images of the pool, for `student_epochs`. runs: the folder of the students and of what is finished."""
 
     name: str = "active_learning"
     mnist: str = "datasets"
@@ -64,6 +68,7 @@ class Settings:
     last: int = 200
     epochs: int = 200
     passes: int = 50
+    few_passes: int = 8
     again: int = 4
     distilled: int = 5000
     student_epochs: int = 4
@@ -83,7 +88,6 @@ class State:
     settings: Settings
     compute: Compute
     student: Student | None = None
-    seconds_to_distil: float = 0.0
 
 
 def by_chance(state: State) -> Tensor:
@@ -96,9 +100,9 @@ def by_softmax(state: State) -> Tensor:
     return Point(outputs_of(state.teacher.network, state.pool, state.compute)).predictive_entropy
 
 
-def by_teacher(state: State) -> Tensor:
+def by_teacher(state: State, few: bool = False) -> Tensor:
     """The mutual information of passes with dropout (Houlsby et al. 2011; Gal et al. 2017)."""
-    plan = Plan(state.settings.passes, "grouped", 256, (state.seed, "acquisition", state.step))
+    plan = Plan(state.settings.few_passes if few else state.settings.passes, "grouped", 256, (state.seed, "acquisition", state.step))
     sampler, _ = state.teacher.samplers("mc_dropout")
     return samples_of(sampler, state.pool.images, plan, 512).mutual_information
 
@@ -107,7 +111,6 @@ def by_student(state: State, every_step: bool = False) -> Tensor:
     """The mutual information of a student, distilled from the network of this step or of one less than `again` steps ago."""
     settings = state.settings
     if every_step or state.step % settings.again == 0:
-        started = time.perf_counter()
         changes = {
             "name": f"{settings.name}/student",
             "runs": settings.runs,
@@ -121,13 +124,12 @@ def by_student(state: State, every_step: bool = False) -> Tensor:
         some = torch.randperm(len(state.pool))[: settings.distilled]
         config = cli.override(Config(), changes, "active_learning")
         state.student = distil(state.teacher, state.pool.subset(some), views=["plain", "augmented"], config=config, overwrite=True)
-        state.seconds_to_distil = time.perf_counter() - started
     with torch.inference_mode():
         return torch.cat([state.student(images).mutual_information for images in state.pool.images.split(1024)])
 
 
 def by_density(state: State) -> Tensor:
-    """−log q(z) of the last hidden layer, with Gaussians of the labelled images."""
+    """−log q(z) of the last hidden layer, Gaussians of the labelled images (Mukhoti et al. 2021; here without spectral norm)."""
     features = outputs_of(state.teacher.network.body, state.pool, state.compute)
     gaussians, log_share = ddu.fit(features[state.labelled], state.pool.labels[state.labelled])
     return -ddu.log_density(features, gaussians, log_share)
@@ -137,9 +139,10 @@ ACQUISITIONS: dict[str, Callable[[State], Tensor]] = {
     "random": by_chance,
     "softmax entropy": by_softmax,
     "teacher (BALD)": by_teacher,
+    "teacher, few passes": partial(by_teacher, few=True),
     "student": by_student,
     "student of every step": partial(by_student, every_step=True),
-    "DDU": by_density,
+    "feature density": by_density,
 }
 
 
@@ -159,6 +162,9 @@ def main(settings: Settings) -> None:
             if str(seed) not in curves:
                 curves[str(seed)] = curve(acquire, pool, clean, test, seed, settings, compute, name)
                 artifact.write_json(file, record)
+    if "seconds" not in record:
+        record["seconds"] = seconds_of_a_step(pool_of(train, 0, settings)[0], settings, compute)
+        artifact.write_json(file, record)
     artifact.write_json(folder / "active_learning.json", record)
     save(figure_of(record), folder / "accuracy_by_labels.png")
     artifact.write_text(folder / "README.md", page(record))
@@ -187,30 +193,32 @@ def curve(
     compute: Compute,
     name: str,
 ) -> dict[str, list[float]]:
-    """After each step: labels, accuracy on the test images, share of ambiguous images among the acquired ones, seconds of acquisition."""
+    """After each step: labels, accuracy on the test images, and the share of ambiguous images among the acquired ones."""
     torch.manual_seed(seed)
     candidates = [(clean & (pool.labels == c)).nonzero().flatten() for c in range(len(CLASSES))]
     labelled = torch.cat([of[torch.randperm(len(of))[: settings.first // len(CLASSES)]] for of in candidates])
-    first, found = len(labelled), {"labels": [], "accuracy": [], "ambiguous": [], "seconds": [], "seconds_to_distil": []}
+    first, found = len(labelled), {"labels": [], "accuracy": [], "ambiguous": []}
     student = None
     for step in progress_bar(range((settings.last - first) // settings.each + 1), desc=f"{name}, seed {seed}", unit="step"):
+        torch.manual_seed(seed_of(seed, "active learning", step))  # the same start for every acquisition
         network = dirty_mnist.lenet(0.3)
         loss = partial(cross_entropy, network)
         dirty_mnist.trained(network.train(), loss, [pool.images[labelled], pool.labels[labelled]], settings.epochs, "LeNet")
-        teacher = Teacher.from_module(network, [0.0], [1.0], size=28, classes=CLASSES, channels=1)  # its images are pixels in [0, 1]
-        state = State(teacher, pool, labelled, step, seed, settings, compute, student)
-        predicted = outputs_of(teacher.network, test, compute).argmax(1)
+        state = State(teacher_of(network), pool, labelled, step, seed, settings, compute, student)
+        predicted = outputs_of(state.teacher.network, test, compute).argmax(1)
         found["labels"].append(len(labelled))
         found["accuracy"].append((predicted == test.labels).float().mean().item())
         found["ambiguous"].append((~clean[labelled[first:]]).float().mean().item() if step else 0.0)
-        started = time.perf_counter()
         scores = acquire(state).double()
-        found["seconds"].append(time.perf_counter() - started - state.seconds_to_distil)
-        found["seconds_to_distil"].append(state.seconds_to_distil)
         student = state.student
         scores[labelled] = -torch.inf
         labelled = torch.cat([labelled, scores.topk(settings.each).indices])
     return found
+
+
+def teacher_of(network: nn.Module) -> Teacher:
+    """A teacher whose images are pixels in [0, 1]."""
+    return Teacher.from_module(network, [0.0], [1.0], size=28, classes=CLASSES, channels=1)
 
 
 def cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -234,38 +242,38 @@ def figure_of(record: dict) -> Figure:
     return figure
 
 
-def costs(record: dict) -> dict[str, float]:
-    """Seconds of a step: the teacher's passes over the pool, the student's one pass, and one distillation; and the size of the pool above
-    which the student is cheaper, if `again` steps share a distillation, and if each step has its own."""
-    settings = record["settings"]
-    count = settings["clean"] + settings["ambiguous"]
-    teacher, student = (
-        np.median([second for of in record["curves"][name].values() for second in of["seconds"]]) for name in ("teacher (BALD)", "student")
-    )
-    distillation = np.median([second for of in record["curves"]["student"].values() for second in of["seconds_to_distil"] if second])
-    every_step = count * distillation / (teacher - student) if teacher > student else np.inf
-    costs = {"images": count, "teacher": teacher, "student": student, "distillation": distillation}
-    return {name: float(cost) for name, cost in (costs | {"pays_from": every_step / settings["again"], "every_step": every_step}).items()}
+def seconds_of_a_step(pool: Dataset, settings: Settings, compute: Compute) -> dict[str, float]:
+    """Of choosing from the pool by passes of the teacher, by one pass of a student, and by a distillation with one pass; medians of three,
+    measured in turn."""
+    state = State(teacher_of(dirty_mnist.lenet(0.3)), pool, torch.arange(0), 0, 0, settings, compute)
+    tried = {"teacher (BALD)": 0, "teacher, few passes": 0, "student of every step": 0, "student": 1}  # its step: an old student at 1
+    seconds = {name: [] for name in tried}
+    for _ in range(3):
+        for name, state.step in tried.items():
+            started = time.perf_counter()
+            ACQUISITIONS[name](state)
+            seconds[name].append(time.perf_counter() - started)
+    median = {name: float(np.median(times)) for name, times in seconds.items()}
+    return median | {"student": (median["student of every step"] + (settings.again - 1) * median["student"]) / settings.again}
 
 
 def page(record: dict) -> str:
     """The results as Markdown."""
-    ran, settings, cost = record["provenance"], record["settings"], costs(record)
+    ran, settings, seconds = record["provenance"], record["settings"], record["seconds"]
     rows = []
     for name, curves in record["curves"].items():
         labels = next(iter(curves.values()))["labels"]
         accuracy, share = (np.array([of[what] for of in curves.values()]) for what in ("accuracy", "ambiguous"))
         places = [labels.index(count) for count in SHOWN if count in labels]
         shown = [f"{accuracy[:, i].mean():.3f} ({accuracy[:, i].min():.3f}-{accuracy[:, i].max():.3f})" for i in places]
-        rows.append([name, *shown, f"{share[:, -1].mean():.2f}"])
+        rows.append([name, *shown, f"{share[:, -1].mean():.2f}", f"{seconds[name]:.1f}" if name in seconds else "-"])
     heads = [f"accuracy, {count} labels" for count in SHOWN if count in labels]
     return (
         f"# active_learning\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means and ranges over "
-        f"{settings['seeds']} seeds.\n\n{table(['acquisition', *heads, 'ambiguous among acquired'], rows)}\n\n"
-        f"What a step costs, for a pool of {cost['images']:.0f} images (medians): {settings['passes']} passes of the teacher "
-        f"{cost['teacher']:.1f} s; one pass of the student {cost['student']:.1f} s, and its distillation on {settings['distilled']} images "
-        f"{cost['distillation']:.1f} s. If {settings['again']} steps share a distillation, the student is cheaper for pools above "
-        f"{cost['pays_from']:.0f} images; if each step has its own, above {cost['every_step']:.0f}.\n\n"
+        f"{settings['seeds']} seeds.\n\n{table(['acquisition', *heads, 'ambiguous among acquired', 'seconds of a step'], rows)}\n\n"
+        f"The teacher takes {settings['passes']} passes, or {settings['few_passes']}. The student is distilled on {settings['distilled']} "
+        f"images at every step, or once in {settings['again']} steps, which then share its cost. Seconds: to choose from "
+        f"{settings['clean'] + settings['ambiguous']} images, without the training of the network.\n\n"
         "![Accuracy by labels](accuracy_by_labels.png)\n"
     )
 
