@@ -40,6 +40,7 @@ from uncertainty.regression import Regression
 
 TEMPERATURE = 0.1  # of the concrete relaxation
 FIRST_RATE = 0.1
+SPEED = 10  # times the weights' learning rate, for the logits of the rates: else they do not get far enough
 
 
 @dataclass
@@ -49,12 +50,13 @@ class Settings:
 
     name: str = "concrete_dropout"
     points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
-    repeats: int = 20
+    hidden: int = 128
+    repeats: int = 5
     passes: int = 200
     steps: int = 8000
     settings: str = "configs/tuning.yaml"
     width: float = 0.25
-    rate_lr: float = 0.01
+    rate_lr: float = 0.1
     runs: str = "runs"
     cifar: bool = True
     seed: int = 0
@@ -78,7 +80,11 @@ class ConcretePerceptrons(Perceptrons):
 
     def __init__(self, sizes: list[int], count: int):
         super().__init__(sizes, torch.zeros(count), drop_inputs=False)
-        self.logits = nn.Parameter(torch.full((len(sizes) - 1, count, 1, 1), math.log(FIRST_RATE / (1 - FIRST_RATE))))
+        self.slow = nn.Parameter(torch.full((len(sizes) - 1, count, 1, 1), math.log(FIRST_RATE / (1 - FIRST_RATE)) / SPEED))
+
+    @property
+    def logits(self) -> Tensor:
+        return SPEED * self.slow
 
     def dropped(self, x: Tensor, place: int) -> Tensor:
         return concrete(x, self.logits[place])
@@ -129,7 +135,7 @@ def main(settings: Settings) -> None:
 def in_one_dimension(count: int, settings: Settings) -> dict:
     """Networks 1-20-20-2 on `count` points: the learned rates, and both parts of the variance where data are."""
     x, y = regression.draw(count, settings.repeats)
-    networks = ConcretePerceptrons([1, 20, 20, 2], settings.repeats)
+    networks = ConcretePerceptrons([1, settings.hidden, settings.hidden, 2], settings.repeats)
 
     def loss(said: Tensor, wanted: Tensor) -> Tensor:
         mean, log_variance = said.unbind(-1)
@@ -178,7 +184,7 @@ def learned_rates(config: Config, settings: Settings) -> tuple[list[float], list
     teacher.standardize(model, config.teacher, train)
     for name, layer in list(model.named_children()):
         if isinstance(layer, nn.Dropout):
-            setattr(model, name, ConcreteDropout(layer.p))
+            setattr(model, name, ConcreteDropout(FIRST_RATE))
     layers = {name: layer for name, layer in model.named_children() if isinstance(layer, ConcreteDropout)}
     task = classification_task(model.to(compute.device), train, validation, config, compute)
     for group in task.optimizer.param_groups:
