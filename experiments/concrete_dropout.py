@@ -40,13 +40,14 @@ from uncertainty.regression import Regression
 
 TEMPERATURE = 0.1  # of the concrete relaxation
 FIRST_RATE = 0.1
-SPEED = 10  # times the weights' learning rate, for the logits of the rates: else they do not get far enough
+SPEED = 10  # how much faster than the weights the logits of the rates learn; with 1 they end where the training ends
 
 
 @dataclass
 class Settings:
-    """points: numbers of points in one dimension. repeats, passes, steps: of each network there. cifar: whether to run it. settings:
-    of its teachers, judged on validation images. width: of their network. rate_lr: the rates' learning rate. runs: their folder."""
+    """points: numbers of points in one dimension. hidden, repeats, passes, steps: of the networks there. cifar: whether to run it.
+    settings: of its teachers, judged on validation images. width: of their network. starts: rates that the learning starts from, to see
+    whether it matters; an ordinary teacher gets what comes from the first. rate_lr: the rates' learning rate. runs: their folder."""
 
     name: str = "concrete_dropout"
     points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
@@ -56,7 +57,8 @@ class Settings:
     steps: int = 8000
     settings: str = "configs/tuning.yaml"
     width: float = 0.25
-    rate_lr: float = 0.1
+    starts: list[float] = field(default_factory=lambda: [0.1, 0.3])
+    rate_lr: float = 0.5
     runs: str = "runs"
     cifar: bool = True
     seed: int = 0
@@ -133,7 +135,7 @@ def main(settings: Settings) -> None:
 
 
 def in_one_dimension(count: int, settings: Settings) -> dict:
-    """Networks 1-20-20-2 on `count` points: the learned rates, and both parts of the variance where data are."""
+    """Networks with two hidden layers on `count` points: the learned rates, and both parts of the variance where data are."""
     x, y = regression.draw(count, settings.repeats)
     networks = ConcretePerceptrons([1, settings.hidden, settings.hidden, 2], settings.repeats)
 
@@ -157,7 +159,8 @@ def on_cifar(settings: Settings) -> dict:
     base, _ = cli.parse(["--config", settings.settings])
     own = {"name": f"{settings.name}_teachers", "runs": settings.runs, "seed": settings.seed, "teacher": {"width": settings.width}}
     base = cli.override(replace(base, rows=[]), own, "concrete_dropout")
-    conv, head = learned_rates(replace(base, name=f"{settings.name}_rates"), settings)
+    learned = [learned_rates(replace(base, name=f"{settings.name}_rates_{start}"), start, settings) for start in settings.starts]
+    conv, head = learned[0]
     print(f"learned: conv_dropout: {conv}, head_dropout: {head}")
     changes = {"teacher": {"conv_dropout": conv, "head_dropout": head}}
     rows = [{"title": "usual rates", "kind": "teacher"}, {"title": "learned rates", "kind": "teacher", "changes": changes}]
@@ -167,10 +170,10 @@ def on_cifar(settings: Settings) -> dict:
         result = artifact.read_json(Path("results") / base.name / f"{compare.slug_of(title)}-{settings.seed}.json")
         found[title] = {key: result["before"][key] for key in ("accuracy", "nll", "ece")}
         found[title]["errors"] = {m: result["errors"][m]["auroc"] for m in ("mutual_information", "predictive_entropy")}
-    return {"conv_dropout": conv, "head_dropout": head, "teachers": found}
+    return {"learned": dict(zip(map(str, settings.starts), learned)), "teachers": found}
 
 
-def learned_rates(config: Config, settings: Settings) -> tuple[list[float], list[float]]:
+def learned_rates(config: Config, start: float, settings: Settings) -> tuple[list[float], list[float]]:
     """Rates of a network that is trained as a teacher, with concrete dropout in the place of dropout.
 
     The weights keep the teacher's own decay; the rates are learned from the likelihood and their entropy.
@@ -184,7 +187,7 @@ def learned_rates(config: Config, settings: Settings) -> tuple[list[float], list
     teacher.standardize(model, config.teacher, train)
     for name, layer in list(model.named_children()):
         if isinstance(layer, nn.Dropout):
-            setattr(model, name, ConcreteDropout(FIRST_RATE))
+            setattr(model, name, ConcreteDropout(start))
     layers = {name: layer for name, layer in model.named_children() if isinstance(layer, ConcreteDropout)}
     task = classification_task(model.to(compute.device), train, validation, config, compute)
     for group in task.optimizer.param_groups:
@@ -237,7 +240,7 @@ def page(record: dict) -> str:
             rows.append([f"{title} standard deviation, {where}", *(f"{math.sqrt(entry[part][place]):.3f}" for entry in entries)])
     text = (
         f"# concrete_dropout\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}).\n\n## One dimension\n\n"
-        f"Means over {settings['repeats']} networks, {settings['passes']} passes.\n\n"
+        f"Means over {settings['repeats']} networks with {settings['hidden']} units a layer; {settings['passes']} passes.\n\n"
         f"{table(['', *(f'{count} points' for count in counts)], rows)}\n"
     )
     if cifar := record.get("cifar"):
@@ -245,10 +248,11 @@ def page(record: dict) -> str:
             [title, *(f"{found[key]:.3f}" for key in ("accuracy", "nll", "ece")), *(f"{value:.3f}" for value in found["errors"].values())]
             for title, found in cifar["teachers"].items()
         ]
+        learned = [[start, *(f"`{rates}`" for rates in both)] for start, both in cifar["learned"].items()]
         head = ["teacher", "accuracy", "NLL", "ECE", "errors' AUROC by mutual information", "by predictive entropy"]
         text += (
-            f"\n## CIFAR-10, width {settings['width']}\n\n`conv_dropout: {cifar['conv_dropout']}`, "
-            f"`head_dropout: {cifar['head_dropout']}`\n\nOn 5,000 validation images:\n\n{table(head, lines)}\n"
+            f"\n## CIFAR-10, width {settings['width']}\n\n{table(['learned from', 'conv_dropout', 'head_dropout'], learned)}\n\n"
+            f"Ordinary teachers, on 5,000 validation images; the learned rates are those of the first line:\n\n{table(head, lines)}\n"
         )
     return text
 

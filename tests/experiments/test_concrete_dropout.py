@@ -47,12 +47,13 @@ def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeyp
     settings["data"] |= {"validation": 200}
     monkeypatch.chdir(tmp_path)
     Path("teacher.yaml").write_text(yaml.safe_dump(settings))
-    small = {"points": [32, 64], "repeats": 2, "passes": 10, "steps": 20}
+    small = {"points": [32, 64], "repeats": 2, "passes": 10, "steps": 20, "hidden": 20}
     experiment.main(experiment.Settings(**small, settings="teacher.yaml", width=0.125, rate_lr=0.1))
     cifar = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())["cifar"]
-    assert len(cifar["conv_dropout"]) == 3 and len(cifar["head_dropout"]) == 2
-    assert all(rate not in (0.1, 0.5) for rate in cifar["conv_dropout"] + cifar["head_dropout"])
+    conv, head = cifar["learned"]["0.1"]
+    assert len(conv) == 3 and len(head) == 2 and all(rate != 0.1 for rate in conv + head)
+    assert all(rate != 0.3 for rate in sum(cifar["learned"]["0.3"], []))
     own = json.loads(Path("results/concrete_dropout_teachers/learned-rates-0.json").read_text())["settings"]["teacher"]
-    assert own["conv_dropout"] == cifar["conv_dropout"] and own["head_dropout"] == cifar["head_dropout"]
+    assert own["conv_dropout"] == conv and own["head_dropout"] == head
     page = Path("results/concrete_dropout/README.md").read_text()
-    assert f"`conv_dropout: {cifar['conv_dropout']}`" in page and "| usual rates |" in page
+    assert f"| 0.1 | `{conv}` | `{head}` |" in page and "| usual rates |" in page
