@@ -140,9 +140,7 @@ def in_one_dimension(count: int, settings: Settings) -> dict:
     networks = ConcretePerceptrons([1, settings.hidden, settings.hidden, 2], settings.repeats)
 
     def loss(said: Tensor, wanted: Tensor) -> Tensor:
-        mean, log_variance = said.unbind(-1)
-        likelihood = ((wanted[..., 0] - mean).square() * torch.exp(-log_variance) + log_variance) / 2
-        return likelihood + networks.regularizer(count, lengthscale=0.1).unsqueeze(1)
+        return regression.likelihood(said, wanted) + networks.regularizer(count, lengthscale=0.1).unsqueeze(1)
 
     epochs = settings.steps // math.ceil(count / 128)
     fit(networks, x, y, loss, epochs, 0.0, f"{count} points", falls=True)

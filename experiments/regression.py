@@ -125,14 +125,16 @@ def teachers(kind: str, x: Tensor, y: Tensor, rates: Tensor, settings: Settings)
     def squares(said: Tensor, wanted: Tensor) -> Tensor:
         return tau / 2 * (said - wanted).square().squeeze(-1)
 
-    def likelihood(said: Tensor, wanted: Tensor) -> Tensor:
-        mean, log_variance = said.unbind(-1)
-        return ((wanted[..., 0] - mean).square() * torch.exp(-log_variance) + log_variance) / 2
-
     loss: Loss = squares if kind == "constant" else likelihood
     decay = settings.lengthscale**2 * (1 - rates) / (2 * x.shape[1])  # Gal & Ghahramani 2016, eq. 18, times τ
     fit(networks, x, y, loss, settings.epochs * settings.points // x.shape[1], decay, f"{x.shape[1]} points, {kind} noise", falls=True)
     return networks
+
+
+def likelihood(said: Tensor, wanted: Tensor) -> Tensor:
+    """−log N(y; mean, variance) without its constant [B, N], in nats, of mean and log variance [B, N, 2] (Kendall & Gal 2017, eq. 8)."""
+    mean, log_variance = said.unbind(-1)
+    return ((wanted[..., 0] - mean).square() * torch.exp(-log_variance) + log_variance) / 2
 
 
 def constant_noise() -> float:
@@ -235,10 +237,7 @@ def page(record: dict) -> str:
         [
             KINDS[kind],
             PARTS[part],
-            *(
-                "constant" if found["pearson"] is None or np.isnan(found["pearson"]) else f"{found[key]:.3f}"
-                for key in ("pearson", "repeatability")
-            ),
+            *("constant" if np.isnan(found["pearson"]) else f"{found[key]:.3f}" for key in ("pearson", "repeatability")),
             f"{found['scale']:.2f}",
         ]
         for kind, parts in record["agreement"].items()
