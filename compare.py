@@ -37,7 +37,6 @@ from data.shifts import shifted_parts
 from methods import student, teacher, teacher_method
 from methods.interface import Prediction, Predictor
 from methods.teacher import Teacher
-from models.architecture import Architecture
 from models.folding import folded
 from models.inference import outputs_of
 from models.networks import build
@@ -221,7 +220,7 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     if found := errors(values[inside.name], right):
         record["errors"] = found
     if on_test:
-        chosen = {"by entropy": "predictive_entropy", "by its own score": report.epistemic(record)}
+        chosen = {"by entropy": "predictive_entropy", "by its own score": report.own_score(record)}
         told = {f"AUROC {d.name} {by}": (values[inside.name][s], values[d.name][s]) for d in outside for by, s in chosen.items()}
         record["resampled"] = resampled(mean.numpy(), labels, told, config.evaluation.bootstrap)
     cache = None
@@ -346,8 +345,7 @@ def reference(cache: SampleCache, dataset: Dataset, method: str, settings: Evalu
 
 def baseline(base: Config, classes: int, compute: Compute) -> Predictor:
     """The deterministic network that times are compared with."""
-    own = base.teacher
-    architecture = Architecture(own.network, own.width, base.data.size, base.data.channels, classes, options=own.options)
+    architecture = replace(teacher.architecture(base, classes), conv_dropout=0.0, head_dropout=0.0)
     network = folded(build(architecture).to(compute.device).eval())
     return teacher_method("deterministic").predictor([network], None, base, compute)
 

@@ -32,7 +32,7 @@ import data
 from configs.schema import Config, Data, DataSet
 from data.dataset import Dataset
 from methods import teacher
-from plots.comparison import OWN, epistemic, load, table
+from plots.comparison import OWN, load, own_score, table
 from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, save
 from training import artifact, cli
 from training.bar import note, progress_bar
@@ -222,7 +222,7 @@ def beside(base: Config, settings: Settings, name: str) -> dict[str, dict[str, f
     records = {title: of[0] for title, of in load(Path("results") / settings.name / name).items()}
     return {
         title: {score: record["before"][score] for score in ("accuracy", "nll")}
-        | {f"AUROC {of}": scores[epistemic(record)]["auroc"] for of, scores in record["ood"].items()}
+        | {f"AUROC {of}": scores[own_score(record)]["auroc"] for of, scores in record["ood"].items()}
         for title, record in records.items()
     }
 
@@ -354,7 +354,7 @@ def page(record: dict) -> str:
     for name, methods in record["published"].items():
         scores = list(next(iter(methods.values())))
         rows = [[title, *(f"{found[score]:.3f}" for score in scores)] for title, found in methods.items()]
-        parts.append(f"## Trained on {name} alone\n\n{table(['method', *scores], rows)}\n\nPublished: {PUBLISHED[name]}.")
+        parts.append(f"## Trained on {name} alone: AUROC by each method's own score\n\n{table(['method', *scores], rows)}\n\nPublished: {PUBLISHED[name]}.")
     return "\n\n".join(parts) + "\n"
 
 

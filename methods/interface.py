@@ -62,11 +62,13 @@ class TeacherMethod:
     samplers: networks → two samplers with the interface of `uncertainty.mc_dropout.Sampler`: one for students and the reference's first
     half, one for its second half. None: the method cannot have students.
     one_way: students learn from the reference's first half, so they are compared with the second half alone.
+    ood_score: the score that the authors use for OOD inputs.
     """
 
     predictor: Callable[[Networks, Dataset, Config, Compute], Predictor]
     samplers: Callable[[Networks], tuple[Sampling, Sampling]] | None = None
     one_way: bool = False
+    ood_score: str = "mutual_information"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class StudentMethod:
     last_layer: (the network's last layer, options) → another one in its place, which gives the logits [N, heads, C] itself.
     needs_samples: whether the loss needs the samples themselves, not only their statistics.
     shared_masks: whether sample t has to be the same function of every input (`sampling.masks: function`).
+    ood_score: the score that the authors use for OOD inputs.
     """
 
     head: Head
@@ -98,6 +101,7 @@ class StudentMethod:
     last_layer: Callable[[nn.Linear, Any], nn.Module] | None = None
     needs_samples: bool = False
     shared_masks: bool = False
+    ood_score: str = "mutual_information"
 
     def check(self, config: Config) -> None:
         """Raise UserError for settings that the method does not have or would ignore, or samples that it cannot use."""

@@ -153,7 +153,7 @@ class Student(nn.Module):
             if name in mine and value.shape in (mine[name].shape, mine[name].shape[1:])
         }
         self.network.load_state_dict(mine | fitting)
-        self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(mine)
+        self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(teacher.state_dict())
         return len(fitting)
 
     def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:

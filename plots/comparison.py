@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs.schema import Student
+from methods import student_method, teacher_method
 from plots.recipes import passes_by_cost, passes_by_recipe, passes_table
 from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, save
@@ -73,15 +74,15 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def epistemic(record: dict) -> str:
-    """The score of a method for OOD inputs, as its authors recommend: its own if it has one, else mutual information, else entropy."""
-    scores = next(iter(record["ood"].values()))
-    return next(s for s in ("negative_log_density", "energy", "mutual_information", "predictive_entropy") if s in scores)
+def own_score(record: dict) -> str:
+    """The score that a method's authors use for OOD inputs."""
+    method = student_method(record["student"]) if record["student"] else teacher_method(record["teacher"])
+    return method.ood_score
 
 
 def detection(records: list[dict], dataset: str) -> list[float]:
     """AUROC of a data set by the method's own score."""
-    return values(records, "ood", dataset, epistemic(records[0]), "auroc") if records else []
+    return values(records, "ood", dataset, own_score(records[0]), "auroc") if records else []
 
 
 def short(by_title: Records, columns: Collection[str] = ()) -> str:
@@ -93,6 +94,7 @@ def short(by_title: Records, columns: Collection[str] = ()) -> str:
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
     header += ["equivalent passes: total variance", *(label(measure) for measure in PANELS[1:])]
+    header += ["scale of total variance"]
     header += ["time / one pass", "million parameters", "draws"]
     rows = []
     for title, records in done.items():
@@ -101,8 +103,8 @@ def short(by_title: Records, columns: Collection[str] = ()) -> str:
             continue
         row = [title, str(len(records))]
         row += [spread(values(records, "before", score)) for score in ("accuracy", "ece", "misclassification_auroc")]
-        row += [spread(values(records, "ood", near, score, "auroc")) for score in ("predictive_entropy", epistemic(records[0]))]
-        row += [spread(passes_of(records, measure), 0) for measure in PANELS]
+        row += [spread(values(records, "ood", near, score, "auroc")) for score in ("predictive_entropy", own_score(records[0]))]
+        row += [spread(passes_of(records, measure), 0) for measure in PANELS] + [spread(scales(records), 2)]
         row += [spread(values(records, "cost", "ratio"), 1), spread(values(records[:1], "cost", "parameters"), 2, 1e6)]
         rows.append([*row, spread(values(records[:1], "draws"), 0)])
 
@@ -128,6 +130,12 @@ def passes_of(records: list[dict], measure: str, dataset: str | None = None) -> 
     return numbers
 
 
+def scales(records: list[dict]) -> list[float]:
+    """The mean total variance in distribution, relative to the teacher's."""
+    inside = next(iter(at(records[0], "agreement") or ()), "")
+    return values(records, "agreement", inside, "total_variance", "scale")
+
+
 def about(by_title: Records) -> str:
     """Where the numbers come from and how to read them."""
     ran = [r["provenance"] for records in by_title.values() for r in good(records)]
@@ -135,9 +143,9 @@ def about(by_title: Records) -> str:
     return (
         f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files in this folder, one per method and seed, with all "
         f"values and settings (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
-        "AUROC of a data set: how well it is told from the test images, by predictive entropy and by the method's own score, the one "
-        "that its authors recommend: feature density or energy; without one, mutual information; else predictive entropy again. All "
-        "scores are below. Equivalent passes: how many of the teacher's samples reach the same correlation with an independent "
+        "AUROC of a data set: how well it is told from the images in distribution, by predictive entropy and by the method's own score, "
+        "the one that its authors use (`ood_score` in its file). All scores are below. Equivalent "
+        "passes: how many of the teacher's samples reach the same correlation with an independent "
         "reference, at most four times as many as half the reference has. Time: a prediction with all uncertainties, relative to one "
         "pass of the deterministic network of the config's `teacher`; both are measured in turn. Draws: the samples that a prediction "
         "is computed from; 0: closed forms. Parameters and bytes: those of the networks, without what a method fits to their features. "

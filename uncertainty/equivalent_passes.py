@@ -106,7 +106,7 @@ class Curve:
             a, slope = self.line
             gap = student.clip(1e-3) ** -2.0 - a
             rows = np.where(gap > slope.clip(0) / end, slope / gap, end)
-        few = rows < STRAIGHT  # here the measured points are more exact than the line
+        few = rows < min(STRAIGHT, self.passes[-1])  # here the measured points are more exact than the line
         rows[few] = [_between(c, self.passes, curve) for c, curve in zip(student[few], self.pearson[few])]
         rows[np.isnan(student)] = np.nan
         return {

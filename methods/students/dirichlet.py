@@ -104,4 +104,4 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
 
 
 LOSSES = {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}
-METHOD = StudentMethod(head, loss, lambda options: LOSSES[options.loss], head_parameters, options=Options)
+METHOD = StudentMethod(head, loss, lambda options: LOSSES[options.loss], head_parameters, options=Options, ood_score="total_variance")

@@ -29,4 +29,4 @@ def loss(student: Point, targets: Targets, context: Context) -> Tensor:
     return t**2 * F.kl_div((student.logits / t).log_softmax(-1), mean, reduction="batchmean")
 
 
-METHOD = StudentMethod(head, loss, options=Options, needs_samples=True)
+METHOD = StudentMethod(head, loss, options=Options, needs_samples=True, ood_score="predictive_entropy")

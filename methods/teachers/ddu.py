@@ -66,4 +66,4 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     return predict
 
 
-METHOD = TeacherMethod(predictor)
+METHOD = TeacherMethod(predictor, ood_score="negative_log_density")

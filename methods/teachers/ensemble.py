@@ -52,4 +52,4 @@ def samplers(networks: Networks) -> tuple[Sampling, Sampling]:
     return partial(sample, networks[:members]), partial(sample, networks[members:])
 
 
-METHOD = TeacherMethod(predictor, samplers, one_way=True)
+METHOD = TeacherMethod(predictor, samplers, one_way=True, ood_score="predictive_entropy")

@@ -43,4 +43,4 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     return predict
 
 
-METHOD = TeacherMethod(predictor)
+METHOD = TeacherMethod(predictor, ood_score="max_probability")

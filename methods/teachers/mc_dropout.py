@@ -1,10 +1,15 @@
-"""MC-dropout (Gal & Ghahramani 2016): T passes with dropout on, each a sample. The teacher of this project."""
+"""MC-dropout (Gal & Ghahramani 2016): T passes with dropout on, each a sample. The teacher of this project.
+
+Beside it, the energy score of one pass without dropout.
+"""
 
 from torch import Tensor
 
 from configs.schema import Config
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
+from methods.teachers.deterministic import energy
+from models.inference import outputs_of
 from training.compute import Compute
 from uncertainty.any_network import sampler_of
 from uncertainty.mc_dropout import Plan, samples_of
@@ -17,7 +22,8 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     def predict(images: Tensor, name: str) -> Prediction:
         plan = Plan(settings.passes, settings.masks, settings.group_size, (config.seed, "predict", name))
         with compute.autocast():
-            return Prediction(samples_of(sampler, images.to(compute.device), plan, settings.batch_size))
+            samples = samples_of(sampler, images.to(compute.device), plan, settings.batch_size)
+        return Prediction(samples, {"energy": energy(outputs_of(networks[0], images, compute).cpu())})
 
     return predict
 

@@ -278,6 +278,18 @@ def test_in_training_a_student_normalizes_as_its_settings_say(batch_norm):
     assert student.train().network.norm1_1.training
 
 
+@pytest.mark.parametrize("method", STUDENTS)
+def test_a_student_of_any_method_keeps_its_teachers_statistics(method):
+    """A method's own last layer has tensors that the teacher lacks; the teacher's batch norm fits all the same."""
+    teacher = vgg(Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5))
+    settings = Settings(method=method)
+    heads = STUDENTS[method].heads(STUDENTS[method].read_options(settings))
+    student = Student(Architecture("vgg5", 0.25, 8, 1, 4, heads=heads), settings, list("abcd"))
+    student.init_from(teacher)
+    student.train().outputs(torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8))
+    assert torch.equal(student.network.norm1_1.running_mean, teacher.norm1_1.running_mean)
+
+
 def test_propagated_features_are_the_propagated_gaussian(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)

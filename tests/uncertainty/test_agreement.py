@@ -73,6 +73,9 @@ def test_equivalent_passes_of_a_curve_that_obeys_the_law():
     assert curve.equivalent(np.full(3, 0.99))["censored"] and curve.equivalent(np.full(3, 0.99))["equivalent_passes"] == 4 * 64
     assert curve.equivalent(np.full(3, -0.2))["equivalent_passes"] == 0
     assert curve.equivalent(np.full(3, np.nan))["equivalent_passes"] is None
+    short = Curve(np.arange(1, 6), np.tile((1.1 * (1 + 5 / np.arange(1, 6))) ** -0.5, (3, 1)))  # of an ensemble of five
+    found = short.equivalent((1.1 * (1 + 5 / np.array([8.0, 3.0, 30.0]))) ** -0.5)
+    assert found["equivalent_passes"] == pytest.approx(8) and found["equivalent_passes_ci"] == pytest.approx([3.425, 19.575])  # ≤ 4 × 5
     noisy = Curve(passes, np.tile(np.linspace(0.9, 0.8, len(passes)), (3, 1)))  # of few images: more passes seem to be worse
     assert noisy.equivalent((noisy.line[0] - 1e-4) ** -0.5)["equivalent_passes"] == 4 * 64
 
