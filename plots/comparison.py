@@ -174,7 +174,7 @@ def long(by_title: Records) -> str:
          *(spread(values(r, "after", s)) for s in CALIBRATED)]
         for title, r in done.items()
     ]))  # fmt: skip
-    detected = [("ood", name) for name in first.get("ood", ())]
+    detected = [("ood", name) for name in first.get("ood", ())] if first.get("compared_on") != "validation" else []
     for place in [("errors",), *detected] if "errors" in first else detected:
         parts.append(f"## Telling {place[-1]} apart")
         rows = []
