@@ -214,8 +214,9 @@ def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
     assert none["coverage"] == pytest.approx(0.8, abs=0.01) and none["risk"] < 1 - none["accuracy"]
     assert foggy["accuracy"] < none["accuracy"] and foggy["means"]["predictive_entropy"] > none["means"]["predictive_entropy"]
     assert foggy["coverage"] < none["coverage"]
-    assert none["errors"].keys() == {*MEASURES, "max_probability"} and 0.5 < none["errors"]["max_probability"] <= 1
+    assert none["errors"].keys() == {*MEASURES, "max_probability", "energy"} and 0.5 < none["errors"]["max_probability"] <= 1
     assert none["agreement"]["total_variance"]["scale"] == pytest.approx(1, abs=0.2)
+    assert none["means"]["energy"] == pytest.approx(softmax["none"]["0"]["means"]["energy"], rel=1e-4)  # of one network without dropout
     assert set(none["agreement"]) == set(MEASURES) and "agreement" not in softmax["none"]["0"]
     sampled = {path.name for path in Path("runs/shifts/passes-0/mc_samples").glob("*fog*")}
     assert "digits-fog-5-reference-a-plain-0x5.safetensors" in sampled
