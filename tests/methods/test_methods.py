@@ -11,7 +11,7 @@ from torch.distributions import Dirichlet as TorchDirichlet
 from torch.distributions import kl_divergence
 
 from configs.schema import Student as Settings
-from methods import STUDENTS, student_method, teacher_method
+from methods import student_method, teacher_method
 from methods.interface import Context
 from methods.student import Student
 from methods.students import diagonal_gaussian, drop, edfm, end, endd, endd_proxy, gauss, hydra, hydra_plus
