@@ -267,13 +267,17 @@ def page(record: dict) -> str:
         places = [labels.index(count) for count in SHOWN if count in labels]
         shown = [f"{accuracy[:, i].mean():.3f} ({accuracy[:, i].min():.3f}-{accuracy[:, i].max():.3f})" for i in places]
         rows.append([name, *shown, f"{share[:, -1].mean():.2f}", f"{seconds[name]:.1f}" if name in seconds else "-"])
+    images, every_step, again = settings["clean"] + settings["ambiguous"], seconds["student of every step"], settings["again"]
+    one_pass = (again * seconds["student"] - every_step) / (again - 1)
+    pays = [images * (every_step - one_pass) / (seconds[name] - one_pass) for name in ("teacher (BALD)", "teacher, few passes")]
     heads = [f"accuracy, {count} labels" for count in SHOWN if count in labels]
     return (
         f"# active_learning\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means and ranges over "
         f"{settings['seeds']} seeds.\n\n{table(['acquisition', *heads, 'ambiguous among acquired', 'seconds of a step'], rows)}\n\n"
         f"The teacher takes {settings['passes']} passes, or {settings['few_passes']}. The student is distilled on {settings['distilled']} "
         f"images at every step, or once in {settings['again']} steps, which then share its cost. Seconds: to choose from "
-        f"{settings['clean'] + settings['ambiguous']} images, without the training of the network.\n\n"
+        f"{images} images, without the training of the network. A student of every step is cheaper than {settings['passes']} passes for pools "
+        f"above {pays[0]:.0f} images, and than {settings['few_passes']} passes above {pays[1]:.0f}.\n\n"
         "![Accuracy by labels](accuracy_by_labels.png)\n"
     )
 
