@@ -276,8 +276,8 @@ def page(record: dict) -> str:
         f"{settings['seeds']} seeds.\n\n{table(['acquisition', *heads, 'ambiguous among acquired', 'seconds of a step'], rows)}\n\n"
         f"The teacher takes {settings['passes']} passes, or {settings['few_passes']}. The student is distilled on {settings['distilled']} "
         f"images at every step, or once in {settings['again']} steps, which then share its cost. Seconds: to choose from "
-        f"{images} images, without the training of the network. A student of every step is cheaper than {settings['passes']} passes for pools "
-        f"above {pays[0]:.0f} images, and than {settings['few_passes']} passes above {pays[1]:.0f}.\n\n"
+        f"{images} images, without the training of the network. A student of every step is cheaper than {settings['passes']} passes for "
+        f"pools above {pays[0]:.0f} images, and than {settings['few_passes']} passes above {pays[1]:.0f}.\n\n"
         "![Accuracy by labels](accuracy_by_labels.png)\n"
     )
 

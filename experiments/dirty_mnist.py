@@ -354,7 +354,8 @@ def page(record: dict) -> str:
     for name, methods in record["published"].items():
         scores = list(next(iter(methods.values())))
         rows = [[title, *(f"{found[score]:.3f}" for score in scores)] for title, found in methods.items()]
-        parts.append(f"## Trained on {name} alone: AUROC by each method's own score\n\n{table(['method', *scores], rows)}\n\nPublished: {PUBLISHED[name]}.")
+        title = f"Trained on {name} alone: AUROC by each method's own score"
+        parts.append(f"## {title}\n\n{table(['method', *scores], rows)}\n\nPublished: {PUBLISHED[name]}.")
     return "\n\n".join(parts) + "\n"
 
 
