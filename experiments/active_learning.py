@@ -257,6 +257,14 @@ def seconds_of_a_step(pool: Dataset, settings: Settings, compute: Compute) -> di
     return median | {"student": (median["student of every step"] + (settings.again - 1) * median["student"]) / settings.again}
 
 
+def pays_from(seconds: dict[str, float], settings: dict) -> dict[str, float]:
+    """The size of the pool above which a student of every step costs less than the teacher's passes: a distillation costs the same for any
+    pool, passes grow with it. seconds: of a step of today's pool."""
+    images, again, every_step = settings["clean"] + settings["ambiguous"], settings["again"], seconds["student of every step"]
+    one_pass = (again * seconds["student"] - every_step) / (again - 1)
+    return {name: images * (every_step - one_pass) / (seconds[name] - one_pass) for name in ("teacher (BALD)", "teacher, few passes")}
+
+
 def page(record: dict) -> str:
     """The results as Markdown."""
     ran, settings, seconds = record["provenance"], record["settings"], record["seconds"]
@@ -267,9 +275,7 @@ def page(record: dict) -> str:
         places = [labels.index(count) for count in SHOWN if count in labels]
         shown = [f"{accuracy[:, i].mean():.3f} ({accuracy[:, i].min():.3f}-{accuracy[:, i].max():.3f})" for i in places]
         rows.append([name, *shown, f"{share[:, -1].mean():.2f}", f"{seconds[name]:.1f}" if name in seconds else "-"])
-    images, every_step, again = settings["clean"] + settings["ambiguous"], seconds["student of every step"], settings["again"]
-    one_pass = (again * seconds["student"] - every_step) / (again - 1)
-    pays = [images * (every_step - one_pass) / (seconds[name] - one_pass) for name in ("teacher (BALD)", "teacher, few passes")]
+    images, pays = settings["clean"] + settings["ambiguous"], pays_from(seconds, settings)
     heads = [f"accuracy, {count} labels" for count in SHOWN if count in labels]
     return (
         f"# active_learning\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means and ranges over "
@@ -277,7 +283,8 @@ def page(record: dict) -> str:
         f"The teacher takes {settings['passes']} passes, or {settings['few_passes']}. The student is distilled on {settings['distilled']} "
         f"images at every step, or once in {settings['again']} steps, which then share its cost. Seconds: to choose from "
         f"{images} images, without the training of the network. A student of every step is cheaper than {settings['passes']} passes for "
-        f"pools above {pays[0]:.0f} images, and than {settings['few_passes']} passes above {pays[1]:.0f}.\n\n"
+        f"pools above {pays['teacher (BALD)']:.0f} images, "
+        f"and than {settings['few_passes']} passes above {pays['teacher, few passes']:.0f}.\n\n"
         "![Accuracy by labels](accuracy_by_labels.png)\n"
     )
 

@@ -284,6 +284,12 @@ def page(records: dict[str, dict]) -> str:
 
 def figure(records: dict[str, dict]) -> Figure:
     """Both scores relative to the published ones, with two standard errors."""
+    settings = next(iter(records.values()))["settings"]
+    kinds = (
+        ("teacher", f"{settings['passes']:,} passes: a mixture", BLUE, 0.25),
+        ("passes", f"{settings['half']} passes: one Gaussian", SKY, 0.12),
+        ("student", "student: one Gaussian", ORANGE, -0.15),
+    )
     drawn = Figure(figsize=(11, 4), layout="constrained")
     drawn.suptitle("UCI regression: MC-dropout and its one-pass students, relative to the published figures")
     for axis, score, place, label in zip(
@@ -294,10 +300,7 @@ def figure(records: dict[str, dict]) -> Figure:
             unit = theirs if score == "rmse" else 1.0
             zero = 1.0 if score == "rmse" else 0.0
             entries = [(zero, their_error / unit, GREY, "published", 0.0)]
-            for key, who, colour, move in (
-                ("teacher", "10,000 passes: a mixture", BLUE, 0.25), ("passes", "100 passes: one Gaussian", SKY, 0.12),
-                ("student", "student: one Gaussian", ORANGE, -0.15),
-            ):  # fmt: skip
+            for key, who, colour, move in kinds:
                 value, error = mean_and_error(record[key][score])
                 entries.append((value / unit if score == "rmse" else value - theirs, error / unit, colour, who, move))
             for x, error, colour, who, move in entries:

@@ -82,7 +82,7 @@ def own_score(record: dict) -> str:
 
 def detection(records: list[dict], dataset: str) -> list[float]:
     """AUROC of a data set by the method's own score."""
-    return values(records, "ood", dataset, own_score(records[0]), "auroc") if records else []
+    return values(records, "ood", dataset, own_score(records[0]), "auroc")
 
 
 def short(by_title: Records, columns: Collection[str] = ()) -> str:
@@ -94,8 +94,7 @@ def short(by_title: Records, columns: Collection[str] = ()) -> str:
     near = next(iter(next(r for records in done.values() for r in records)["ood"]))
     header = ["method", "seeds", "accuracy", "ECE", "error AUROC", f"AUROC {near}: by entropy", "by its own score"]
     header += ["equivalent passes: total variance", *(label(measure) for measure in PANELS[1:])]
-    header += ["scale of total variance"]
-    header += ["time / one pass", "million parameters", "draws"]
+    header += ["scale of total variance", "time / one pass", "million parameters", "draws"]
     rows = []
     for title, records in done.items():
         if not records:
@@ -144,11 +143,11 @@ def about(by_title: Records) -> str:
         f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files in this folder, one per method and seed, with all "
         f"values and settings (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
         "AUROC of a data set: how well it is told from the images in distribution, by predictive entropy and by the method's own score, "
-        "the one that its authors use (`ood_score` in its file). All scores are below. Equivalent "
-        "passes: how many of the teacher's samples reach the same correlation with an independent "
-        "reference, at most four times as many as half the reference has. Time: a prediction with all uncertainties, relative to one "
-        "pass of the deterministic network of the config's `teacher`; both are measured in turn. Draws: the samples that a prediction "
-        "is computed from; 0: closed forms. Parameters and bytes: those of the networks, without what a method fits to their features. "
+        "the one that its authors use (`ood_score` in its file). All scores are below. Equivalent passes: how many of the teacher's "
+        "samples reach the same correlation with an independent reference, at most four times as many as half the reference has. Time: "
+        "a prediction with all uncertainties, relative to one pass of the deterministic network of the config's `teacher`; both are "
+        "measured in turn. Draws: the samples that a prediction is computed from; 0: closed forms. Parameters and bytes: those of the "
+        "networks, without what a method fits to their features. "
         "MC-dropout takes `evaluation.passes` passes, also in the head alone."
     )
 
@@ -257,7 +256,7 @@ def label(score: str) -> str:
     return (MEASURE_NAMES | OWN).get(score, score)
 
 
-def methods(by_title: Records) -> Figure:
+def by_method(by_title: Records) -> Figure:
     """One line for each method, one panel for each thing that it is good or bad at: means over seeds, with standard deviations."""
     done = {title: good(records) for title, records in by_title.items() if good(records)}
     every = [record for records in done.values() for record in records]
@@ -338,7 +337,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
         save(methods_under_shift(shifted), folder / "shifts_by_method.png")
         if students := [record for record in shifted if record["kind"] == "student"]:
             save(shifts_of(max(students, key=faithful)), folder / "shifts_of_the_most_faithful_student.png")
-    save(methods(by_title), folder / "methods.png")
+    save(by_method(by_title), folder / "methods.png")
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def test_a_figure_of_many_data_sets(folder):
     for records in by_title.values():
         for one in report.good(records):
             one["ood"] |= {f"set {i}": next(iter(one["ood"].values())) for i in range(6)}
-    panel = next(axis for axis in report.methods(by_title).axes if axis.get_xlabel() == "AUROC of OOD, by own score")
+    panel = next(axis for axis in report.by_method(by_title).axes if axis.get_xlabel() == "AUROC of OOD, by own score")
     assert {text.get_text() for text in panel.get_legend().get_texts()} >= {f"set {i}" for i in range(6)}
 
 

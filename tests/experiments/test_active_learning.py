@@ -50,6 +50,7 @@ def test_every_acquisition_runs_and_a_second_call_continues(sets, monkeypatch):
         assert curves["0"]["labels"] == [20, 30, 40] and curves["0"]["ambiguous"][0] == 0
     seconds = record["seconds"]
     assert seconds["teacher, few passes"] < seconds["teacher (BALD)"] and seconds["student"] < seconds["student of every step"]
+    assert "A student of every step is cheaper than 40 passes for pools above" in Path("results/active_learning/README.md").read_text()
     monkeypatch.setattr(experiment, "curve", None)
     experiment.main(SMALL)
 
@@ -67,3 +68,10 @@ def test_the_highest_scores_are_acquired_and_never_twice(sets):
     found = experiment.curve(ambiguous_first, pool, clean, sets[1], 0, SMALL, choose("cpu", "float32"), "test")
     assert seen[0].bincount().max() == 1 and torch.equal(pool.labels[seen[0]].sort().values, torch.arange(10).repeat_interleave(2))
     assert seen[2][20:].tolist() == list(range(159, 139, -1)) and found["ambiguous"] == [0.0, 1.0, 1.0]
+
+
+def test_the_size_from_which_a_student_pays():
+    """Distillation: 8 s; 100 images take 5 s by many passes, 2 s by few and 1 s by the student: 200 and 800 images are worth it."""
+    seconds = {"teacher (BALD)": 5.0, "teacher, few passes": 2.0, "student": 1.0 + 8.0 / 4, "student of every step": 1.0 + 8.0}
+    found = experiment.pays_from(seconds, {"clean": 40, "ambiguous": 60, "again": 4})
+    assert found == pytest.approx({"teacher (BALD)": 200, "teacher, few passes": 800})

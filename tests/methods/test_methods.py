@@ -11,7 +11,7 @@ from torch.distributions import Dirichlet as TorchDirichlet
 from torch.distributions import kl_divergence
 
 from configs.schema import Student as Settings
-from methods import student_method, teacher_method
+from methods import STUDENTS, student_method, teacher_method
 from methods.interface import Context
 from methods.student import Student
 from methods.students import diagonal_gaussian, drop, edfm, end, endd, endd_proxy, gauss, hydra, hydra_plus
@@ -216,6 +216,24 @@ def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targe
     loc, sigma = logits.numpy() - logits.numpy().mean(-1, keepdims=True), np.log1p(np.exp(numbers.numpy())) + 1e-3
     expected = -scipy.stats.norm.logpdf(z, loc[:, None], sigma[:, None]).sum(-1).mean()
     assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["end", "endd", "endd_proxy", "hydra", "hydra_plus", "diagonal_gaussian"])
+def test_gradients_are_those_of_finite_differences(method, targets):
+    chosen, settings = STUDENTS[method], Settings(method=method)
+    targets = {name: value.double() for name, value in targets.items()}
+    options = chosen.read_options(settings)
+    heads, numbers = chosen.heads(options), chosen.head_parameters(C, options)
+    logits = torch.randn(*((N, C) if heads == 1 else (N, heads, C)), dtype=torch.float64, requires_grad=True)
+    rest = torch.randn(N, numbers, dtype=torch.float64, requires_grad=True)
+    network = nn.Sequential(HeadsLinear(heads, 2, C))
+    nn.init.normal_(network[0].weight)
+
+    def loss(logits, rest):
+        return chosen.loss(chosen.head(logits, rest, options), targets, Context({}, 0.2, options, network))
+
+    # `samples` gives float32, as the cache does, so the loss itself is exact to that only.
+    assert torch.autograd.gradcheck(loss, (logits, rest), eps=1e-3, atol=1e-2, rtol=1e-2)
 
 
 def test_options_are_checked_by_name():

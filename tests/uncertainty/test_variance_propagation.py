@@ -87,6 +87,7 @@ def test_it_carries_a_vgg():
         plan = Plan(2000, "independent", 4, (0, "test"))
         _, indices, log_probs = next(Sampler(network)(lambda indices: images[indices], plan.groups(4), plan, 512))
         gaussian, logits = propagate(network, images[indices]), log_probs @ centre
+        assert gaussian.loc.shape == (4, 10) and (gaussian.total_variance > 0).all()
         variance = (centre @ gaussian.factor).square().sum(-1)
         error = (gaussian.loc @ centre - logits.mean(1)).abs().max() / logits.std(1).mean()
         ratio = variance.mean() / logits.var(1).mean()
