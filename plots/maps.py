@@ -8,6 +8,7 @@ from numpy import ndarray
 from scipy.stats import rankdata
 
 from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK
+from uncertainty.distribution import MEASURES
 
 COLUMNS = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
 CLASSES = (BLUE, ORANGE, PINK)
@@ -24,7 +25,7 @@ def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray
     step = max(1, len(points) // 300)
     panels = figure.subplots(len(scores), len(names), squeeze=False)
     for row, (method, by_score) in zip(panels, scores.items()):
-        own = [name for name in by_score if name not in COLUMNS and name != "max_probability"]
+        own = [name for name in by_score if name not in MEASURES and name != "max_probability"]
         for axis, score in zip(row, (*COLUMNS, *own)):
             if score in by_score:
                 side = round(len(by_score[score]) ** 0.5)

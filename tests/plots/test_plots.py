@@ -163,3 +163,14 @@ def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
     assert "| other | 2 | **+0.100 (+0.100 to +0.100)**; +0.050 to +0.100 |" in text
     assert "| same | 1 | +0.000 (-0.095 to +0.095) |" in text
     assert paired({"other": done["other"]}) == []
+
+
+def test_the_last_map_is_of_a_score_that_other_methods_lack():
+    """A student has measures alone; a softmax has its energy too, which is shown by rank."""
+    values = np.random.default_rng(0).random(16)
+    student = {name: values for name in (*MEASURES, "max_probability")}
+    softmax = {name: values for name in ("predictive_entropy", "max_probability", "energy")}
+    figure = plots.maps({"student": student, "softmax": softmax}, np.zeros((4, 1, 1, 2), np.uint8), np.array([0, 1, 0, 1]))
+    drawn = [len(axis.get_images()) for axis in figure.axes]
+    assert drawn == [1, 1, 1, 1, 0] + [1, 0, 0, 0, 1]
+    assert sorted(figure.axes[9].get_images()[0].get_array().flatten()) == list(range(1, 17))
