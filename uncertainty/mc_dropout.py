@@ -161,7 +161,7 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
         x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
         channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
-        masks = torch.stack([keep_mask(bits(math.prod(channels_last)), layer.p).view(channels_last) for bits in streams])
+        masks = keep_mask(torch.stack([bits(math.prod(channels_last)) for bits in streams]), layer.p).unflatten(1, channels_last)
         whole = BITS[x.element_size()]
         masks = masks.movedim(-1, 2).to(whole)
         if layer is layers[0]:
