@@ -35,6 +35,7 @@ def draw(count: int, settings: Augmentation, generator: torch.Generator | None =
 
 def augment(images: Tensor, draws: Draws) -> Tensor:
     """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated (float)."""
+    turned = bool(draws.angle.any())  # before the draws go to a GPU: the CPU would wait for it
     draws = Draws(draws.flip.to(images.device), draws.shift.to(images.device).long(), draws.angle.to(images.device))
     count, height, width, _ = images.shape
     rows = torch.arange(height, device=images.device) + draws.shift[:, :1]
@@ -42,7 +43,7 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     columns = torch.where(draws.flip[:, None], width - 1 - columns, columns) + draws.shift[:, 1:]
     image = torch.arange(count, device=images.device)[:, None, None]
     images = images[image, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
-    return _rotate(images, draws.angle) if draws.angle.any() else images
+    return _rotate(images, draws.angle) if turned else images
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
