@@ -63,6 +63,7 @@ def card(name: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
+    "vgg16": lambda: students(beside("cifar10_vgg16")),
     "digits": lambda: students(beside("digits")),
     "recipes": recipes,
     "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),

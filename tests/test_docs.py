@@ -52,6 +52,9 @@ def test_what_the_readme_says_in_words_is_so():
     assert "some three hours on two CPU cores" in text and 150 < sum(cifar10["stages_s"].values()) / 60 < 210
     agreement = cifar10["agreement"].values()
     assert "worth more than fifty passes" in text and all(entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement)
+    vgg16 = json.loads((ROOT / "results/cifar10_vgg16/metrics.json").read_text())["agreement"].values()
+    worth = [round(entry["total_variance"]["equivalent_passes"]) for entry in vgg16]
+    assert f"with VGG-16, {min(worth)} to {max(worth)}" in text
     scales = [entry["mutual_information"]["scale"] for entry in agreement]
     assert f"{min(scales):.1f} to {max(scales):.1f} times too large" in text
     rows = {title: records[0] for title, records in load(ROOT / "results/comparison").items()}
@@ -112,7 +115,7 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     script = next(word for word in words if word.endswith((".py", "run.sh")))
     options = words[words.index(script) + 1 :]
     config, _ = parse(["--config", *options] if script == "./run.sh" and options else options)
-    assert config.name in command or config.name in ("digits", "fidelity", "two_moons", "comparison")
+    assert config.name in command or config.name in ("digits", "fidelity", "two_moons", "comparison", "cifar10_vgg16")
 
 
 def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
