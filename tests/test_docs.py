@@ -115,7 +115,7 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     script = next(word for word in words if word.endswith((".py", "run.sh")))
     options = words[words.index(script) + 1 :]
     config, _ = parse(["--config", *options] if script == "./run.sh" and options else options)
-    assert config.name in command or config.name in ("digits", "fidelity", "two_moons", "comparison", "cifar10_vgg16")
+    assert config.name in command or config.name in ("digits", "fidelity", "two_moons", "comparison")
 
 
 def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):

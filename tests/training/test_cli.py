@@ -42,7 +42,7 @@ def changed(tmp_path: Path, **changes) -> str:
 
 @pytest.mark.parametrize("path", [str(path) for path in CONFIGS if path.parent.name == "configs"])
 def test_every_config_of_the_repository_is_valid(path):
-    assert parse(["--config", path])[0].name.startswith(Path(path).stem)
+    assert parse(["--config", path])[0].name == Path(path).stem
 
 
 def test_the_command_line_overrides_the_file():
