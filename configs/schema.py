@@ -235,7 +235,7 @@ class Student(Training):
     averaging: Rate = 0.04
     """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
     init: Literal["teacher", "random"] = "teacher"
-    """Start from the teacher's weights (every layer whose shape fits) or from random ones."""
+    """Start from the teacher's weights (of every layer that fits; of a wider one its first channels) or from random ones."""
     batch_norm: Literal["teacher", "batch"] = "teacher"
     """The statistics that batch norm uses in training. `teacher`: the teacher's, as in its own passes, if all of its weights fit. `batch`:
     those of each batch."""

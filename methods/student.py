@@ -145,15 +145,17 @@ class Student(nn.Module):
             yield from predictions(self, self.architecture, self.classes, Path(images), device, batch_size)
 
     def init_from(self, teacher: nn.Module) -> int:
-        """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Returns how many."""
-        mine = self.network.state_dict()
-        fitting = {
-            name: value.expand_as(mine[name])
-            for name, value in teacher.state_dict().items()
-            if name in mine and value.shape in (mine[name].shape, mine[name].shape[1:])
-        }
+        """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of a wider layer the
+        first channels are copied: a narrower student is cut out of its teacher. Returns how many tensors were copied."""
+        mine, theirs = self.network.state_dict(), teacher.state_dict()
+        fitting = {}
+        for name in mine.keys() & theirs.keys():
+            part = first_channels(theirs[name], mine[name].shape)
+            if part is not None:
+                fitting[name] = part
         self.network.load_state_dict(mine | fitting)
-        self.fixed_norm = self.settings.batch_norm == "teacher" and len(fitting) == len(teacher.state_dict())
+        whole = all(name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in theirs.items())
+        self.fixed_norm = self.settings.batch_norm == "teacher" and whole
         return len(fitting)
 
     def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:
@@ -190,6 +192,14 @@ def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tupl
     if model.propagates and not model.fixed_norm:
         raise UserError("student.options: propagation: only for a student of the teacher's own architecture, init and batch_norm")
     return model, copied
+
+
+def first_channels(tensor: Tensor, shape: torch.Size) -> Tensor | None:
+    """The first channels of a layer's tensor, as many as `shape` has (which may begin with a number of heads). None if there are fewer."""
+    own = shape[len(shape) - tensor.ndim :]
+    if len(own) != tensor.ndim or any(mine > theirs for mine, theirs in zip(own, tensor.shape)):
+        return None
+    return tensor[tuple(map(slice, own))].expand(shape)
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:

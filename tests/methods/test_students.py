@@ -318,6 +318,20 @@ def test_a_smaller_student_takes_what_fits_of_the_teacher():
     assert copied == sum(name in theirs and theirs[name].shape == mine[name].shape for name in mine) > 10
 
 
+def test_a_narrower_student_is_cut_out_of_its_teacher():
+    """If no layer of the teacher reads the channels that are cut off, the student's logits are the teacher's."""
+    torch.manual_seed(0)
+    teacher = vgg(Architecture("vgg5", 0.5, 8, 1, 4, 0.1, 0.5)).eval()
+    student = Student(Architecture("vgg5", 0.25, 8, 1, 4), Settings(), list("abcd"))
+    with torch.no_grad():
+        for name, weight in student.network.named_parameters():
+            if weight.ndim > 1:
+                dict(teacher.named_parameters())[name][:, weight.shape[1] :] = 0
+    assert student.init_from(teacher) == len(student.network.state_dict())
+    images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
+    torch.testing.assert_close(student.eval().outputs(images)[:, :4], teacher(images))
+
+
 def test_the_perceptron_sees_every_block():
     student = Student(Architecture("vgg5", 0.25, 8, 1, 4), Settings(), list("abcd"))
     widths = [layer.out_channels for layer in student.network if isinstance(layer, nn.Conv2d)]
