@@ -64,6 +64,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
+    "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),
     "recipes": recipes,
     "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),
