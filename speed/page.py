@@ -108,11 +108,12 @@ def student(measured: dict, network: dict) -> str:
     for size, seconds in measured["seconds_of_an_image"].items():
         rows.append([size, *(f"{seconds[name]['median'] * 1e3:.3f}" if name in seconds else "" for name in names)])
     steps = ", ".join(f"{name} {value['median'] * 1e3:.0f} ms" for name, value in measured["seconds_of_a_step"].items())
-    passes = measured["passes"]
-    head = ["batch", *(f"{name}, {passes} passes" if name in ("plain", "ours") else f"{name}, one pass" for name in names)]
+    passes = {name: measured["passes"] if name.startswith(("plain", "ours")) else 1 for name in names}
+    head = ["batch", *(f"{name}, {'one pass' if passes[name] == 1 else f'{passes[name]} passes'}" for name in names)]
     product = network["flops_per_s"]["matrix product"]
-    rates = {name: network["flops_of_a_pass"] / value["median"] for name, value in measured["seconds_of_an_image"]["1"].items()}
-    alone = ", ".join(f"{name} {rates[name] / 1e9:.0f} GFLOP/s ({rates[name] / product:.0%})" for name in names[2:])
+    seconds = measured["seconds_of_an_image"]["1"]
+    rates = {name: passes[name] * network["flops_of_a_pass"] / seconds[name]["median"] for name in names[2:]}
+    alone = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s ({rate / product:.0%})" for name, rate in rates.items())
     return (
         f"{table(head, rows)}\n\nMilliseconds per image, including all measures. A training step of 128 images: {steps}. The network's "
         f"arithmetic at batch size 1 (in brackets relative to the matrix product above): {alone}."
@@ -198,7 +199,7 @@ def images(measured: dict, cache: dict) -> str:
         f"{8 * REFERENCE * classes * TEST_IMAGES / 1e9:.0f} GB for all of them.\n"
         f"- *Disk*: {count * 224 * 224 * 3 / 1e9:.0f} GB for the decoded images (none with `data.decoded: null`), "
         f"{VIEWS * net['disk'] / 1e9:.0f} GB for the statistics of the samples.\n"
-        f"- *Hours on one GPU*, if it does {RATE / 1e12:.0f} TFLOP/s (assumed: no GPU was measured): {gpu}; in all "
+        f"- *Hours on one GPU*, if it does {RATE / 1e12:.0f} TFLOP/s (assumed): {gpu}; in all "
         f"{sum(hours.values()):.1f}. On eight GPUs, which share the groups and the batches: {sum(hours.values()) / 8:.1f}.\n"
         f"- *Decoding on demand*, of images that are stored at 224x224: {decoding:.0f} CPU hours, shared by the worker processes."
     )
