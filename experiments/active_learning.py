@@ -33,8 +33,7 @@ from methods.student import Student
 from methods.teacher import Teacher
 from methods.teachers import ddu
 from models.inference import outputs_of
-from plots.comparison import table
-from plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, save
+from plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, markdown, save
 from train_student import distil
 from training import artifact, cli
 from training.bar import progress_bar
@@ -279,7 +278,7 @@ def page(record: dict) -> str:
     heads = [f"accuracy, {count} labels" for count in SHOWN if count in labels]
     return (
         f"# active_learning\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means and ranges over "
-        f"{settings['seeds']} seeds.\n\n{table(['acquisition', *heads, 'ambiguous among acquired', 'seconds of a step'], rows)}\n\n"
+        f"{settings['seeds']} seeds.\n\n{markdown(['acquisition', *heads, 'ambiguous among acquired', 'seconds of a step'], rows)}\n\n"
         f"The teacher takes {settings['passes']} passes, or {settings['few_passes']}. The student is distilled on {settings['distilled']} "
         f"images at every step, or once in {settings['again']} steps, which then share its cost. Seconds: to choose from "
         f"{images} images, without the training of the network. A student of every step is cheaper than {settings['passes']} passes for "

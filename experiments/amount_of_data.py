@@ -25,8 +25,7 @@ from configs.schema import Config, Data, DataSet
 from methods import student
 from methods.teacher import load_teacher
 from models.inference import outputs_of
-from plots.comparison import table
-from plots.style import BLUE, GREEN, ORANGE, save
+from plots.style import BLUE, GREEN, ORANGE, markdown, save
 from training import artifact, cli
 from training.compute import choose
 from training.run import made_by
@@ -158,7 +157,8 @@ def page(record: dict) -> str:
     heads = [f"{of['images']} images" for of in parts]
     return (
         f"# amount_of_data\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means over images; "
-        f"{record['settings']['passes']} passes of the teacher; one seed.\n\n{table(['', *heads], rows)}\n\n![By amount](by_amount.png)\n"
+        f"{record['settings']['passes']} passes of the teacher; one seed.\n\n{markdown(['', *heads], rows)}\n\n"
+        "![By amount](by_amount.png)\n"
     )
 
 

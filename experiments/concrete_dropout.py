@@ -30,8 +30,7 @@ from methods import teacher
 from models.architecture import start_as_identity
 from models.batched import Perceptrons, fit, sample
 from models.networks import build
-from plots.comparison import table
-from plots.style import BLUE, GREEN, ORANGE, save
+from plots.style import BLUE, GREEN, ORANGE, markdown, save
 from train_teacher import classification_task
 from training import artifact, cli, loop
 from training.compute import device_name
@@ -239,7 +238,7 @@ def page(record: dict) -> str:
     text = (
         f"# concrete_dropout\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}).\n\n## One dimension\n\n"
         f"Means over {settings['repeats']} networks with {settings['hidden']} units a layer; {settings['passes']} passes.\n\n"
-        f"{table(['', *(f'{count} points' for count in counts)], rows)}\n"
+        f"{markdown(['', *(f'{count} points' for count in counts)], rows)}\n"
     )
     if cifar := record.get("cifar"):
         lines = [
@@ -249,8 +248,8 @@ def page(record: dict) -> str:
         learned = [[start, *(f"`{rates}`" for rates in both)] for start, both in cifar["learned"].items()]
         head = ["teacher", "accuracy", "NLL", "ECE", "errors' AUROC by mutual information", "by predictive entropy"]
         text += (
-            f"\n## CIFAR-10, width {settings['width']}\n\n{table(['learned from', 'conv_dropout', 'head_dropout'], learned)}\n\n"
-            f"Ordinary teachers, on 5,000 validation images; the learned rates are those of the first line:\n\n{table(head, lines)}\n"
+            f"\n## CIFAR-10, width {settings['width']}\n\n{markdown(['learned from', 'conv_dropout', 'head_dropout'], learned)}\n\n"
+            f"Ordinary teachers, on 5,000 validation images; the learned rates are those of the first line:\n\n{markdown(head, lines)}\n"
         )
     return text
 

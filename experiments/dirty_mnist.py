@@ -32,8 +32,8 @@ import data
 from configs.schema import Config, Data, DataSet
 from data.dataset import Dataset
 from methods import teacher
-from plots.comparison import OWN, load, own_score, table
-from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, save
+from plots.comparison import OWN, load, own_score
+from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, markdown, save
 from training import artifact, cli
 from training.bar import note, progress_bar
 from training.compute import choose
@@ -349,13 +349,13 @@ def page(record: dict) -> str:
             [name, f"{found['accuracy']:.3f}", *(f"{found[kind][score]:.3f}" if score in found[kind] else "-" for score in shown)]
             for name, found in record["methods"].items()
         ]
-        parts.append(f"## {title}: AUROC\n\n{table(['method', 'accuracy on clean digits', *(names[score] for score in shown)], rows)}")
+        parts.append(f"## {title}: AUROC\n\n{markdown(['method', 'accuracy on clean digits', *(names[score] for score in shown)], rows)}")
     parts.append("![Densities](densities.png)")
     for name, methods in record["published"].items():
         scores = list(next(iter(methods.values())))
         rows = [[title, *(f"{found[score]:.3f}" for score in scores)] for title, found in methods.items()]
         title = f"Trained on {name} alone: AUROC by each method's own score"
-        parts.append(f"## {title}\n\n{table(['method', *scores], rows)}\n\nPublished: {PUBLISHED[name]}.")
+        parts.append(f"## {title}\n\n{markdown(['method', *scores], rows)}\n\nPublished: {PUBLISHED[name]}.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -23,8 +23,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from models.batched import Loss, Perceptrons, fit, moments, sample
-from plots.comparison import table
-from plots.style import BLUE, GREEN, GREY, ORANGE, save
+from plots.style import BLUE, GREEN, GREY, ORANGE, markdown, save
 from training import artifact, cli
 from training.compute import device_name
 from training.run import made_by
@@ -258,8 +257,8 @@ def page(record: dict) -> str:
     return (
         f"# regression\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means over {settings['repeats']} networks; "
         f"{settings['passes']} passes.\n\n## Student against teacher, over x\n\n"
-        f"{table(['teacher', 'part', 'Pearson', 'of as many other passes', 'scale'], agreed)}\n\n"
-        f"## Standard deviations\n\n{table(['teacher', 'part', 'by', *counts], chosen + rows)}\n"
+        f"{markdown(['teacher', 'part', 'Pearson', 'of as many other passes', 'scale'], agreed)}\n\n"
+        f"## Standard deviations\n\n{markdown(['teacher', 'part', 'by', *counts], chosen + rows)}\n"
     )
 
 

@@ -23,8 +23,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from models.batched import Perceptrons, fit, moments, sample
-from plots.comparison import table
-from plots.style import BLUE, GREY, ORANGE, SKY, save
+from plots.style import BLUE, GREY, ORANGE, SKY, markdown, save
 from training import artifact, cli
 from training.bar import note
 from training.compute import device_name
@@ -276,9 +275,9 @@ def page(records: dict[str, dict]) -> str:
     return (
         f"# uci\n\nMade by `{made['command']}` (commit {made['commit']}; {made['device']}). Mean ± standard error over "
         f"{ran['settings']['splits']} splits; *apart*: in combined standard errors. {within} of {figures} figures are within two.\n\n"
-        f"{table(head, checks)}\n\n## Students\n\nBoth as one Gaussian for each row; the difference is paired over "
+        f"{markdown(head, checks)}\n\n## Students\n\nBoth as one Gaussian for each row; the difference is paired over "
         "the splits. Equivalent passes are of the epistemic variance.\n\n"
-        f"{table(['set', *both, *covered, 'Pearson', 'equivalent passes', 'scale'], students)}\n"
+        f"{markdown(['set', *both, *covered, 'Pearson', 'equivalent passes', 'scale'], students)}\n"
     )
 
 

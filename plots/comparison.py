@@ -2,7 +2,7 @@
 
     python -m plots.comparison results/comparison
 
-Writes README.md (long tables), summary.json (mean and standard deviation over seeds) and the figures into that folder.
+Writes README.md (long tables) and, of a comparison on test images, the figures into that folder.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from configs.schema import Student
 from methods import student_method, teacher_method
-from plots.recipes import passes_by_cost, passes_by_recipe, passes_table
+from plots.recipes import passes_table
 from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
-from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, save
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, markdown, save
 from plots.table import JUDGES
 from training import artifact, cli
 from uncertainty.equivalent_passes import interval
@@ -68,12 +68,6 @@ def mean(numbers: list[float]) -> float:
     return float(np.mean(numbers)) if numbers else np.nan
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def own_score(record: dict) -> str:
     """The score that a method's authors use for OOD inputs."""
     method = student_method(record["student"]) if record["student"] else teacher_method(record["teacher"])
@@ -110,7 +104,7 @@ def short(by_title: Records, columns: Collection[str] = ()) -> str:
     def chosen(line: list[str]) -> list[str]:
         return [cell for name, cell in zip(header, line) if not columns or name in ("method", *columns)]
 
-    return table(chosen(header), [chosen(row) for row in rows])
+    return markdown(chosen(header), [chosen(row) for row in rows])
 
 
 def good(records: list[dict]) -> list[dict]:
@@ -168,7 +162,7 @@ def long(by_title: Records) -> str:
     first = next(iter(done.values()))[0]
     parts = ["## Quality, before and after temperature scaling"]
     header = ["method", "T", *QUALITY.values(), *(f"{QUALITY[score]}, tempered" for score in CALIBRATED)]
-    parts.append(table(header, [
+    parts.append(markdown(header, [
         [title, spread(values(r, "temperature"), 2), *(spread(values(r, "before", s)) for s in QUALITY),
          *(spread(values(r, "after", s)) for s in CALIBRATED)]
         for title, r in done.items()
@@ -181,7 +175,7 @@ def long(by_title: Records) -> str:
             for score in at(records[0], *place) or ():
                 numbers = [spread(values(records, *place, score, key)) for key in ("auroc", "auprc", "fpr95")]
                 rows.append([title, label(score), *numbers])
-        parts.append(table(["method", "score", "AUROC", "AUPRC", "FPR95"], rows))
+        parts.append(markdown(["method", "score", "AUROC", "AUPRC", "FPR95"], rows))
     parts.append("## Agreement with the teacher")
     rows = []
     for title, records in done.items():
@@ -189,7 +183,7 @@ def long(by_title: Records) -> str:
             for measure in entry:
                 numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
                 rows.append([title, name, label(measure), numbers[0], spread(passes_of(records, measure, name), 0), numbers[1]])
-    parts.append(table(["method", "data", "measure", "Pearson", "equivalent samples", "scale"], rows))
+    parts.append(markdown(["method", "data", "measure", "Pearson", "equivalent samples", "scale"], rows))
     rows = []
     for title, records in done.items():
         for name in records[0].get("confident", ()):
@@ -198,7 +192,7 @@ def long(by_title: Records) -> str:
     if rows:
         parts.append("## Other judges")
         header = ["method", "data", *JUDGES.values(), "share above 99.5% confidence", "Spearman of the two parts"]
-        parts.append(table(header, rows))
+        parts.append(markdown(header, rows))
     if pairs := paired(done):
         parts += pairs
     if shifted := [r[0] for r in done.values() if "shifts" in r[0]]:
@@ -207,7 +201,9 @@ def long(by_title: Records) -> str:
         parts += ["## Cost", costs(done)]
     stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
     parts.append("## Seconds of each stage")
-    parts.append(table(["method", *stages], [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()]))
+    parts.append(
+        markdown(["method", *stages], [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()])
+    )
     failed = [(title, r) for title, records in by_title.items() for r in records if "failed" in r]
     if failed:
         parts.append("## Failed")
@@ -230,7 +226,7 @@ def paired(done: Records) -> list[str]:
             rows.append([title, str(len(pairs)), *(difference([np.subtract(a[s], b[s]) for a, b in pairs]) for s in scores)])
     said = "the 95% interval over images drawn anew, the same ones for both methods; after it, the range over seeds, if there are several"
     header = ["method", "seeds", *("NLL" if score == "nll" else score for score in scores)]
-    return [f"## Difference from {ours}", f"First seed: {said}.", table(header, rows)]
+    return [f"## Difference from {ours}", f"First seed: {said}.", markdown(header, rows)]
 
 
 def difference(seeds: list[np.ndarray]) -> str:
@@ -244,7 +240,7 @@ def difference(seeds: list[np.ndarray]) -> str:
 def costs(done: Records) -> str:
     """The cost of a prediction, for each method."""
     header = ["method", "million parameters", "million FLOPs", "MB on disk", "MB in use at batch 256", "time / one pass", "at batch 1"]
-    return table(header, [
+    return markdown(header, [
         [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
          *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1"))]
         for title, r in done.items()
@@ -295,23 +291,6 @@ def by_method(by_title: Records) -> Figure:
     return figure
 
 
-def summary(by_title: Records) -> dict[str, Any]:
-    """Mean and standard deviation over seeds of every number, nested as in the files."""
-
-    def merge(parts: list[Any]) -> Any:
-        if all(isinstance(part, dict) for part in parts):
-            return {key: merge([part[key] for part in parts if key in part]) for key in parts[0]}
-        numbers = [part for part in parts if isinstance(part, (int, float)) and not isinstance(part, bool)]
-        if numbers:
-            return {"mean": float(np.mean(numbers)), "std": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None, "n": len(numbers)}
-        return None
-
-    keep = ("temperature", "before", "after", "ood", "agreement", "cost", "seconds")
-    return {
-        title: {key: merge([r.get(key) for r in good(records)]) for key in keep} for title, records in by_title.items() if good(records)
-    }
-
-
 def main(folder: Path, titles: list[str] | None = None) -> None:
     """Write all files of a comparison's report, for the rows `titles` or for all rows that are found."""
     by_title = load(folder)
@@ -326,12 +305,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     front = passes_table(chosen) if on_validation and chosen else short(by_title)
     page = f"# {folder.name}\n\n{about(by_title)}{older(by_title)}\n\n{front}\n\n{long(by_title)}\n"
     artifact.write_text(folder / "README.md", page)
-    artifact.write_json(folder / "summary.json", summary(by_title))
-    if on_validation and not chosen:
-        return
     if on_validation:
-        save(passes_by_recipe(chosen), folder / "passes_by_recipe.png")
-        save(passes_by_cost(chosen), folder / "passes_by_cost.png")
         return
     if shifted := [records[0] for records in map(good, by_title.values()) if records and "shifts" in records[0]]:
         save(methods_under_shift(shifted), folder / "shifts_by_method.png")

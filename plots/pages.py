@@ -14,6 +14,7 @@ from methods import options_help
 from plots import comparison
 from plots.recipes import passes_table
 from plots.students import short, students
+from plots.style import markdown
 from training import artifact
 from training.cli import settings_page
 
@@ -57,7 +58,7 @@ def card(name: str) -> str:
         kind = "50 to 100 passes with dropout" if who == "teacher" else f"one pass, {metrics['provenance']['method']}"
         scores = [f"{metrics[who][score]:.3f}" for score in ("accuracy", "nll", "ece")]
         rows.append([f"`{who}.safetensors`", f"{a['network']}, width {a['width']}: {kind}", *scores])
-    return comparison.table(["file", "network", "accuracy on the test images", "NLL", "ECE"], rows)
+    return markdown(["file", "network", "accuracy on the test images", "NLL", "ECE"], rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from data.corruptions import CORRUPTIONS
-from plots.style import MEASURE_NAMES, PANELS, defined
+from plots.style import MEASURE_NAMES, PANELS, defined, markdown
 
 Entries = list[dict[str, Any]]
 BY_METHOD = {
@@ -51,15 +51,15 @@ def shift_table(records: list[dict]) -> str:
     """Markdown: each row at each severity, the mean over all shifts but the class priors, which have lines of their own."""
     passes = {MEASURE_NAMES[m].split(" (")[0]: ("agreement", m, "equivalent_passes") for m in PANELS}
     header = ["method", "severity", *COLUMNS, *(f"equivalent passes: {name}" for name in passes)]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    rows = []
     for record in records:
         groups = severities(record["shifts"])
         groups |= {f"class priors {level}": [entry] for level, entry in record["shifts"].get("class_priors", {}).items()}
         for level, entries in groups.items():
             cells = [defined(mean_over(entries, keys)) for keys in COLUMNS.values()]
             cells += [defined(mean_over(entries, keys), 0) for keys in passes.values()]
-            lines.append("| " + " | ".join([record["title"], level, *cells]).replace("not defined", "-") + " |")
-    return "\n".join(lines)
+            rows.append([record["title"], level, *(cell.replace("not defined", "-") for cell in cells)])
+    return markdown(header, rows)
 
 
 def methods_under_shift(records: list[dict]) -> Figure:
@@ -70,7 +70,7 @@ def methods_under_shift(records: list[dict]) -> Figure:
         name: np.array([[mean_over(entries, keys) for entries in severities(record["shifts"]).values()] for record in records])
         for name, keys in BY_METHOD.items()
     }
-    return maps(values, titles, levels, "Covariate shift: the mean over all shifts at each severity (0: none)")
+    return heat_maps(values, titles, levels, "Covariate shift: the mean over all shifts at each severity (0: none)")
 
 
 def shifts_of(record: dict) -> Figure:
@@ -83,7 +83,7 @@ def shifts_of(record: dict) -> Figure:
         for name, keys in BY_SHIFT.items()
     }
     names = [kind.replace("_", " ") for kind in kinds]
-    return maps(values, names, levels, f"{record['title']}: each covariate shift at each severity (0: none)")
+    return heat_maps(values, names, levels, f"{record['title']}: each covariate shift at each severity (0: none)")
 
 
 def faithful(record: dict) -> float:
@@ -92,7 +92,7 @@ def faithful(record: dict) -> float:
     return float(np.nan_to_num(mean_over(entries, ("agreement", "total_variance", "equivalent_passes")), nan=-1))
 
 
-def maps(values: dict[str, ndarray], rows: list[str], columns: list[str], title: str) -> Figure:
+def heat_maps(values: dict[str, ndarray], rows: list[str], columns: list[str], title: str) -> Figure:
     """Heat maps [rows, columns] beside each other, with the numbers in them."""
     figure = Figure(figsize=(2.3 * len(values) + 2.5, 0.24 * len(rows) + 1.5), layout="constrained")
     figure.suptitle(title)

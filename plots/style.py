@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -66,6 +67,12 @@ def passes(entry: dict) -> str:
 def defined(value: float, digits: int = 3) -> str:
     """A number in a figure, or `not defined` for NaN, such as a correlation with a constant."""
     return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells, in Markdown."""
+    header = list(header)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:

@@ -6,7 +6,7 @@ python -m plots.table results/cifar10_cpu/metrics.json
 import json
 import sys
 
-from plots.style import MEASURE_NAMES, NAMES, passes
+from plots.style import MEASURE_NAMES, NAMES, markdown, passes
 
 SCORES = {
     "accuracy": "accuracy",
@@ -64,57 +64,57 @@ def table(metrics: dict) -> str:
     """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns mean; speed."""
     inside = next(iter(metrics["agreement"]))
     short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
-    lines = [sentences(metrics), "", f"| {inside} | " + " | ".join(SCORES.values()) + " |", "|---" * (len(SCORES) + 1) + "|"]
-    for who in ("teacher_deterministic", "teacher", "student"):
-        lines.append(f"| {NAMES[who]} | " + " | ".join(number(metrics[who][score]) for score in SCORES) + " |")
-    lines += ["", "| teacher against student | " + " | ".join(AGREEMENT) + " |", "|---" * (len(AGREEMENT) + 1) + "|"]
-    for dataset, entry in metrics["agreement"].items():
-        for measure, name in MEASURE_NAMES.items():
-            e = entry[measure]
-            interval = "-" if e["pearson"] is None else "-".join(map(number, e["pearson_ci"]))
-            cells = [f"**{number(e['pearson'])}** ({interval})", passes_cell(e)]
-            keys = ("limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
-            cells += [number(e[key]) for key in keys]
-            cells.append("-" if e["scale"] is None else f"{e['scale']:.2f}")
-            lines.append(f"| {dataset}: {name} | " + " | ".join(cells) + " |")
-    lines += ["", *meanings(MEANINGS)]
-    if metrics["ood"]:
-        lines += ["", f"| AUROC against {inside} | " + " | ".join(short) + " |"]
-        lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
-        for dataset, entry in metrics["ood"].items():
-            for who in entry:
-                cells = [number(entry[who][measure]["auroc"]) for measure in MEASURE_NAMES]
-                lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
-    if "rejected" in metrics:  # results of earlier versions lack these two tables
-        lines += ["", "| student's class probabilities against T passes of the teacher | " + " | ".join(JUDGES.values()) + " |"]
-        lines.append("|---" * (len(JUDGES) + 1) + "|")
-        for dataset, entry in metrics["agreement"].items():
-            lines.append(f"| {dataset} | " + " | ".join(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES) + " |")
-        lines += ["", *meanings(JUDGED)]
-        lines += ["", f"| rejected where the teacher rejects 5% of {inside} | " + " | ".join(short) + " |"]
-        lines.append("|---" * (len(short) + 1) + "|")
-        for dataset in metrics["agreement"]:
-            for who in ("teacher", "student"):
-                cells = [f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES]
-                lines.append(f"| {dataset}: {NAMES[who]} | " + " | ".join(cells) + " |")
-    if "humans" in metrics:
-        lines += ["", "| Spearman with the entropy of people's labels | " + " | ".join(MEASURE_NAMES.values()) + " |"]
-        lines.append("|---" * (len(MEASURE_NAMES) + 1) + "|")
-        for who, entry in metrics["humans"].items():
-            cells = ["{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"]))) for e in map(entry.get, MEASURE_NAMES)]
-            lines.append(f"| {NAMES[who]} | " + " | ".join(cells) + " |")
-    s = metrics["speed"]
-    lines += [
-        "",
-        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes {s['teacher_images_per_s']:.0f}, "
-        f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1).",
+    scored = [[NAMES[who], *(number(metrics[who][score]) for score in SCORES)] for who in ("teacher_deterministic", "teacher", "student")]
+    agreed = [
+        [f"{dataset}: {name}", *agreement(entry[measure])]
+        for dataset, entry in metrics["agreement"].items()
+        for measure, name in MEASURE_NAMES.items()
     ]
-    return "\n".join(lines)
+    parts = [sentences(metrics), markdown([inside, *SCORES.values()], scored)]
+    parts += [markdown(["teacher against student", *AGREEMENT], agreed), meanings(MEANINGS)]
+    if metrics["ood"]:
+        rows = [
+            [f"{dataset}: {NAMES[who]}", *(number(of[measure]["auroc"]) for measure in MEASURE_NAMES)]
+            for dataset, entry in metrics["ood"].items()
+            for who, of in entry.items()
+        ]
+        parts.append(markdown([f"AUROC against {inside}", *short], rows))
+    if "rejected" in metrics:  # results of earlier versions lack these two tables
+        rows = [
+            [dataset, *(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES)] for dataset, entry in metrics["agreement"].items()
+        ]
+        parts += [markdown(["student's class probabilities against T passes of the teacher", *JUDGES.values()], rows), meanings(JUDGED)]
+        rows = [
+            [f"{dataset}: {NAMES[who]}", *(f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES)]
+            for dataset in metrics["agreement"]
+            for who in ("teacher", "student")
+        ]
+        parts.append(markdown([f"rejected where the teacher rejects 5% of {inside}", *short], rows))
+    if "humans" in metrics:
+        rows = [
+            [NAMES[who], *("{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"]))) for e in map(entry.get, MEASURE_NAMES))]
+            for who, entry in metrics["humans"].items()
+        ]
+        parts.append(markdown(["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()], rows))
+    s = metrics["speed"]
+    parts.append(
+        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes {s['teacher_images_per_s']:.0f}, "
+        f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1)."
+    )
+    return "\n\n".join(parts)
 
 
-def meanings(columns: dict[str, str]) -> list[str]:
+def agreement(entry: dict) -> list[str]:
+    """The cells of a measure, as named in `AGREEMENT`."""
+    interval = "-" if entry["pearson"] is None else "-".join(map(number, entry["pearson_ci"]))
+    keys = ("limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
+    scale = "-" if entry["scale"] is None else f"{entry['scale']:.2f}"
+    return [f"**{number(entry['pearson'])}** ({interval})", passes_cell(entry), *(number(entry[key]) for key in keys), scale]
+
+
+def meanings(columns: dict[str, str]) -> str:
     """What columns mean, as a list."""
-    return [f"- *{column}*: {meaning}." for column, meaning in columns.items()]
+    return "\n".join(f"- *{column}*: {meaning}." for column, meaning in columns.items())
 
 
 def passes_cell(entry: dict) -> str:

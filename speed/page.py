@@ -7,7 +7,7 @@ import json
 import math
 from pathlib import Path
 
-from plots.comparison import table
+from plots.style import markdown
 from speed.measuring import RESULTS
 
 PAGE = Path(__file__).parent / "README.md"
@@ -67,7 +67,7 @@ def goals(measured: dict[str, dict]) -> str:
         value = measured[file]["spread"].get(key)
         text = f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not measured"
         rows.append([f"`{key}`", says, *beside(kind, bound, value["median"] if value else math.nan, text)])
-    return table(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
+    return markdown(["ratio of times", "of what", "goal", "median (extremes)", "reached"], rows)
 
 
 def sampling(measured: dict) -> str:
@@ -89,7 +89,7 @@ def sampling(measured: dict) -> str:
             for way, speed in sorted(network["passes_per_s"].items(), key=lambda item: -item[1]["median"])
         ]
         head = ["", "best batch size", "image passes/s: median (extremes)", "GFLOP/s", "of a matrix product", "GB/s", "of a copy"]
-        parts.append(f"### {name}, half the width\n\n{table(head, rows)}")
+        parts.append(f"### {name}, half the width\n\n{markdown(head, rows)}")
         parts.append(
             f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP, and its convolutions and matrix products read and "
             f"write {network['numbers_moved_by_a_pass'] / 1e3:.0f} thousand numbers. In the same rounds a plain matrix product "
@@ -115,7 +115,7 @@ def student(measured: dict, network: dict) -> str:
     rates = {name: passes[name] * network["flops_of_a_pass"] / seconds[name]["median"] for name in names[2:]}
     alone = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s ({rate / product:.0%})" for name, rate in rates.items())
     return (
-        f"{table(head, rows)}\n\nMilliseconds per image, including all measures. A training step of 128 images: {steps}. The network's "
+        f"{markdown(head, rows)}\n\nMilliseconds per image, including all measures. A training step of 128 images: {steps}. The network's "
         f"arithmetic at batch size 1 (in brackets relative to the matrix product above): {alone}."
     )
 
@@ -125,14 +125,14 @@ def stages() -> str:
     runs = {name: json.loads(Path(f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu")}
     names = list(runs["digits"]["stages_s"])
     rows = [[name, run["provenance"]["device"], *(f"{run['stages_s'][stage]:.0f}" for stage in names)] for name, run in runs.items()]
-    return table(["seconds", "on", *names], rows)
+    return markdown(["seconds", "on", *names], rows)
 
 
 def pipeline(measured: dict) -> str:
     """The parts of a training step."""
     shares = measured["shares_of_a_step"]
     kinds = list(shares["teacher"])
-    return table(["share of a step", *kinds], [[name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in shares.items()])
+    return markdown(["share of a step", *kinds], [[name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in shares.items()])
 
 
 def scaling(measured: dict) -> str:
@@ -145,8 +145,8 @@ def scaling(measured: dict) -> str:
         for one in cache["made"]
     ]
     return (
-        f"{table(['stage, processes', 'passes or images a second'], rows)}\n\n"
-        f"{table(['N', 'T', 'C', 'samples kept', 'disk, MB'], made)}\n\n"
+        f"{markdown(['stage, processes', 'passes or images a second'], rows)}\n\n"
+        f"{markdown(['N', 'T', 'C', 'samples kept', 'disk, MB'], made)}\n\n"
         f"So a cache's statistics take {cache['bytes_an_image']:.0f} + {cache['bytes_an_image_and_class']:.0f} C bytes per image on disk, "
         f"for every T. Samples, if they are kept (as float16), take {cache['bytes_an_image_pass_and_class']:.0f} T C bytes more. The file "
         "is mapped into memory, and read as it is used."
@@ -164,7 +164,7 @@ def kinds(measured: dict) -> str:
         moments = [f"{z['rms']:.2f}, {z['largest']:.1f}", f"{variance['ours']:.4f}, {variance['loop']:.4f}", f"{variance['z']:+.1f}"]
         rows.append([name, kind["sampler"], *moments, f"{time['median']:.2f} ({time['low']:.2f}-{time['high']:.2f})"])
     head = ["network", "sampler", "means: z (rms, largest)", "total variance: ours, loop", "its z", "time: ours / loop (extremes)"]
-    return table(head, rows)
+    return markdown(head, rows)
 
 
 def images(measured: dict, cache: dict) -> str:
@@ -192,7 +192,7 @@ def images(measured: dict, cache: dict) -> str:
     gpu = ", ".join(f"{name} {value:.1f}" for name, value in hours.items())
     decoding = (VIEWS + EPOCHS) * count * large[0]["loading_seconds_an_image"] / 3600  # decoded once: loading is decoding
     return (
-        f"{table(head, rows)}\n\n"
+        f"{markdown(head, rows)}\n\n"
         f"ImageNet by calculation (N = {count:,}, C = {classes:,}; a ResNet-50 of {FLOPS / 1e9:.1f} GFLOP per pass; {VIEWS} views x "
         f"{PASSES} passes, {EPOCHS} epochs of a student, a reference of 2 x {REFERENCE} passes on {TEST_IMAGES:,} images):\n\n"
         f"- *Memory*, besides torch's own: {count * own / 1e9:.2f} GB in training and sampling. Evaluation: 8 T C bytes per test image, "

@@ -26,6 +26,7 @@ from uncertainty import speed
 from uncertainty.distribution import MEASURES
 from uncertainty.speed import cost, peak_bytes
 
+COMPARISONS = [path for path in Path("results").rglob("README.md") if "python -m plots.comparison" in path.read_text()]
 MOONS = [
     "--config", str(Path("configs/two_moons.yaml").absolute()), "--name", "moons", "--teacher.epochs", "30", "--student.epochs", "30",
     "--evaluation.passes", "50", "--evaluation.bootstrap", "20",
@@ -117,7 +118,7 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
     compare.main(*parse(MOONS))
     assert record(folder, "end")["before"]["accuracy"] > 0.97 and weights.stat().st_mtime_ns == trained
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != removed)
-    assert {"README.md", "summary.json", "maps.png", "methods.png"} <= {path.name for path in folder.iterdir()}
+    assert {"README.md", "maps.png", "methods.png"} <= {path.name for path in folder.iterdir()}
 
 
 def test_a_row_of_other_settings_is_made_again(folder, monkeypatch):
@@ -194,7 +195,7 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
     assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
-    assert {path.name for path in Path("results/recipes").glob("*.png")} == {"passes_by_recipe.png", "passes_by_cost.png"}
+    assert passes_table([recipe, gaussian]).splitlines()[2] in Path("results/recipes/README.md").read_text()
     assert passes_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
     without = {name: {m: v for m, v in of.items() if m != "total_variance"} for name, of in gaussian["agreement"].items()}
     assert passes_table([gaussian | {"agreement": without}]).splitlines()[2].count(" - ") == 1
@@ -238,11 +239,10 @@ def test_every_row_of_every_config_can_be_read_and_has_settings_that_its_method_
             STUDENTS[changed.student.method].check(changed)
 
 
-@pytest.mark.parametrize("path", list(Path("results").glob("*/summary.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.parent.name)
 def test_the_results_tables_are_what_their_files_say(path):
     found = report.load(path.parent)
-    assert report.long(found) in path.with_name("README.md").read_text()
-    assert json.loads(path.read_text()) == json.loads(json.dumps(report.summary(found)))
+    assert report.long(found) in path.read_text()
 
 
 # Cost.
