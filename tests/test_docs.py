@@ -47,16 +47,19 @@ def test_the_readme_is_short():
 def test_what_the_readme_says_in_words_is_so():
     """Findings and times, by the committed results."""
     text = (ROOT / "README.md").read_text()
-    digits, cifar10 = (json.loads((ROOT / f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu"))
+    names = ("digits", "cifar10_cpu", "cifar10_vgg16", "cifar100_cpu")
+    digits, cifar10, *others = (json.loads((ROOT / f"results/{name}/metrics.json").read_text()) for name in names)
     assert "under 5 minutes on two CPU cores" in text and sum(digits["stages_s"].values()) < 150  # the rest is to install
     assert "some three hours on two CPU cores" in text and 150 < sum(cifar10["stages_s"].values()) / 60 < 210
     agreement = cifar10["agreement"].values()
     assert "worth more than fifty passes" in text and all(entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement)
-    vgg16 = json.loads((ROOT / "results/cifar10_vgg16/metrics.json").read_text())["agreement"].values()
-    worth = [round(entry["total_variance"]["equivalent_passes"]) for entry in vgg16]
+    vgg16, cifar100 = (metrics["agreement"].values() for metrics in others)
+    worth, worth100 = ([round(entry["total_variance"]["equivalent_passes"]) for entry in entries] for entries in (vgg16, cifar100))
     assert f"with VGG-16, {min(worth)} to {max(worth)}" in text
-    scales = [entry["mutual_information"]["scale"] for entry in agreement]
-    assert f"{min(scales):.1f} to {max(scales):.1f} times too large" in text
+    assert f"hundred classes of CIFAR-100, [{min(worth100)} to {max(worth100)}]" in text
+    scales = [entry["mutual_information"]["scale"] for entry in (*agreement, *vgg16)]
+    assert f"{min(scales):.1f} to {max(scales):.1f} times too large on CIFAR-10, and twice on CIFAR-100" in text
+    assert {round(entry["mutual_information"]["scale"]) for entry in cifar100} == {2}
     rows = {title: records[0] for title, records in load(ROOT / "results/comparison").items()}
     assert "An ensemble of five is more accurate" in text and max(rows, key=lambda title: rows[title]["before"]["accuracy"]) == "ensemble"
     near = {title: {score: of["auroc"] for score, of in row["ood"]["CIFAR-100"].items()} for title, row in rows.items()}
