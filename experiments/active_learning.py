@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -43,6 +42,7 @@ from training.run import made_by
 from training.seeds import seed_of
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.point import Point
+from uncertainty.speed import in_turn
 
 COLOURS = {
     "random": GREY, "softmax entropy": GREEN, "teacher (BALD)": BLUE, "teacher, few passes": SKY, "student": ORANGE,
@@ -246,12 +246,12 @@ def seconds_of_a_step(pool: Dataset, settings: Settings, compute: Compute) -> di
     measured in turn."""
     state = State(teacher_of(dirty_mnist.lenet(0.3)), pool, torch.arange(0), 0, 0, settings, compute)
     tried = {"teacher (BALD)": 0, "teacher, few passes": 0, "student of every step": 0, "student": 1}  # its step: an old student at 1
-    seconds = {name: [] for name in tried}
-    for _ in range(3):
-        for name, state.step in tried.items():
-            started = time.perf_counter()
-            ACQUISITIONS[name](state)
-            seconds[name].append(time.perf_counter() - started)
+
+    def choose_at(name: str, step: int) -> None:
+        state.step = step
+        ACQUISITIONS[name](state)
+
+    seconds = in_turn({name: partial(choose_at, name, step) for name, step in tried.items()}, 3)
     median = {name: float(np.median(times)) for name, times in seconds.items()}
     return median | {"student": (median["student of every step"] + (settings.again - 1) * median["student"]) / settings.again}
 

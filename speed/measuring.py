@@ -1,47 +1,21 @@
-"""What the measurements share: works run in turn, ratios of times of the same round, and a JSON file for each measurement."""
+"""What the measurements share: ratios of times of the same round, and a JSON file for each measurement."""
 
 import json
 import platform
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from training.compute import choose
 from training.run import commit
+from uncertainty.speed import Seconds, in_turn
 
 RESULTS = Path(__file__).parent / "results"
-Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
 
 COMPUTE = choose("auto", "auto")
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Seconds of one call of `work`, including its work on a GPU."""
-    started = time.perf_counter()
-    work()
-    if COMPUTE.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str) -> Seconds:
-    """Run the works in turn, A B C A B C ..., so that other load affects all alike. A first round warms up and is not counted."""
-    seconds: Seconds = {name: [] for name in works}
-    with tqdm(desc=title, total=(rounds + 1) * len(works), unit="work") as bar:
-        for turn in range(rounds + 1):
-            for name, work in works.items():
-                taken = seconds_of(work)
-                if turn:
-                    seconds[name].append(taken)
-                bar.update()
-    return seconds
 
 
 def fastest(works: dict[int, Callable[[], Any]], title: str) -> int:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from speed.contenders import PASSES, deterministic, ours, plain, random_images, teacher, torch_uncertainty
-from speed.measuring import COMPUTE, Seconds, fastest, in_turn, middle, ratio, write
+from speed.measuring import COMPUTE, fastest, middle, ratio, write
 from uncertainty.mc_dropout import Sampler
+from uncertainty.speed import Seconds, in_turn
 
 IMAGES, ROUNDS = 500, 4
 BATCHES = (64, 125, 250, 500)

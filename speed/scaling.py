@@ -22,12 +22,13 @@ from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from speed.contenders import random_set, teacher, teacher_task
-from speed.measuring import COMPUTE, Seconds, middle, ratio, seconds_of, write
+from speed.measuring import COMPUTE, middle, ratio, write
 from training import cli, process_group
 from training.loop import fit
 from training.run import begin
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
+from uncertainty.speed import Seconds, seconds_of
 
 ROUNDS = 4
 IMAGES, PASSES = 2560, 16

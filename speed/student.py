@@ -16,10 +16,11 @@ from torch._inductor import config as inductor
 from methods.student import Student, for_use
 from speed.contenders import PASSES, deterministic, ours, plain, random_images, student, student_task, teacher
 from speed.exported import student_file, teacher_file
-from speed.measuring import COMPUTE, Seconds, in_turn, middle, ratio, write
+from speed.measuring import COMPUTE, middle, ratio, write
 from uncertainty.distribution import measures_of
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import Samples, statistics
+from uncertainty.speed import Seconds, in_turn
 
 ROUNDS = 10
 ONLINE_PASSES = 25

@@ -1,7 +1,6 @@
 """MC-dropout of any `nn.Module`: by the fast sampler of `uncertainty.mc_dropout` if the network fits it, else by the plain loop."""
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from models.own import Own
 from training.errors import UserError
 from uncertainty.mc_dropout import Group, Plan, Sampler
+from uncertainty.speed import in_turn
 
 ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 RANDOM = (_DropoutNd, nn.RNNBase, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, *ATTENTION)
@@ -196,16 +196,10 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
     """The time of `passes` samples of `images`, in units of a single pass of the network; each time is the shortest of three."""
     plan = Plan(passes, "grouped", len(images), (0, "cost"))
-    works = [lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)), lambda: network(images)]
-
-    def seconds(work: Callable[[], object]) -> float:
-        started = time.perf_counter()
-        work()
-        if images.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
+    works = {
+        "samples": lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)),
+        "single": lambda: network(images),
+    }
     with torch.inference_mode():
-        rounds = [[seconds(work) for work in works] for _ in range(4)]
-    sampled, single = map(min, zip(*rounds[1:]))  # the first warms up
-    return sampled / single
+        seconds = in_turn(works, 3)
+    return min(seconds["samples"]) / min(seconds["single"])

@@ -11,10 +11,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from configs.schema import Config
 from training.compute import Compute
 from uncertainty.mc_dropout import Plan
+
+Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
 
 BATCHES = (("", 256), ("_batch1", 1))  # the suffix of each batch size's entries
 
@@ -65,16 +68,31 @@ def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], mo
 
 
 def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 10) -> dict[str, float]:
-    """The median seconds per image of each work, over rounds. The works take turns, so that other load on the machine affects all alike."""
+    """The median seconds per image of each work, over rounds of all `images`."""
     batches = images.split(batch_size)
-    seconds: dict[str, list[float]] = {who: [] for who in works}
-    for _ in range(rounds + 1):
-        for who, work in works.items():
-            started = time.perf_counter()
-            for batch in batches:
-                work(batch)
-            seconds[who].append(time.perf_counter() - started)
-    return {who: median(values[1:]) / len(images) for who, values in seconds.items()}  # the first round warms up
+    seconds = in_turn({who: lambda work=work: [work(batch) for batch in batches] for who, work in works.items()}, rounds)
+    return {who: median(values) / len(images) for who, values in seconds.items()}
+
+
+def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str | None = None) -> Seconds:
+    """The seconds of each work in each round. The works take turns, A B C A B C ..., so that other load on the machine affects all alike;
+    a first round warms up and is not counted. title: of a progress bar."""
+    seconds: Seconds = {name: [] for name in works}
+    for turn in tqdm(range(rounds + 1), title, unit="round", disable=title is None):
+        for name, work in works.items():
+            taken = seconds_of(work)
+            if turn:
+                seconds[name].append(taken)
+    return seconds
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Seconds of one call of `work`, including its work on a GPU."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import uncertainty.speed
 from models.architecture import Architecture
 from models.networks import build
 from speed import measuring, page, pipeline, sampling, scaling, student
@@ -35,7 +36,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    for module in (measuring, pipeline):
+    for module in (uncertainty.speed, pipeline):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -68,7 +69,7 @@ def test_works_are_measured_in_turn_and_compared_round_by_round(clock):
         left = list(seconds)
         return lambda: (done.append(name), clock.takes(left.pop(0))())
 
-    seconds = measuring.in_turn({"a": work("a", 9, 2, 6), "b": work("b", 9, 1, 2)}, 2, "")
+    seconds = uncertainty.speed.in_turn({"a": work("a", 9, 2, 6), "b": work("b", 9, 1, 2)}, 2, "")
     assert done == list("ababab") and seconds == {"a": [2, 6], "b": [1, 2]}
     assert measuring.ratio(seconds, "a", "b") == [2, 3]
     assert measuring.fastest({8: work("", 0, 3, 1), 16: work("", 0, 2, 2)}, "") == 8
