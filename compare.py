@@ -50,7 +50,6 @@ from uncertainty.agreement import Reference
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection, resampled
 from uncertainty.distribution import MEASURES, measures_of
-from uncertainty.judges import JUDGES
 from uncertainty.point import Point
 from uncertainty.speed import cost
 from uncertainty.temperature import fit_temperature, tempered
@@ -226,9 +225,10 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     cache = None
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
         cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
-        record["agreement"] = compare(cache, sets, values, compared_with, config.evaluation)
-        judges = {d.name: reference(cache, d, compared_with, config.evaluation).judges(said[d.name].distribution) for d in sets}
-        record |= {judge: {name: entry[judge] for name, entry in judges.items()} for judge in JUDGES}
+        references = {dataset.name: reference(cache, dataset, compared_with, config.evaluation) for dataset in sets}
+        record["agreement"] = {name: theirs.judge(values[name]) for name, theirs in references.items()}
+        judges = {name: theirs.judges(said[name].distribution) for name, theirs in references.items()}
+        record |= {judge: {name: entry[judge] for name, entry in judges.items()} for judge in judges[inside.name]}
     if on_test and config.evaluation.shifted:
         record["shifts"] = under_shift(subject.predict, inside, cache, config, compared_with)
     if on_test:
@@ -311,7 +311,7 @@ def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, co
             if told := errors(scores, right):
                 entry["errors"] = {name: found["auroc"] for name, found in told.items()}
             if cache is not None:
-                judged = compare(cache, [dataset], {dataset.name: scores}, method, fewer)[dataset.name]
+                judged = reference(cache, dataset, method, fewer).judge(scores)
                 entry["agreement"] = {
                     m: {key: found[key] for key in ("pearson", "equivalent_passes", "scale")} for m, found in judged.items()
                 }
@@ -320,18 +320,6 @@ def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, co
 
 
 REFERENCES: dict[tuple, Reference] = {}  # shared by all students of one teacher in this process
-
-
-def compare(
-    cache: SampleCache, sets: list[Dataset], values: dict[str, dict[str, ndarray]], method: str, settings: Evaluation
-) -> dict[str, Any]:
-    """Agreement of each of the method's uncertainties with that of the teacher's samples, on every data set."""
-    agreement = {}
-    for dataset in sets:
-        mine = values[dataset.name]
-        judge = reference(cache, dataset, method, settings).judge
-        agreement[dataset.name] = judge({measure: mine[measure] for measure in MEASURES if measure in mine})
-    return agreement
 
 
 def reference(cache: SampleCache, dataset: Dataset, method: str, settings: Evaluation) -> Reference:

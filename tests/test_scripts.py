@@ -29,13 +29,12 @@ from configs.schema import DataSet
 from methods.student import Student, load_student
 from models.architecture import Architecture
 from models.vgg import vgg
-from plots.table import table
+from plots.table import JUDGES, table
 from training import artifact
 from training.cli import parse
 from training.errors import UserError
 from training.run import Run
 from uncertainty.distribution import MEASURES
-from uncertainty.judges import JUDGES
 
 SCORES = {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
 AGREEMENT = {
@@ -127,7 +126,7 @@ def test_metrics_have_the_promised_shape(metrics):
         assert 0 <= metrics[who]["accuracy"] <= 1 and metrics[who]["nll"] > 0
     assert list(metrics["agreement"]) == ["digits", "letters", "noise"]
     for entry in metrics["agreement"].values():
-        assert entry.keys() == {"same_class", *JUDGES, *MEASURES}
+        assert entry.keys() == {"same_class", *(judge for judge, _ in JUDGES), *MEASURES}
         assert entry["energy_distance"].keys() == {"student", "teacher", "point"}
         for measure in MEASURES:
             assert entry[measure].keys() == AGREEMENT

@@ -40,9 +40,9 @@ class Reference:
         self.seed = seed
 
     def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
-        """The entry of `agreement` in metrics.json for each measure [N] that the student has; docs/method.md says how to read it."""
+        """The entry of `agreement` in metrics.json for each measure among the student's scores [N]; docs/method.md says how to read it."""
         entries = {}
-        for name, x in student.items():
+        for name, x in ((name, student[name]) for name in self.whole if name in student):
             first, second = (half[name] for half in self.halves)
             pair = [half[name] for half in self.against]
             pearson = self.resamples.pearson(x, pair)

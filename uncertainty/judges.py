@@ -9,7 +9,6 @@ from uncertainty.distribution import Distribution
 from uncertainty.samples import Samples
 
 CHUNK = 256  # images whose distances are in memory at once
-JUDGES = ("energy_distance", "covariance", "variation_ratio", "log_density")
 
 
 def judged(mine: Samples, teacher: Samples) -> dict[str, float | None]:
