@@ -132,7 +132,7 @@ def config_of(row: Row, seed: int, base: Config) -> Config:
 def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
     """A row's changes, applied over those of its parent row `of`, whose networks it uses.
 
-    Raises UserError if the parent row or the file `overlay` does not exist.
+    Raises UserError if the parent row does not exist.
     """
     changes: dict[str, Any] = {}
     if row.of is not None:
@@ -140,12 +140,6 @@ def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
         if parent is None:
             raise UserError(f"rows: {row.title} is of {row.of}, but no row has that title")
         changes = changes_of(parent, seed, base) | {"teacher_of": f"{base.name}/{slug_of(row.of)}-{seed}"}
-    if row.overlay is not None:
-        if not Path(row.overlay).is_file():
-            raise UserError(f"rows: {row.title}: no file {row.overlay}")
-        overlay = cli.read_yaml(Path(row.overlay))
-        overlay.pop("name", None)
-        changes = cli.merged(changes, overlay)
     return cli.merged(changes, filled(row.changes, seed=seed, name=base.name))
 
 

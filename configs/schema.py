@@ -278,8 +278,6 @@ class Row:
     """`student`: a student is trained and measured. `teacher`: `teacher.method` itself is measured."""
     of: str | None = None
     """The title of an earlier row, whose networks and changes this row takes over."""
-    overlay: str | None = None
-    """A YAML file of settings, applied before the row's own changes."""
     changes: dict[str, Any] = field(default_factory=dict)
     """The row's changes to the config. In texts, {seed} and {name} stand for the row's seed and the config's name."""
     seeds: list[Seed] = field(default_factory=lambda: [0])

@@ -182,10 +182,8 @@ def test_a_figure_of_many_data_sets(folder):
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
     """No test image is read, and a row's student differs by what it changes alone."""
     monkeypatch.setattr(data, "load_evaluation", lambda *_: pytest.fail("the test images were asked for"))
-    overlay = tmp_path / "gaussian.yaml"
-    overlay.write_text("name: another\nstudent: {method: logit_gaussian}\n")
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
-    rows += f"{{title: a Gaussian, of: passes, overlay: {overlay}}}]"
+    rows += "{title: a Gaussian, of: passes, changes: {student: {method: logit_gaussian}}}]"
     config, _ = parse([*TINY, "--runs", str(tmp_path / "runs"), "--name", "recipes", "--compared_on", "validation", "--rows", rows])
     monkeypatch.chdir(tmp_path)
     compare.main(config, overwrite=False)

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 from jsonargparse.typing import OpenUnitInterval
 
@@ -91,17 +90,6 @@ def read_settings(kind: type, description: str) -> Any:
     settings = vars(_checked(parser, parser.parse_args, "command line", kind))
     settings.pop("config")
     return kind(**settings)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The nested settings in a file. Raises UserError if it cannot be read or has no settings by name."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: has no settings by name")
-    return settings
 
 
 def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

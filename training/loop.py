@@ -160,7 +160,6 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
                 best = {name: value.detach().clone() for name, value in state.kept.state_dict().items()}
             if process_group.is_first():
                 state.save(run.checkpoint, best, {"settings": settings, **vars(progress)})
-            run.scalars(epoch + 1, row)
             run.log("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + f"  ({progress.seconds:.0f} s)")
     task.model.load_state_dict(best)
     task.model.eval()

@@ -30,7 +30,6 @@ class Run:
         self.folder = folder
         self.stage = stage
         self.overwrite = overwrite
-        self._events = None
 
     def __truediv__(self, name: str) -> Path:
         """`run / "metrics.json"` is a path in the run's folder."""
@@ -47,20 +46,6 @@ class Run:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{self.stage}] {message}\n")
         except OSError as error:
             raise UserError(f"{self / 'log.txt'}: cannot be written ({error.strerror})") from None
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Write TensorBoard events to the run's folder, if tensorboard is installed."""
-        if self._events is None and process_group.is_first():
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                self._events = False
-                return
-            self._events = SummaryWriter(self / "events")
-        if self._events:
-            for name, value in values.items():
-                self._events.add_scalar(f"{self.stage}/{name}", value, step)
-            self._events.flush()
 
     @property
     def checkpoint(self) -> Path:

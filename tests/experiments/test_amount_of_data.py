@@ -10,13 +10,12 @@ import yaml
 import data
 from configs.schema import DataSet
 from experiments import amount_of_data
-from training import cli
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_parts_of_the_images_are_trained_on_for_as_many_steps(tmp_path, monkeypatch):
-    settings = cli.read_yaml(ROOT / "configs/digits.yaml")
+    settings = yaml.safe_load((ROOT / "configs/digits.yaml").read_text())
     settings["teacher"] |= {"epochs": 2, "width": 0.125, "batch_size": 64}
     settings |= {"student": {"epochs": 1, "batch_size": 64}, "sampling": {"passes": 2, "views": ["plain"]}}
     settings["data"] |= {"size": 16}
@@ -34,7 +33,7 @@ def test_parts_of_the_images_are_trained_on_for_as_many_steps(tmp_path, monkeypa
     parts = json.loads(Path("results/amount_of_data/amount_of_data.json").read_text())["parts"]
     quarter, half, whole = (parts[name]["images"] for name in ("quarter", "half", "whole"))
     assert quarter == -(-whole // 4) and half == -(-whole // 2)
-    epochs = {name: cli.read_yaml(Path(f"runs/amount_of_data/{name}/config.yaml"))["teacher"]["epochs"] for name in parts}
+    epochs = {name: yaml.safe_load(Path(f"runs/amount_of_data/{name}/config.yaml").read_text())["teacher"]["epochs"] for name in parts}
     assert epochs == {"quarter": 8, "half": 4, "whole": 2}
     for of in parts.values():
         assert of["means"].keys() == amount_of_data.COLOURS.keys()

@@ -11,7 +11,6 @@ from scipy.stats import bernoulli
 
 from experiments import concrete_dropout as experiment
 from experiments.concrete_dropout import ConcreteDropout, ConcretePerceptrons, concrete, negative_entropy
-from training import cli
 
 
 def test_a_relaxed_mask_is_nearly_a_mask_of_its_rate():
@@ -41,7 +40,7 @@ def test_the_regularizer_is_that_of_the_paper():
 
 
 def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeypatch):
-    settings = cli.read_yaml(Path("configs/digits.yaml"))
+    settings = yaml.safe_load(Path("configs/digits.yaml").read_text())
     settings["teacher"] |= {"epochs": 2, "width": 0.125}
     settings |= {"compared_on": "validation", "evaluation": {"passes": 4, "bootstrap": 5}}
     settings["data"] |= {"validation": 200}
