@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import Augmentation
+from data.distort import warp
 
 
 @dataclass
@@ -43,22 +43,15 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     columns = torch.where(draws.flip[:, None], width - 1 - columns, columns) + draws.shift[:, 1:]
     image = torch.arange(count, device=images.device)[:, None, None]
     images = images[image, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
-    return _rotate(images, draws.angle) if turned else images
+    if not turned:
+        return images
+    return warp(images.permute(0, 3, 1, 2).float(), draws.angle, torch.ones_like(draws.angle), padding="border").permute(0, 2, 3, 1)
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
     """Positions outside [0, size) mirrored at the border pixel, which is not repeated."""
     position = position.abs()
     return (size - 1) - ((size - 1) - position).abs()
-
-
-def _rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Bilinear rotation about the centre; pixels from outside the image repeat the border."""
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
-    planes = images.permute(0, 3, 1, 2).float()
-    grid = F.affine_grid(matrix, list(planes.shape), align_corners=False)
-    return F.grid_sample(planes, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
 
 
 def mix(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:

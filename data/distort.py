@@ -4,6 +4,7 @@ Images are float [B, C, H, W] in 0-255; every strength is [B], one for each imag
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,12 @@ from torch import Tensor
 NOISE_FIELDS = 64  # fields of noise that images share: one field for each image would not fit into memory
 
 
-def warp(images: Tensor, angle: Tensor, zoom: Tensor) -> Tensor:
-    """Rotate by `angle` (radians) and zoom about the centre, bilinear; pixels from outside are mirrored at the border."""
+def warp(images: Tensor, angle: Tensor, zoom: Tensor, padding: Literal["reflection", "border"] = "reflection") -> Tensor:
+    """Rotate by `angle` (radians) and zoom about the centre, bilinear. Pixels from outside are mirrored at the border, or repeat it."""
     cos, sin, zero = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
     matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
 def blur(images: Tensor, amount: Tensor) -> Tensor:
