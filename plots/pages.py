@@ -43,7 +43,7 @@ def recipes() -> str:
 def compared() -> str:
     """Some rows and columns of the comparison: ours, and what is better at something."""
     rows = comparison.load(RESULTS / "comparison")
-    columns = ("accuracy", "ECE", "AUROC CIFAR-100: by entropy", "by its own score", "equivalent passes: total variance", "time / one pass")
+    columns = ("accuracy", "AUROC CIFAR-100: by entropy", "by its own score", "equivalent passes: total variance", "time / one pass")
     return comparison.short({title: rows[title] for title in COMPARED}, columns)
 
 
