@@ -148,11 +148,8 @@ class Student(nn.Module):
         """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of a wider layer the
         first channels are copied: a narrower student is cut out of its teacher. Returns how many tensors were copied."""
         mine, theirs = self.network.state_dict(), teacher.state_dict()
-        fitting = {}
-        for name in mine.keys() & theirs.keys():
-            part = first_channels(theirs[name], mine[name].shape)
-            if part is not None:
-                fitting[name] = part
+        parts = {name: first_channels(value, mine[name].shape) for name, value in theirs.items() if name in mine}
+        fitting = {name: part for name, part in parts.items() if part is not None}
         self.network.load_state_dict(mine | fitting)
         whole = all(name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in theirs.items())
         self.fixed_norm = self.settings.batch_norm == "teacher" and whole

@@ -11,9 +11,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from configs.schema import Config
+from training.bar import progress_bar
 from training.compute import Compute
 from uncertainty.mc_dropout import Plan
 
@@ -78,7 +78,8 @@ def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str | None 
     """The seconds of each work in each round. The works take turns, A B C A B C ..., so that other load on the machine affects all alike;
     a first round warms up and is not counted. title: of a progress bar."""
     seconds: Seconds = {name: [] for name in works}
-    for turn in tqdm(range(rounds + 1), title, unit="round", disable=title is None):
+    turns = range(rounds + 1)
+    for turn in progress_bar(turns, desc=title, unit="round") if title else turns:
         for name, work in works.items():
             taken = seconds_of(work)
             if turn:
