@@ -12,7 +12,7 @@ from pathlib import Path
 
 from methods import options_help
 from plots import comparison
-from plots.recipes import passes_table
+from plots.recipes import passes_table, teachers_table
 from plots.students import short, students
 from plots.style import markdown
 from training import artifact
@@ -35,9 +35,9 @@ def beside(name: str) -> dict[str, dict]:
     return {title: json.loads(file.read_text()) for title, file in files.items() if file.exists()}
 
 
-def recipes() -> str:
-    """Every row of the ablation."""
-    return passes_table([record for records in comparison.load(RESULTS / "fidelity").values() for record in comparison.good(records)])
+def rows_of(name: str) -> list[dict]:
+    """Every finished row of a comparison."""
+    return [record for records in comparison.load(RESULTS / name).values() for record in comparison.good(records)]
 
 
 def compared() -> str:
@@ -67,7 +67,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "vgg16": lambda: students(beside("cifar10_vgg16")),
     "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),
-    "recipes": recipes,
+    "teachers": lambda: teachers_table(rows_of("teacher_rates")),
+    "recipes": lambda: passes_table(rows_of("fidelity")),
+    "bounds": lambda: passes_table(rows_of("student_bounds")),
     "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),
     "compared": compared,
     "settings": settings_page,

@@ -1,4 +1,4 @@
-"""The effect of each choice in a recipe: a table of a comparison on validation images."""
+"""The effect of each choice in a recipe: tables of a comparison on validation images."""
 
 import numpy as np
 
@@ -25,3 +25,16 @@ def passes_table(records: list[dict]) -> str:
         ]
         rows.append([record["title"], *cells])
     return markdown(["equivalent passes on validation images, on shifts; scale", *names], rows)
+
+
+def teachers_table(records: list[dict]) -> str:
+    """Markdown: each teacher's quality, and how well two uncertainties tell its errors, and shifted images (mean over the shifts), apart."""
+    scores = ("predictive_entropy", "mutual_information")
+    rows = []
+    for record in records:
+        quality = [f"{record['before'][score]:.3f}" for score in ("accuracy", "nll", "ece")]
+        told = [[record["errors"]], list(record["ood"].values())]
+        aurocs = [[f[score]["auroc"] for f in found if score in f] for found in told for score in scores]
+        rows.append([record["title"], *quality, *(f"{np.mean(values):.3f}" if values else "-" for values in aurocs)])
+    names = [f"{told}: {MEASURE_NAMES[score].split(' (')[0]}" for told in ("AUROC of errors", "of shifted images") for score in scores]
+    return markdown(["teacher", "accuracy", "NLL", "ECE", *names], rows)
