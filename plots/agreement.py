@@ -90,7 +90,8 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
             if entry["floor_head_pearson"] is not None:
                 axis.axhline(entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone")
-            axis.text(0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a floor's line can lie there
+            axis.text(0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8, bbox=box)
             low = np.nanmin([0.9, reached[0], entry["floor_pearson"], entry["pearson_ci"][0]])
             ticks = [1, 2, 4, 8, 16, 32, 64]
             axis.set(xscale="log", xlim=(0.9, 1.15 * counts[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
