@@ -18,7 +18,7 @@ from models.architecture import Architecture
 from models.networks import build
 from models.spectral_norm import bake
 from plots import comparison as report
-from plots.recipes import passes_table
+from plots.recipes import passes_table, teachers_table
 from training.cli import parse
 from training.errors import UserError
 from training.run import Run
@@ -197,6 +197,18 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert passes_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
     without = {name: {m: v for m, v in of.items() if m != "total_variance"} for name, of in gaussian["agreement"].items()}
     assert passes_table([gaussian | {"agreement": without}]).splitlines()[2].count(" - ") == 1
+
+
+def test_a_teacher_is_shown_with_its_errors_and_the_mean_over_shifts():
+    """A network without dropout has no mutual information."""
+    scores = {"predictive_entropy": {"auroc": 0.95}, "mutual_information": {"auroc": 0.8}}
+    shifts = {"fog": {"predictive_entropy": {"auroc": 0.6}, "mutual_information": {"auroc": 0.4}}, "jpeg": scores}
+    teacher = {"title": "ours", "before": {"accuracy": 0.9, "nll": 0.3, "ece": 0.02}, "errors": scores, "ood": shifts}
+    without = {name: {"predictive_entropy": found["predictive_entropy"]} for name, found in (shifts | {"errors": scores}).items()}
+    plain = teacher | {"title": "plain", "errors": without.pop("errors"), "ood": without}
+    *_, first, second = teachers_table([teacher, plain]).splitlines()
+    assert first == "| ours | 0.900 | 0.300 | 0.020 | 0.950 | 0.800 | 0.775 | 0.600 |"
+    assert second == "| plain | 0.900 | 0.300 | 0.020 | 0.950 | - | 0.775 | - |"
 
 
 def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
