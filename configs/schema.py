@@ -1,7 +1,7 @@
 """Every setting of an experiment, as nested dataclasses.
 
 The docstring below a field is its documentation: `python train_teacher.py --help` prints the same text. A YAML file of this
-folder gives the fields that differ from the defaults here; the command line overrides both (`--teacher.epochs 30`).
+folder gives the fields of one experiment, the others have the defaults here; the command line overrides both (`--teacher.epochs 30`).
 """
 
 import os

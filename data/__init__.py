@@ -1,6 +1,6 @@
 """Data sets by name: images `uint8 [N, H, W, C]`, labels, and a name for each image.
 
-A new data set is one function `(config, split, data) -> Dataset` and one line in `SOURCES`.
+A new data set is one function `(config, split, data) -> Dataset`, one line in `SOURCES` and its name in `configs.schema.Source`.
 """
 
 from dataclasses import replace

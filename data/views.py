@@ -2,7 +2,8 @@
 
 A view is fixed by a seed: it is made anew when it is needed, batch by batch, and never stored. Each kind is a function
 (number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch from the images at
-`indices` and the images mixed with them; mix(indices) gives the indices and shares. A new kind is one function and one line in `VIEWS`.
+`indices` and the images mixed with them; mix(indices) gives the indices and shares. A new kind is one function, one line
+in `VIEWS` and its name in `configs.schema.View`.
 """
 
 import math

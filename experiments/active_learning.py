@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from configs.schema import Config
+from configs.schema import Config, RunName
 from data.dataset import Dataset
 from experiments import dirty_mnist
 from methods.student import Student
@@ -58,7 +58,7 @@ class Settings:
     end. epochs: of each network. passes, few_passes: of the teacher. again: the student is distilled every so many steps, on `distilled`
     images of the pool, for `student_epochs`. runs: the folder of the students and of what is finished."""
 
-    name: str = "active_learning"
+    name: RunName = "active_learning"
     mnist: str = "datasets"
     clean: int = 1000
     ambiguous: int = 20_000

@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 import data
 import train_student
 import train_teacher
-from configs.schema import Config, Data, DataSet
+from configs.schema import Config, Data, DataSet, RunName
 from methods import student
 from methods.teacher import load_teacher
 from models.inference import outputs_of
@@ -47,7 +47,7 @@ class Settings:
     """settings: of the teacher and the students; `epochs` are those of all images. passes: of the teacher. runs: the folder of the
     networks."""
 
-    name: str = "amount_of_data"
+    name: RunName = "amount_of_data"
     settings: str = "configs/tuning.yaml"
     passes: int = 100
     runs: str = "runs"

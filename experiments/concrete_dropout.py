@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import compare
 import data
-from configs.schema import Config
+from configs.schema import Config, RunName
 from experiments import regression
 from methods import teacher
 from models.architecture import start_as_identity
@@ -48,7 +48,7 @@ class Settings:
     settings: of its teachers, judged on validation images. width: of their network. starts: rates that the learning starts from, to see
     whether it matters; an ordinary teacher gets what comes from the first. rate_lr: the rates' learning rate. runs: their folder."""
 
-    name: str = "concrete_dropout"
+    name: RunName = "concrete_dropout"
     points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
     hidden: int = 128
     repeats: int = 5

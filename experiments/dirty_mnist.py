@@ -29,7 +29,7 @@ from torchvision.datasets.mnist import read_image_file
 
 import compare
 import data
-from configs.schema import Config, Data, DataSet
+from configs.schema import Config, Data, DataSet, RunName
 from data.dataset import Dataset
 from methods import teacher
 from plots.comparison import OWN, load, own_score
@@ -53,7 +53,7 @@ class Settings:
     and of the networks that say what is ambiguous. epochs, student_epochs: of the networks compared; ddu_epochs: of DDU's ResNet-18
     of half width, or 0 to leave it out. limit: of MNIST's images, for tests."""
 
-    name: str = "dirty_mnist"
+    name: RunName = "dirty_mnist"
     mnist: str = "datasets"
     fashion: str = "datasets"
     ambiguous: int = 20_000

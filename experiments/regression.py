@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
+from configs.schema import RunName
 from models.batched import Loss, Perceptrons, fit, moments, sample
 from plots.style import BLUE, GREEN, GREY, ORANGE, markdown, save
 from training import artifact, cli
@@ -39,7 +40,7 @@ class Settings:
     """points: N. repeats: networks of each kind and number of points, on data drawn anew. passes: T of the teachers. rates: of dropout;
     one is chosen. lengthscale: of the prior; with N it gives the weight decay. epochs: at N points; with fewer points more."""
 
-    name: str = "regression"
+    name: RunName = "regression"
     points: int = 1024
     repeats: int = 20
     passes: int = 200

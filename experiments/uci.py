@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
+from configs.schema import RunName
 from models.batched import Perceptrons, fit, moments, sample
 from plots.style import BLUE, GREY, ORANGE, SKY, markdown, save
 from training import artifact, cli
@@ -52,7 +53,7 @@ class Settings:
     each half of the reference. views: copies of the training rows that students learn from, all but one moved by `jitter` standard
     deviations. student_passes: behind their targets. student_steps, student_hidden: of their training. runs: folder of finished sets."""
 
-    name: str = "uci"
+    name: RunName = "uci"
     root: str = "datasets/UCI_Datasets"
     sets: list[str] = field(default_factory=lambda: list(PUBLISHED))
     splits: int = 20

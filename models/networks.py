@@ -1,4 +1,5 @@
-"""Networks by name, or from outside (`models.own`): a new one is a function (architecture) → `Network`, and a line in `NETWORKS`."""
+"""Networks by name, or from outside (`models.own`): a new one is a function (architecture) → `Network`, a line in
+`NETWORKS`, and its name in `configs.schema.Network`."""
 
 import torch
 

@@ -28,7 +28,7 @@ def passes_table(records: list[dict]) -> str:
 
 
 def teachers_table(records: list[dict]) -> str:
-    """Markdown: each teacher's quality, and how well two uncertainties tell its errors, and shifted images (mean over the shifts), apart."""
+    """Markdown: each teacher's quality, and how well two scores tell its errors and shifted images (mean over the shifts) apart."""
     scores = ("predictive_entropy", "mutual_information")
     rows = []
     for record in records:

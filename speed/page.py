@@ -1,4 +1,4 @@
-"""speed/README.md, from speed/results/*.json:
+"""The parts of speed/README.md that are made from speed/results/*.json:
 
 python -m speed.page
 """
@@ -7,11 +7,13 @@ import json
 import math
 from pathlib import Path
 
+from plots.pages import made
 from plots.style import markdown
 from speed.measuring import RESULTS
 
 PAGE = Path(__file__).parent / "README.md"
-VIEWS, PASSES, EPOCHS, REFERENCE, TEST_IMAGES = 4, 16, 12, 50, 50_000  # of ImageNet by calculation
+IMAGES, CLASSES, TEST_IMAGES = 1_281_167, 1000, 50_000  # of ImageNet, by calculation
+VIEWS, PASSES, EPOCHS, REFERENCE = 4, 16, 12, 50
 FLOPS, RATE = 8.2e9, 1e14  # of a pass of ResNet-50 at 224x224; a second of a GPU
 
 # For each ratio: its meaning, its file, and the goal (a lower or an upper bound) that was set before it was measured.
@@ -125,7 +127,7 @@ def stages() -> str:
     runs = {name: json.loads(Path(f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu")}
     names = list(runs["digits"]["stages_s"])
     rows = [[name, run["provenance"]["device"], *(f"{run['stages_s'][stage]:.0f}" for stage in names)] for name, run in runs.items()]
-    return markdown(["seconds", "on", *names], rows)
+    return markdown(["seconds", "evaluated on", *names], rows)
 
 
 def pipeline(measured: dict) -> str:
@@ -136,21 +138,10 @@ def pipeline(measured: dict) -> str:
 
 
 def scaling(measured: dict) -> str:
-    """Processes, and the size of a cache."""
+    """Work per second of one process and of two."""
     speeds = measured["passes_or_images_per_s"]
     rows = [[name, f"{value['median']:.0f} ({value['low']:.0f}-{value['high']:.0f})"] for name, value in speeds.items()]
-    cache = measured["cache"]
-    made = [
-        [*(f"{one[key]:,}" for key in ("images", "passes", "classes")), "yes" if one["samples"] else "", f"{one['disk'] / 1e6:,.1f}"]
-        for one in cache["made"]
-    ]
-    return (
-        f"{markdown(['stage, processes', 'passes or images a second'], rows)}\n\n"
-        f"{markdown(['N', 'T', 'C', 'samples kept', 'disk, MB'], made)}\n\n"
-        f"So a cache's statistics take {cache['bytes_an_image']:.0f} + {cache['bytes_an_image_and_class']:.0f} C bytes per image on disk, "
-        f"for every T. Samples, if they are kept (as float16), take {cache['bytes_an_image_pass_and_class']:.0f} T C bytes more. The file "
-        "is mapped into memory, and read as it is used."
-    )
+    return markdown(["stage, processes", "passes or images a second"], rows)
 
 
 def kinds(measured: dict) -> str:
@@ -167,7 +158,7 @@ def kinds(measured: dict) -> str:
     return markdown(head, rows)
 
 
-def images(measured: dict, cache: dict) -> str:
+def images(measured: dict) -> str:
     """Memory and time of one more image, and what follows for ImageNet."""
     phases = ("loading", "training", "sampling")
     rows = [
@@ -180,25 +171,23 @@ def images(measured: dict, cache: dict) -> str:
         for one in measured["slopes"]
     ]
     head = ["size", "images", *(f"{phase}, bytes per image" for phase in phases), *(f"{phase}, CPU ms per image" for phase in phases)]
-    net = cache["imagenet"]
-    count, classes = net["images"], net["classes"]
     large = [one for one in measured["slopes"] if one["size"] == 224]
     own = max(one[f"{phase}_bytes_an_image"] for one in large for phase in phases[1:])
     hours = {
-        "sampling": count * VIEWS * PASSES * FLOPS / RATE / 3600,
-        "the student's training": 3 * EPOCHS * count * FLOPS / RATE / 3600,
+        "sampling": IMAGES * VIEWS * PASSES * FLOPS / RATE / 3600,
+        "the student's training": 3 * EPOCHS * IMAGES * FLOPS / RATE / 3600,
         "the reference": 2 * REFERENCE * TEST_IMAGES * FLOPS / RATE / 3600,
     }
     gpu = ", ".join(f"{name} {value:.1f}" for name, value in hours.items())
-    decoding = (VIEWS + EPOCHS) * count * large[0]["loading_seconds_an_image"] / 3600  # decoded once: loading is decoding
+    decoding = (VIEWS + EPOCHS) * IMAGES * large[0]["loading_seconds_an_image"] / 3600  # decoded once: loading is decoding
     return (
         f"{markdown(head, rows)}\n\n"
-        f"ImageNet by calculation (N = {count:,}, C = {classes:,}; a ResNet-50 of {FLOPS / 1e9:.1f} GFLOP per pass; {VIEWS} views x "
+        f"ImageNet by calculation (N = {IMAGES:,}, C = {CLASSES:,}; a ResNet-50 of {FLOPS / 1e9:.1f} GFLOP per pass; {VIEWS} views x "
         f"{PASSES} passes, {EPOCHS} epochs of a student, a reference of 2 x {REFERENCE} passes on {TEST_IMAGES:,} images):\n\n"
-        f"- *Memory*, besides torch's own: {count * own / 1e9:.2f} GB in training and sampling. Evaluation: 8 T C bytes per test image, "
-        f"{8 * REFERENCE * classes * TEST_IMAGES / 1e9:.0f} GB for all of them.\n"
-        f"- *Disk*: {count * 224 * 224 * 3 / 1e9:.0f} GB for the decoded images (none with `data.decoded: null`), "
-        f"{VIEWS * net['disk'] / 1e9:.0f} GB for the statistics of the samples.\n"
+        f"- *Memory*, besides torch's own: {IMAGES * own / 1e9:.2f} GB in training and sampling. Evaluation: 8 T C bytes per test image, "
+        f"{8 * REFERENCE * CLASSES * TEST_IMAGES / 1e9:.0f} GB for all of them.\n"
+        f"- *Disk*: {IMAGES * 224 * 224 * 3 / 1e9:.0f} GB for the decoded images (none with `data.decoded: null`), "
+        f"{VIEWS * IMAGES * (16 + 8 * CLASSES) / 1e9:.0f} GB for the statistics of the samples.\n"
         f"- *Hours on one GPU*, if it does {RATE / 1e12:.0f} TFLOP/s (assumed): {gpu}; in all "
         f"{sum(hours.values()):.1f}. On eight GPUs, which share the groups and the batches: {sum(hours.values()) / 8:.1f}.\n"
         f"- *Decoding on demand*, of images that are stored at 224x224: {decoding:.0f} CPU hours, shared by the worker processes."
@@ -206,25 +195,22 @@ def images(measured: dict, cache: dict) -> str:
 
 
 def text() -> str:
-    """The whole page, from `page.md` and the measurements."""
+    """The whole page, with the parts that come from the measurements made anew."""
     measured = {name: load(name) for name in ("sampling", "student", "pipeline", "scaling", "kinds", "images")}
     machines = "\n".join(f"- `{r['machine']['command']}`: {r['machine']['device']}, torch {r['machine']['versions']['torch']}, commit "
                          f"{r['machine']['commit']}" for r in measured.values())  # fmt: skip
-    page = PAGE.with_name("page.md").read_text()
-    sections = {
-        "machines": machines,
-        "goals": goals(measured),
-        "sampling": sampling(measured["sampling"]),
-        "student": student(measured["student"], measured["sampling"]["networks"]["vgg11"]),
-        "stages": stages(),
-        "pipeline": pipeline(measured["pipeline"]),
-        "scaling": scaling(measured["scaling"]),
-        "kinds": kinds(measured["kinds"]),
-        "images": images(measured["images"], measured["scaling"]["cache"]),
+    parts = {
+        "machines": lambda: machines,
+        "goals": lambda: goals(measured),
+        "sampling": lambda: sampling(measured["sampling"]),
+        "student": lambda: student(measured["student"], measured["sampling"]["networks"]["vgg11"]),
+        "stages": stages,
+        "pipeline": lambda: pipeline(measured["pipeline"]),
+        "scaling": lambda: scaling(measured["scaling"]),
+        "kinds": lambda: kinds(measured["kinds"]),
+        "images": lambda: images(measured["images"]),
     }
-    for name, section in sections.items():
-        page = page.replace(f"<!-- {name} -->", section)
-    return page
+    return made(PAGE.read_text(), parts)
 
 
 if __name__ == "__main__":

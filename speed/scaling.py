@@ -1,4 +1,4 @@
-"""Two processes of one thread against one process, of one thread and of two; and the disk and memory that a cache takes.
+"""Two processes of one thread against one process, of one thread and of two.
 
     python -m speed.scaling
 
@@ -13,13 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
-from tqdm import tqdm, trange
+from tqdm import trange
 
 from configs.schema import McDropout
-from data.dataset import Dataset
 from data.views import make_views
 from speed.contenders import random_set, teacher, teacher_task
 from speed.measuring import COMPUTE, middle, ratio, write
@@ -33,9 +30,6 @@ from uncertainty.speed import Seconds, seconds_of
 ROUNDS = 4
 IMAGES, PASSES = 2560, 16
 STARTS = {"one": (1, 1), "two": (2, 1), "two threads": (1, 2)}  # processes, threads of each
-IMAGENET = {"images": 1_281_167, "passes": 50, "classes": 1000}
-CACHES = [(20_000, 10, 200), (80_000, 10, 200), (20_000, 40, 200), (20_000, 10, 800), (40_000, 20, 400)]  # N, T, C
-UNITS = ("bytes_an_image", "bytes_an_image_and_class", "bytes_an_image_pass_and_class", "bytes_a_file")
 
 
 def work(config, overwrite: bool) -> None:
@@ -64,38 +58,6 @@ def started(processes: int, threads: int) -> dict[str, float]:
         return json.loads((Path(folder) / "run/seconds.json").read_text())
 
 
-def disk_of(images: int, passes: int, classes: int, samples: bool) -> int:
-    """The bytes on disk of a cache that is made here. The teacher is a single layer."""
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
-    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
-    with tempfile.TemporaryDirectory() as folder:
-        config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--data.channels", "1"])
-        run, compute = begin(config, "speed")
-        (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
-        SampleCache(config, run, compute, 2 * (Sampler(network),), "").get(
-            dataset, "train", view, McDropout(passes, dtype="float16"), samples
-        )
-        return sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
-
-
-def cache() -> dict:
-    """Disk of caches for several N, T and C; and, by least squares, that of each unit."""
-    made = [
-        dict(zip(IMAGENET, sizes)) | {"samples": samples, "disk": disk_of(*sizes, samples)}
-        for samples in (False, True)
-        for sizes in tqdm(CACHES, desc="caches")
-    ]
-
-    def counts(images: int, passes: int, classes: int, samples: bool, **_) -> list[float]:
-        """The number of each of `UNITS`."""
-        return [images, images * classes, images * passes * classes * samples, 1]
-
-    disk = np.array([one["disk"] for one in made], float)
-    each = np.linalg.lstsq(np.array([counts(**one) for one in made], float), disk)[0]
-    imagenet = {samples: each @ counts(**IMAGENET, samples=samples) for samples in (False, True)}
-    return {"made": made, "imagenet": IMAGENET | {"disk": imagenet[False], "disk_with_samples": imagenet[True]}} | dict(zip(UNITS, each))
-
-
 def main(rounds: int) -> None:
     """Measure one process, two processes, and one process of two threads, in turn."""
     seconds: Seconds = {f"{stage}, {name}": [] for stage in ("sampling", "training") for name in STARTS}
@@ -110,7 +72,7 @@ def main(rounds: int) -> None:
     work_done = {"sampling": IMAGES * PASSES, "training": IMAGES}
     speeds = {name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()}
     backend = "gloo" if COMPUTE.device.type == "cpu" else "nccl"
-    write("scaling", ratios, passes_or_images_per_s=speeds, processes_and_threads=STARTS, backend=backend, cache=cache())
+    write("scaling", ratios, passes_or_images_per_s=speeds, processes_and_threads=STARTS, backend=backend)
 
 
 if __name__ == "__main__":

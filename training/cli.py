@@ -140,8 +140,6 @@ def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
     for pattern in UNKNOWN_KEY:
         if match := re.search(pattern, message):
             key = ".".join(match.groups())
-            if key in RENAMED:
-                return f"{key} is a key of an earlier version: {RENAMED[key]}"
             known = list(parser.get_defaults().keys())
             near = difflib.get_close_matches(key, known, n=1)
             others = "see --help for all keys" if of is Config else f"there are: {', '.join(known) or 'none'}"
@@ -185,13 +183,6 @@ def described(kind: Any) -> str:
     return words.get(kind) or ("settings by name" if is_dataclass(kind) or get_origin(kind) is dict else kind.__doc__)
 
 
-RENAMED = {
-    "benchmark": "it is now rows, whose changes are nested settings, as in configs/two_moons.yaml",
-    "student.matched": "set student.options: {matched: ...}",
-    "student.rank": "set student.options: {rank: ...}",
-    "student.hidden": "set student.options: {hidden: ...}",
-    "student.propagation": "set student.options: {propagation: true}",
-}
 UNKNOWN_KEY = (
     r"Group '(\S+)' does not accept option '(\S+)'",
     r"[Uu]nrecognized arguments: --([\w.]+)",

@@ -5,14 +5,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import TINY
+from torch import nn
 
 import uncertainty.speed
+from configs.schema import McDropout
+from data.dataset import Dataset
+from data.views import make_views
 from models.architecture import Architecture
 from models.networks import build
-from speed import measuring, page, pipeline, sampling, scaling, student
+from speed import measuring, page, pipeline, sampling, student
 from speed.contenders import deterministic, ours, plain, torch_uncertainty
 from speed.exported import teacher_file
+from training import cli
 from training.loop import Task
+from training.run import begin
+from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 
 
@@ -84,9 +92,16 @@ def test_a_steps_time_goes_to_its_parts(clock, monkeypatch):
 
 
 @pytest.mark.parametrize("samples", [False, True])
-def test_a_cache_takes_what_its_tensors_take(samples):
+def test_a_cache_takes_what_the_page_says(samples, tmp_path):
     images, passes, classes = 300, 4, 7
-    found = scaling.disk_of(images, passes, classes, samples)
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
+    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
+    config, _ = cli.parse([*TINY, "--runs", str(tmp_path)])
+    run, compute = begin(config, "speed")
+    (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
+    cache = SampleCache(config, run, compute, 2 * (Sampler(network),), "")
+    cache.get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
+    found = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
     tensors = images * (16 + 8 * classes + 2 * passes * classes * samples)  # group and two measures; two of each class; float16
     assert tensors < found < tensors + 2000
 

@@ -129,12 +129,6 @@ def test_changes_of_a_config_are_nested_settings():
         override(base, {"student": {"lrr": 1}}, "row x")
 
 
-def test_a_key_of_an_earlier_version_says_what_to_do(tmp_path):
-    (tmp_path / "old.yaml").write_text("student: {rank: 3}")
-    with pytest.raises(UserError, match="old.yaml: student.rank is a key of an earlier version: set student.options"):
-        parse(["--config", str(tmp_path / "old.yaml")])
-
-
 def test_the_help_of_a_script_shows_what_it_uses():
     shown = make_parser("", ("data", "teacher")).format_help()
     assert "--teacher.lr" in shown and "--data.size" in shown and "--seed" in shown
