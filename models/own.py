@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.architecture import Architecture, Normalize
+from models.contract import hooked
 from training.errors import UserError
 from training.outside import call, called
 
@@ -81,11 +82,8 @@ class Own(nn.Module):
         ]
         if self.last is not None:
             hooks.append(self.classifier.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0])))
-        try:
+        with hooked(hooks):
             logits = self(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return [means[name] for name in self.layers], hidden[-1] if hidden else logits
 
     @torch.no_grad()
@@ -120,12 +118,8 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
     def note(name: str) -> Callable:
         return lambda _, __, output: calls.setdefault(name, []).append(first_of(output))
 
-    hooks = [part.register_forward_hook(note(name)) for name, part in module.named_modules()]
-    try:
+    with hooked(part.register_forward_hook(note(name)) for name, part in module.named_modules()):
         work()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: found[0].clone() for name, found in calls.items() if len(found) == 1 and isinstance(found[0], Tensor)}
 
 

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from models.contract import hooked
+
 
 class SpectralNorm(nn.Module):
     """W → W / max(1, σ(W) / coefficient). σ is the largest singular value of the layer as a linear map of inputs of one shape.
@@ -52,13 +54,10 @@ def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None
         shapes[layer] = inputs[0].shape[1:] if isinstance(layer, nn.Conv2d) else torch.Size([layer.in_features, 1, 1])
 
     layers = [layer for layer in network[:-1].modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     training = network.training
-    with torch.no_grad():
+    with torch.no_grad(), hooked(layer.register_forward_pre_hook(note) for layer in layers):
         network.eval()(blank)
     network.train(training)
-    for hook in hooks:
-        hook.remove()
     for layer, inputs in shapes.items():
         parametrize.register_parametrization(layer, "weight", SpectralNorm(layer, inputs, coefficient))
 

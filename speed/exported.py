@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import export
 from methods.student import Student, for_use
+from models.contract import hooked
 from models.folding import folded, portable
 
 
@@ -38,10 +39,8 @@ class Passes(nn.Module):
         self.shapes: list[tuple[float, tuple[int, ...]]] = []  # rate and shape of each mask
         shapes: dict[str, tuple[int, ...]] = {}
         layers = [(name, layer) for name, layer in self.network.named_children() if isinstance(layer, nn.Dropout)]
-        hooks = [layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]})) for name, layer in layers]
-        self.network(image)
-        for hook in hooks:
-            hook.remove()
+        with hooked(layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]})) for name, layer in layers):
+            self.network(image)
         for name, layer in layers:
             self.shapes.append((layer.p, (passes, *shapes[name])))
             setattr(self.network, name, Masked())

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.contract import hooked
 from models.own import Own
 from training.errors import UserError
 from uncertainty.mc_dropout import Group, Plan, Sampler
@@ -117,12 +118,8 @@ def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
     def note(name: str) -> Callable:
         return lambda _, __, output: found.setdefault(name, []).append(output)
 
-    hooks = [part.register_forward_hook(note(name)) for name, part in parts.items()]
-    try:
+    with hooked(part.register_forward_hook(note(name)) for name, part in parts.items()):
         logits = network(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return [name for name in parts if len(found.get(name, [])) == 1 and found[name][0] is logits]
 
 
@@ -137,12 +134,8 @@ def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, 
 
         return hook
 
-    hooks = [network.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True) for name in names]
-    try:
+    with hooked(network.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True) for name in names):
         network(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return seen
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import MaskMode
+from models.contract import hooked
 from models.folding import folded
 from training.bar import progress_bar
 from training.errors import UserError
@@ -177,12 +178,8 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
     layers = [layer for layer in model.modules() if is_active(layer)]
     alone = {layer for layer in model if layer in layers}  # no other layer uses their inputs
     streams = [random_bits(seed, next(model.parameters()).device) for seed in seeds]
-    hooks = [layer.register_forward_hook(drop) for layer in layers]
-    try:
+    with hooked(layer.register_forward_hook(drop) for layer in layers):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
