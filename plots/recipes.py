@@ -33,8 +33,8 @@ def teachers_table(records: list[dict]) -> str:
     rows = []
     for record in records:
         quality = [f"{record['before'][score]:.3f}" for score in ("accuracy", "nll", "ece")]
-        told = [[record["errors"]], list(record["ood"].values())]
-        aurocs = [[f[score]["auroc"] for f in found if score in f] for found in told for score in scores]
+        sets = [record["errors"]], record["ood"].values()
+        aurocs = [[found[score]["auroc"] for found in of if score in found] for of in sets for score in scores]
         rows.append([record["title"], *quality, *(f"{np.mean(values):.3f}" if values else "-" for values in aurocs)])
     names = [f"{told}: {MEASURE_NAMES[score].split(' (')[0]}" for told in ("AUROC of errors", "of shifted images") for score in scores]
     return markdown(["teacher", "accuracy", "NLL", "ECE", *names], rows)
