@@ -10,12 +10,8 @@
 `Network` meets the contract for layers in a row, `models.own.Own` for any module. `check` is called when a network is built.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 BLOCK_ENDS = ("pool", "stage", "hidden")  # how the names of layers at the end of a block begin
 
@@ -57,14 +53,3 @@ def check(network: nn.Module, images: Tensor) -> None:
     if not (hidden.is_meta or torch.allclose(network(images), network.classifier(hidden), equal_nan=True)):
         raise TypeError("the network is not its `classifier` after its `features` (models/contract.py, rule 4)")
     network.train(training)
-
-
-@contextmanager
-def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
-    """A context in which these hooks of modules are registered."""
-    hooks = list(hooks)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.architecture import Architecture, Normalize
-from models.contract import hooked
+from models.hooks import hooked
 from training.errors import UserError
 from training.outside import call, called
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from models.contract import hooked
+from models.hooks import hooked
 
 
 class SpectralNorm(nn.Module):

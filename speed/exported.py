@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import export
 from methods.student import Student, for_use
-from models.contract import hooked
 from models.folding import folded, portable
+from models.hooks import hooked
 
 
 def student_file(student: Student) -> Callable[[Tensor], object]:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.contract import hooked
+from models.hooks import hooked
 from models.own import Own
 from training.errors import UserError
 from uncertainty.mc_dropout import Group, Plan, Sampler

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import MaskMode
-from models.contract import hooked
 from models.folding import folded
+from models.hooks import hooked
 from training.bar import progress_bar
 from training.errors import UserError
 from training.seeds import seed_of

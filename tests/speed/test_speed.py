@@ -5,22 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY
-from torch import nn
 
 import uncertainty.speed
-from configs.schema import McDropout
-from data.dataset import Dataset
-from data.views import make_views
 from models.architecture import Architecture
 from models.networks import build
 from speed import measuring, page, pipeline, sampling, student
 from speed.contenders import deterministic, ours, plain, torch_uncertainty
 from speed.exported import teacher_file
-from training import cli
 from training.loop import Task
-from training.run import begin
-from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 
 
@@ -89,21 +81,6 @@ def test_a_steps_time_goes_to_its_parts(clock, monkeypatch):
     optimizer = SimpleNamespace(zero_grad=lambda set_to_none: None, step=clock.takes(4))
     task = Task(layer, optimizer, 8, clock.takes(1), clock.takes(2, {"loss": torch.zeros(1)}), SimpleNamespace(batch_size=4))
     assert pipeline.shares_of_a_step(task, 3) == {"data": 0.1, "forward": 0.2, "backward": 0.3, "optimizer": 0.4}
-
-
-@pytest.mark.parametrize("samples", [False, True])
-def test_a_cache_takes_what_the_page_says(samples, tmp_path):
-    images, passes, classes = 300, 4, 7
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
-    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
-    config, _ = cli.parse([*TINY, "--runs", str(tmp_path)])
-    run, compute = begin(config, "speed")
-    (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
-    cache = SampleCache(config, run, compute, 2 * (Sampler(network),), "")
-    cache.get(dataset, "train", view, McDropout(passes, dtype="float16"), samples)
-    found = sum(path.stat().st_size for path in (run / "mc_samples").iterdir())
-    tensors = images * (16 + 8 * classes + 2 * passes * classes * samples)  # group and two measures; two of each class; float16
-    assert tensors < found < tensors + 2000
 
 
 def test_the_page_puts_each_ratio_beside_its_goal():

@@ -177,3 +177,14 @@ def test_statistics_do_not_grow_with_the_passes(get, tiny):
     for passes in (6, 60):  # side by side
         path = path_of(tiny).with_name(f"toy-train-plain-0x{passes}.safetensors")
         assert artifact.load(path, KIND)[1]["request"]["plan"]["passes"] == passes
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_a_file_takes_what_speed_readme_says(get, tiny, samples):
+    images, passes, classes = 300, 4, 7
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
+    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
+    get(McDropout(passes, dtype="float16"), samples, dataset=dataset, network=network)
+    found = sum(path.stat().st_size for path in (tiny.folder / "mc_samples").iterdir())
+    tensors = images * (16 + 8 * classes + 2 * passes * classes * samples)  # group and two measures; two of each class; float16
+    assert tensors < found < tensors + 2000
