@@ -4,9 +4,10 @@
     python compare.py --config configs/fidelity.yaml                    # recipes, on validation images and shifts of them
     python -m plots.comparison results/comparison
 
-Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again skips the rows that are
-finished with the same settings; --overwrite starts anew. A failed row is recorded as failed, and tried again next time. The last command
-makes the tables and the figures from those files; compare.py also does so at its end.
+Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again
+skips the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed,
+and tried again next time. The last command makes the tables and the figures from those files; compare.py also does so
+at its end.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
@@ -64,7 +65,9 @@ def main(config: Config, overwrite: bool) -> None:
         raise UserError("data.ood: a comparison on test images needs one set or more")
     files = [f"{slug_of(row.title)}-{seed}" for row in config.rows for seed in row.seeds]
     if twice := {name for name in files if files.count(name) > 1}:
-        raise UserError(f"rows: two would be written to {min(twice)}.json; give them titles that differ in letters or digits")
+        raise UserError(
+            f"rows: two would be written to {min(twice)}.json; give them titles that differ in letters or digits"
+        )
     run, _ = begin(config, "compare", overwrite)
     folder = Path("results") / config.name
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
@@ -101,7 +104,8 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
-    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only the results.
+    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only
+    the results.
 
     Raises UserError if the result is damaged.
     """
@@ -169,7 +173,11 @@ def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, comp
         def predict(images: torch.Tensor, name: str) -> Prediction:
             return Prediction(model.distribution(outputs_of(model.outputs, images, compute).cpu()))
 
-        seconds = {"teacher": seconds_of_teacher, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
+        seconds = {
+            "teacher": seconds_of_teacher,
+            "sampling": distilled["sampling_seconds"],
+            "student": distilled["seconds"],
+        }
         return Subject(predict, [model], seconds)
     networks = [folded(network) for network in trained.networks]  # as a student's network is
     started = time.monotonic()
@@ -208,13 +216,18 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     }
     if all("mutual_information" in score for score in values.values()):
         record["spearman_of_parts"] = {
-            name: float(spearmanr(score["mutual_information"], score["expected_entropy"]).statistic) for name, score in values.items()
+            name: float(spearmanr(score["mutual_information"], score["expected_entropy"]).statistic)
+            for name, score in values.items()
         }
     if found := errors(values[inside.name], right):
         record["errors"] = found
     if on_test:
         chosen = {"by entropy": "predictive_entropy", "by its own score": report.own_score(record)}
-        told = {f"AUROC {d.name} {by}": (values[inside.name][s], values[d.name][s]) for d in outside for by, s in chosen.items()}
+        told = {
+            f"AUROC {d.name} {by}": (values[inside.name][s], values[d.name][s])
+            for d in outside
+            for by, s in chosen.items()
+        }
         record["resampled"] = resampled(mean.numpy(), labels, told, config.evaluation.bootstrap)
     cache = None
     if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
@@ -226,12 +239,17 @@ def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
     if on_test and config.evaluation.shifted:
         record["shifts"] = under_shift(subject.predict, inside, cache, config, compared_with)
     if on_test:
-        temperature = fit_temperature(subject.predict(validation.images, validation.name).distribution.mean, validation.labels)
+        temperature = fit_temperature(
+            subject.predict(validation.images, validation.name).distribution.mean, validation.labels
+        )
         record |= {
             "temperature": temperature,
             "after": classification(tempered(mean, temperature).numpy(), labels),
             "cost": cost(
-                scored(subject.predict), scored(baseline(base, len(train.classes), compute)), subject.modules, inside.images[:256]
+                scored(subject.predict),
+                scored(baseline(base, len(train.classes), compute)),
+                subject.modules,
+                inside.images[:256],
             ),
         }
     return record
@@ -277,7 +295,9 @@ SHIFTED: dict[tuple, dict[str, dict[int, Dataset]]] = {}  # shared by all rows o
 COVERED = 0.8  # share of the images without shift that selective prediction answers
 
 
-def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, config: Config, method: str | None) -> dict[str, Any]:
+def under_shift(
+    predict: Predictor, test: Dataset, cache: SampleCache | None, config: Config, method: str | None
+) -> dict[str, Any]:
     """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
 
     Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
@@ -292,7 +312,11 @@ def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, co
         record[kind] = {}
         for severity, dataset in by_severity.items():
             prediction = predict(dataset.images, dataset.name)
-            mean, labels, scores = prediction.distribution.mean.double().numpy(), dataset.labels.numpy(), scores_of(prediction)
+            mean, labels, scores = (
+                prediction.distribution.mean.double().numpy(),
+                dataset.labels.numpy(),
+                scores_of(prediction),
+            )
             right = mean.argmax(1) == labels
             if threshold is None:  # the images without shift come first
                 threshold = np.quantile(scores["max_probability"], COVERED)
@@ -307,7 +331,8 @@ def under_shift(predict: Predictor, test: Dataset, cache: SampleCache | None, co
             if cache is not None:
                 judged = reference(cache, dataset, method, fewer).judge(scores)
                 entry["agreement"] = {
-                    m: {key: found[key] for key in ("pearson", "equivalent_passes", "scale")} for m, found in judged.items()
+                    m: {key: found[key] for key in ("pearson", "equivalent_passes", "scale")}
+                    for m, found in judged.items()
                 }
             record[kind][severity] = entry
     return record
@@ -335,7 +360,11 @@ def baseline(base: Config, classes: int, compute: Compute) -> Predictor:
 def draw_maps(config: Config, folder: Path) -> Figure:
     """Every uncertainty of every method over the plane."""
     train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    grid = next(dataset for dataset in data.load_evaluation(config.data, train.classes, config.split_seed) if len(dataset.classes) == 0)
+    grid = next(
+        dataset
+        for dataset in data.load_evaluation(config.data, train.classes, config.split_seed)
+        if len(dataset.classes) == 0
+    )
     scores = {}
     for row in config.rows:
         file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"

@@ -1,11 +1,12 @@
-"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of distribution.
+"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of
+distribution.
 
     python evaluate.py                                                          # configs/digits.yaml
     python evaluate.py --config configs/cifar10_cpu.yaml
 
-Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached); writes
-runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it, report.html. --overwrite samples the evaluation
-sets anew.
+Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached);
+writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it, report.html.
+--overwrite samples the evaluation sets anew.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
@@ -67,7 +68,8 @@ def main(config: Config, overwrite: bool) -> None:
     model, distilled = student.load_distilled(config, compute, trained)
     run.save_config(config)
 
-    # The reference: the teacher is sampled twice on every data set, the in-distribution test set first. The other outputs are cheap.
+    # The reference: the teacher is sampled twice on every data set, the in-distribution test set first. The other
+    # outputs are cheap.
     cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum, anew=True)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
     samples = [cache.reference(dataset) for dataset in sets]
@@ -79,12 +81,18 @@ def main(config: Config, overwrite: bool) -> None:
     # Measures.
     values = uncertainties(evaluated)
     metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets})}
-    metrics["provenance"] |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
+    metrics["provenance"] |= {
+        "method": described(config),
+        "student_seed": config.student.seed,
+        "teacher_data": trained.data,
+    }
     metrics |= measure(evaluated, values)
     people = human_entropy(run, config.evaluation, sets[0])
     if people is not None:
         resamples = evaluated[0].reference.resamples
-        metrics["humans"] = {who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()}
+        metrics["humans"] = {
+            who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()
+        }
     metrics["speed"] = compare_speed(cache.samplers[0], model, sets[0].images.to(compute.device), config, compute)
     stages = {"teacher": trained.seconds, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
     metrics["stages_s"] = stages | {"reference": cache.seconds, "evaluate": time.monotonic() - started}
@@ -94,8 +102,13 @@ def main(config: Config, overwrite: bool) -> None:
     figures = draw(evaluated, values, metrics, model.classes, config)
     if people is not None:
         figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
-    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name(model.options)}"}
-    figures["training_curves"] = plots.training_curves({"teacher": trained.history, "student": distilled["history"]}, losses)
+    losses = {
+        "teacher": "cross-entropy, nats",
+        "student": f"{config.student.method}: {model.method.loss_name(model.options)}",
+    }
+    figures["training_curves"] = plots.training_curves(
+        {"teacher": trained.history, "student": distilled["history"]}, losses
+    )
     text = table(written)
     write(run, text, figures)
     write_report(run, evaluated, model.classes, text)
@@ -103,9 +116,15 @@ def main(config: Config, overwrite: bool) -> None:
 
 
 def outputs(
-    dataset: Dataset, samples: tuple[list[Samples], ndarray], trained: Teacher, model: Student, config: Config, compute: Compute
+    dataset: Dataset,
+    samples: tuple[list[Samples], ndarray],
+    trained: Teacher,
+    model: Student,
+    config: Config,
+    compute: Compute,
 ) -> Evaluated:
-    """The outputs of teacher and student on a data set. samples: both halves of the teacher's, and the mask group of each image."""
+    """The outputs of teacher and student on a data set. samples: both halves of the teacher's, and the mask group of
+    each image."""
     halves, group = samples
     one_way = teacher_method(config.teacher.method).one_way
     return Evaluated(
@@ -134,13 +153,24 @@ def write_report(run: Run, evaluated: list[Evaluated], classes: list[str], text:
 
     def rows() -> Iterator[dict[str, Any]]:
         for e in evaluated:
-            both = zip(e.dataset.names, e.dataset.labels.tolist(), rows_of(e.student, classes), rows_of(e.teacher, classes))
+            both = zip(
+                e.dataset.names, e.dataset.labels.tolist(), rows_of(e.student, classes), rows_of(e.teacher, classes)
+            )
             for name, label, mine, theirs in both:
                 known = label != UNLABELLED
                 right = ("yes" if mine["class"] == classes[label] else "no") if known and e is evaluated[0] else ""
-                first = {"set": e.dataset.name, "image": name, "label": e.dataset.classes[label] if known else "", "right": right}
+                first = {
+                    "set": e.dataset.name,
+                    "image": name,
+                    "label": e.dataset.classes[label] if known else "",
+                    "right": right,
+                }
                 row = first | mine | {f"teacher {column}": value for column, value in theirs.items()}
-                yield row if len(classes) <= MANY else {column: value for column, value in row.items() if "p(" not in column}
+                yield (
+                    row
+                    if len(classes) <= MANY
+                    else {column: value for column, value in row.items() if "p(" not in column}
+                )
 
     sets = {e.dataset.name: e.dataset.images for e in evaluated}
     write_csv(run / "predictions.csv", rows())
@@ -164,14 +194,20 @@ def described(config: Config) -> str:
 
 
 def head_samples(config: Config, trained: Teacher, dataset: Dataset, compute: Compute) -> Samples | None:
-    """Samples of the teacher with dropout in its head alone, as many as half the reference has; None if the head has no dropout."""
+    """Samples of the teacher with dropout in its head alone, as many as half the reference has; None if the head has no
+    dropout."""
     if split_head(trained.network) is None:
         return None
-    return teacher_method("head_dropout").predictor(trained.networks, dataset, config, compute)(dataset.images, dataset.name).distribution
+    return (
+        teacher_method("head_dropout")
+        .predictor(trained.networks, dataset, config, compute)(dataset.images, dataset.name)
+        .distribution
+    )
 
 
 def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray | None:
-    """The entropy of people's labels for each image, in nats; None if the config names no file, or the file does not exist."""
+    """The entropy of people's labels for each image, in nats; None if the config names no file, or the file does not
+    exist."""
     if settings.human_labels is None:
         return None
     path = Path(settings.human_labels)
@@ -183,8 +219,13 @@ def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray |
 
 
 def predictions(inside: Evaluated) -> dict[str, ndarray]:
-    """The probabilities [N, C] that each method predicts: the mean of its distribution; for the teacher, of its first half."""
-    means = {"teacher_deterministic": inside.deterministic, "teacher": inside.teacher.mean, "student": inside.student.mean}
+    """The probabilities [N, C] that each method predicts: the mean of its distribution; for the teacher, of its first
+    half."""
+    means = {
+        "teacher_deterministic": inside.deterministic,
+        "teacher": inside.teacher.mean,
+        "student": inside.student.mean,
+    }
     return {who: mean.double().numpy() for who, mean in means.items()}
 
 
@@ -206,7 +247,9 @@ def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]
         name, floors = e.dataset.name, e.reference.floors(e.deterministic, e.head)
         judged = e.reference.judge(values["student"][name])
         entries = {m: judged[m] | floors[m] for m in judged}
-        metrics["agreement"][name] = {"same_class": e.reference.same_class(e.student.predicted)} | e.reference.judges(e.student) | entries
+        metrics["agreement"][name] = (
+            {"same_class": e.reference.same_class(e.student.predicted)} | e.reference.judges(e.student) | entries
+        )
         metrics["passes"][name] = {
             m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
             for m, curve in e.reference.curves.items()
@@ -214,7 +257,8 @@ def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]
     metrics["rejected"] = rejected(values["teacher"], values["student"])
     metrics["ood"] = {
         e.dataset.name: {
-            who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES} for who, sets in values.items()
+            who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}
+            for who, sets in values.items()
         }
         for e in outside
     }
@@ -233,7 +277,9 @@ def draw(
     correct = {who: p.argmax(1) == labels for who, p in probs.items()}
     figures = {
         "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"], TRUONG),
-        "teacher_against_student_information": plots.teacher_against_student(theirs, mine, metrics["agreement"], INFORMATION),
+        "teacher_against_student_information": plots.teacher_against_student(
+            theirs, mine, metrics["agreement"], INFORMATION
+        ),
         "in_distribution": plots.histograms(theirs, mine, [name]),
         "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
         "scale": plots.scale(theirs, mine, metrics["agreement"]),
@@ -246,7 +292,9 @@ def draw(
     for e, source in zip(evaluated, [config.data.train, *config.data.ood]):
         if source.source != "noise":  # images of noise show nothing
             of, images = e.dataset.name, e.dataset.images.numpy()
-            figures[f"extremes_{of}"] = plots.extremes(images, theirs[of], mine[of], e.dataset.names, captions(e, classes), of)
+            figures[f"extremes_{of}"] = plots.extremes(
+                images, theirs[of], mine[of], e.dataset.names, captions(e, classes), of
+            )
     return figures
 
 

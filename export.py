@@ -3,8 +3,9 @@
     python export.py --run runs/digits --out digits.onnx
     python export.py --run runs/digits --out digits.pt2
 
-The file takes uint8 images [N, H, W, C] in any number, and gives class probabilities and uncertainties; its metadata says their units and
-the names of the classes. It is compared with the student in PyTorch, and written only if they agree. ONNX needs requirements-export.txt.
+The file takes uint8 images [N, H, W, C] in any number, and gives class probabilities and uncertainties; its metadata
+says their units and the names of the classes. It is compared with the student in PyTorch, and written only if they
+agree. ONNX needs requirements-export.txt.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
@@ -54,7 +55,9 @@ class Exported(nn.Module):
         if isinstance(distribution, Dirichlet):
             self.names.append("alpha")
         elif not isinstance(distribution, LogitGaussian):
-            raise UserError(f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a Gaussian")
+            raise UserError(
+                f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a Gaussian"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,7 +67,9 @@ class Exported(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         distribution: Distribution = self.student(images)
-        return tuple(distribution.mean if name == "probabilities" else getattr(distribution, name) for name in self.names)
+        return tuple(
+            distribution.mean if name == "probabilities" else getattr(distribution, name) for name in self.names
+        )
 
     def metadata(self) -> dict[str, str]:
         """What a program that uses the file has to know."""
@@ -80,12 +85,16 @@ class Exported(nn.Module):
 def main() -> None:
     """Export the student, compare the file with it, and say how fast both are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits")
+    parser.add_argument(
+        "--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits"
+    )
     parser.add_argument("--out", required=True, type=Path, help="file to write: .onnx or .pt2")
     options = parser.parse_args()
     if options.out.suffix not in (".onnx", ".pt2"):
         raise UserError(f"--out: {options.out} ends neither in .onnx nor in .pt2")
-    if options.out.suffix == ".onnx" and (missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]):
+    if options.out.suffix == ".onnx" and (
+        missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    ):
         raise UserError(f"--out: .onnx needs {', '.join(missing)}: python -m pip install -r requirements-export.txt")
 
     warnings.simplefilter("ignore")  # torch.export warns of its own code
@@ -97,7 +106,9 @@ def main() -> None:
         if not difference <= TOLERANCE:
             raise UserError(f"{options.out}: not written, as its outputs differ from the student's by {difference:.1e}")
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; outputs: {', '.join(exported.names)}")
-    print(f"largest difference from the student in PyTorch, for {', '.join(map(str, CHECKED))} images: {difference:.0e}")
+    print(
+        f"largest difference from the student in PyTorch, for {', '.join(map(str, CHECKED))} images: {difference:.0e}"
+    )
     with torch.inference_mode():
         print(speeds(exported, outputs))
 
@@ -113,7 +124,9 @@ def digamma(x: Tensor) -> Tensor:
     """ψ(x) for x > 0, for formats that lack it: ψ(x + 6) − Σ_k 1 / (x + k), and the asymptotic series of ψ(x + 6)."""
     shifted = x + 6
     square = 1 / (shifted * shifted)
-    series = torch.log(shifted) - 0.5 / shifted - square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    series = (
+        torch.log(shifted) - 0.5 / shifted - square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    )
     return series - sum(1 / (x + k) for k in range(6))
 
 
@@ -148,7 +161,9 @@ def largest_difference(exported: Exported, outputs: Outputs) -> float:
     """The largest difference of any output, for random images; for α, relative to it."""
     differences = []
     for count in CHECKED:
-        images = torch.from_numpy(np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8))
+        images = torch.from_numpy(
+            np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8)
+        )
         for name, mine, theirs in zip(exported.names, exported(images), outputs(images)):
             scale = mine if name == "alpha" else 1.0
             differences.append(((theirs - mine) / scale).abs().max().item() if theirs.shape == mine.shape else np.inf)
@@ -162,7 +177,9 @@ def speeds(exported: Exported, outputs: Outputs) -> str:
     for _, size in BATCHES:
         images = torch.randint(0, 256, (max(32, size), *exported.shape), dtype=torch.uint8)
         rates = {who: 1 / seconds for who, seconds in seconds_per_image(works, images, size, rounds=3).items()}
-        lines.append(f"images a second, {size} at once: " + ", ".join(f"{who} {rate:.0f}" for who, rate in rates.items()))
+        lines.append(
+            f"images a second, {size} at once: " + ", ".join(f"{who} {rate:.0f}" for who, rate in rates.items())
+        )
     return "\n".join(lines)
 
 

@@ -4,8 +4,8 @@
     python predict.py --run runs/digits --images photos/ --report                  # also predictions.html, a page to look at
     python predict.py --run runs/digits --images photos/ --teacher-passes 50       # with its teacher, by MC-dropout
 
-Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized as in the student's training. They are streamed, so memory
-does not grow with their number. A broken image is skipped, and a line names it.
+Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized as in the student's training. They are
+streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
@@ -28,13 +28,19 @@ from training.errors import UserError
 def main() -> None:
     """Read the options, predict batch by batch, and write the CSV file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits")
+    parser.add_argument(
+        "--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits"
+    )
     parser.add_argument("--images", required=True, type=Path, help="folder of images")
     parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=256, help="images per batch (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--teacher-passes", type=int, help="use this many passes of the run's teacher instead of its student")
-    parser.add_argument("--report", action="store_true", help="also write a page with images and uncertainties, beside the CSV file")
+    parser.add_argument(
+        "--teacher-passes", type=int, help="use this many passes of the run's teacher instead of its student"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="also write a page with images and uncertainties, beside the CSV file"
+    )
     options = parser.parse_args()
     if not options.images.is_dir():
         raise UserError(f"--images: no folder {options.images}")
@@ -58,7 +64,9 @@ def main() -> None:
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
     images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
-    print(f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files left out)")
+    print(
+        f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files left out)"
+    )
     if options.report:
         page, a = options.out.with_suffix(".html"), model.architecture
 
@@ -66,7 +74,9 @@ def main() -> None:
             return np.stack([decode(Path(path), report.THUMBNAIL, a.channels, a.resize) for path in paths])
 
         title = f"{options.images} by {options.run}"
-        report.write(page, options.out, model.classes, pixels, title, who="teacher" if options.teacher_passes else "student")
+        report.write(
+            page, options.out, model.classes, pixels, title, who="teacher" if options.teacher_passes else "student"
+        )
         print(f"report: {page}")
 
 

@@ -3,8 +3,9 @@
     python train_student.py                                                     # configs/digits.yaml
     python train_student.py --config configs/cifar10_cpu.yaml --student.lr 2e-4 --overwrite
 
-Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training images,
-made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student anew.
+Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training
+images, made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains
+the student anew.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
@@ -56,13 +57,15 @@ def distil(
     config: Config | None = None,
     overwrite: bool = False,
 ) -> Student:
-    """Sample a teacher, train a student and return it. The files go to the folder of the config's run, by default runs/distilled.
+    """Sample a teacher, train a student and return it. The files go to the folder of the config's run, by default
+    runs/distilled.
 
         teacher = Teacher.from_module(network, mean, std, size=224, classes=["cat", "dog"])
         student = distil(teacher, "photos/", views=["plain", "augmented"])
 
-    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the best epoch; without
-    them the last one is kept. views: default `sampling.views` of the config. The same call again continues, or returns the finished one.
+    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the
+    best epoch; without them the last one is kept. views: default `sampling.views` of the config. The same call again
+    continues, or returns the finished one.
     """
     config = config or Config(name="distilled")
     a = trained.architecture
@@ -74,7 +77,11 @@ def distil(
     method.check(config)
 
     run, compute = begin(config, "student", overwrite)
-    settings = student.settings(config) | {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
+    settings = student.settings(config) | {
+        "teacher": trained.checksum,
+        "data": train.fingerprint,
+        "dtype": compute.dtype,
+    }
     which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
     run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
     finished = run.finished(student.FILE, settings)
@@ -101,7 +108,9 @@ def distil(
     model, copied = student.new_student(config, trained, train)
     if config.student.init == "teacher":
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
-    progress = fit(distillation_task(model.to(compute.device), learnt, checked, config, compute), run, compute, settings)
+    progress = fit(
+        distillation_task(model.to(compute.device), learnt, checked, config, compute), run, compute, settings
+    )
     if process_group.is_first():
         metadata = {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)}
         model.save(run / student.FILE, metadata, config.weights)
@@ -112,20 +121,26 @@ def distil(
 
 
 def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
-    """Log how the teacher is sampled and at what cost. If that is low (dropout in the head alone), log that no student is needed."""
+    """Log how the teacher is sampled and at what cost. If that is low (dropout in the head alone), log that no student
+    is needed."""
     some = train.batch(torch.arange(min(FEW, len(train)))).to(compute.device)
     with compute.autocast():
         cost = cost_in_passes(sampler, trained.network, some, FEW)
-    run.log(f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes take as long as {cost:.3g} single passes")
+    run.log(
+        f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes take as long as {cost:.3g} single passes"
+    )
     if cost < FEW / 10:
-        run.log(f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives the same at that cost")
+        run.log(
+            f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives the same at that cost"
+        )
 
 
 @dataclass
 class Sampled:
     """Views of a data set, and the teacher's samples on each of them.
 
-    targets: for each view the entries of `methods.interface.Targets`, such as `mean` [N, C], memory-mapped from the cache's files.
+    targets: for each view the entries of `methods.interface.Targets`, such as `mean` [N, C], memory-mapped from the
+    cache's files.
     """
 
     views: list[View]
@@ -140,8 +155,11 @@ def sampled(cache: SampleCache, views: list[View], settings: Sampling, method: S
     return Sampled(views, [{name: view[name] for name in needed} for view in samples])
 
 
-def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, config: Config, compute: Compute) -> Task:
-    """The task: the method's loss, by AdamW. Each epoch shows each image in one of its views, the next epoch in the next view."""
+def distillation_task(
+    model: Student, learnt: Sampled, checked: Sampled | None, config: Config, compute: Compute
+) -> Task:
+    """The task: the method's loss, by AdamW. Each epoch shows each image in one of its views, the next epoch in the
+    next view."""
     own, views = config.student, learnt.views
     train = views[0].dataset
     offset = torch.randint(len(views), (len(train),))
@@ -160,7 +178,9 @@ def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, 
         parts, pixels, wanted, progress = batch
         images = torch.cat([views[v].images(part, raw).float() for (v, part), raw in zip(parts, pixels)])
         wanted = {name: value.to(compute.device) for name, value in wanted.items()}
-        return {"loss": model.method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))}
+        return {
+            "loss": model.method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))
+        }
 
     def validate(kept: Student):
         (plain,), (targets,) = checked.views, checked.targets
@@ -171,7 +191,9 @@ def distillation_task(model: Student, learnt: Sampled, checked: Sampled | None, 
         return {"loss": loss, "score": -loss}
 
     optimizer = torch.optim.AdamW(parameter_groups(model, own), own.lr, fused=True)
-    return Task(model, optimizer, len(train), batch, losses, own, validate if checked else None, own.averaging, train.workers)
+    return Task(
+        model, optimizer, len(train), batch, losses, own, validate if checked else None, own.averaging, train.workers
+    )
 
 
 if __name__ == "__main__":

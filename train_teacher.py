@@ -1,10 +1,11 @@
-"""Train the teacher: a network whose dropout, left on at test time, gives a distribution of class probabilities; or an ensemble.
+"""Train the teacher: a network whose dropout, left on at test time, gives a distribution of class probabilities; or an
+ensemble.
 
     python train_teacher.py                                                     # configs/digits.yaml
     python train_teacher.py --config configs/cifar10_cpu.yaml --teacher.epochs 30
 
-Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors). The same command again continues or
-skips; --overwrite starts anew.
+Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors). The same command again
+continues or skips; --overwrite starts anew.
 """
 
 import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
@@ -80,11 +81,18 @@ def train_network(config: Config, overwrite: bool) -> None:
         progress = Progress()
         if validation:
             found = task.validate(model.eval())
-            run.log(f"{config.teacher.weights}: accuracy {found['accuracy']:.4g} on {len(validation)} validation images")
+            run.log(
+                f"{config.teacher.weights}: accuracy {found['accuracy']:.4g} on {len(validation)} validation images"
+            )
     else:
         progress = fit(task, run, compute, settings)
     if process_group.is_first():
-        metadata = {"settings": settings, "architecture": asdict(architecture), "classes": train.classes, **vars(progress)}
+        metadata = {
+            "settings": settings,
+            "architecture": asdict(architecture),
+            "classes": train.classes,
+            **vars(progress),
+        }
         artifact.save(run / teacher.FILE, "teacher", model.state_dict(), metadata, config.weights)
         if architecture.digest:
             file = file_of(architecture.network)
@@ -94,11 +102,16 @@ def train_network(config: Config, overwrite: bool) -> None:
     run.log(f"wrote {run / teacher.FILE} after {progress.seconds:.0f} s of training")
 
 
-def classification_task(model: nn.Module, train: Dataset, validation: Dataset | None, config: Config, compute: Compute) -> Task:
-    """The task: cross-entropy with the labels of augmented images, by SGD. The score is the accuracy on the validation images."""
+def classification_task(
+    model: nn.Module, train: Dataset, validation: Dataset | None, config: Config, compute: Compute
+) -> Task:
+    """The task: cross-entropy with the labels of augmented images, by SGD. The score is the accuracy on the validation
+    images."""
 
     changes = config.data.augmentation
-    first = torch.rand(len(train), generator=torch.Generator().manual_seed(seed_of(config.seed, "flips"))) < 0.5  # mirrored at first
+    first = (
+        torch.rand(len(train), generator=torch.Generator().manual_seed(seed_of(config.seed, "flips"))) < 0.5
+    )  # mirrored at first
 
     def batch(indices: Tensor, epochs: float):
         return train.batch(indices), train.labels[indices], first[indices] ^ (int(epochs) % 2 == 1)
@@ -120,15 +133,21 @@ def classification_task(model: nn.Module, train: Dataset, validation: Dataset | 
         return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
     own = config.teacher
-    optimizer = torch.optim.SGD(parameter_groups(model, own), own.lr, own.momentum, nesterov=own.momentum > 0, fused=True)
-    return Task(model, optimizer, len(train), batch, losses, own, validate if validation else None, workers=train.workers)
+    optimizer = torch.optim.SGD(
+        parameter_groups(model, own), own.lr, own.momentum, nesterov=own.momentum > 0, fused=True
+    )
+    return Task(
+        model, optimizer, len(train), batch, losses, own, validate if validation else None, workers=train.workers
+    )
 
 
 def parameter_groups(model: nn.Module, settings: Teacher) -> list[dict[str, Any]]:
     """Groups for the optimizer: kernels and matrices; other parameters; with `shift_lr`, batch norm's shifts."""
     shifts = [layer.bias for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)] if settings.shift_lr else []
     taken = {id(p) for p in shifts}
-    groups = decay_groups([p for p in model.parameters() if p.requires_grad and id(p) not in taken], settings.weight_decay)
+    groups = decay_groups(
+        [p for p in model.parameters() if p.requires_grad and id(p) not in taken], settings.weight_decay
+    )
     return [*groups, {"params": shifts, "lr": settings.shift_lr, "weight_decay": 0.0}] if shifts else groups
 
 

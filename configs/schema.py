@@ -1,7 +1,8 @@
 """Every setting of an experiment, as nested dataclasses.
 
-The docstring below a field is its documentation: `python train_teacher.py --help` prints the same text. A YAML file of this
-folder gives the fields of one experiment, the others have the defaults here; the command line overrides both (`--teacher.epochs 30`).
+The docstring below a field is its documentation: `python train_teacher.py --help` prints the same text. A YAML file of
+this folder gives the fields of one experiment, the others have the defaults here; the command line overrides both
+(`--teacher.epochs 30`).
 """
 
 import os
@@ -17,15 +18,21 @@ Whole = restricted_number_type("Whole", int, [(">=", 0), ("<=", MANY)], docstrin
 Count = restricted_number_type("Count", int, [(">=", 1), ("<=", MANY)], docstring="a whole number from 1 on")
 Several = restricted_number_type("Several", int, [(">=", 2), ("<=", MANY)], docstring="a whole number from 2 on")
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**31)], docstring="a whole number in [0, 2^31)")
-NonNegative = restricted_number_type("NonNegative", float, [(">=", 0), ("<", 1e6)], docstring="a number from 0 to a million")
-Positive = restricted_number_type("Positive", float, [(">", 0), ("<", 1e6)], docstring="a number above 0, below a million")
+NonNegative = restricted_number_type(
+    "NonNegative", float, [(">=", 0), ("<", 1e6)], docstring="a number from 0 to a million"
+)
+Positive = restricted_number_type(
+    "Positive", float, [(">", 0), ("<", 1e6)], docstring="a number above 0, below a million"
+)
 Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
 RunName = restricted_string_type(
     "RunName",
     r"^\w[\w +.=,-]*(/\w[\w +.=,-]*)*$",
     docstring="a name of letters, digits, spaces and -+.=, (with / between folders)",
 )
-Outside = restricted_string_type("Outside", r"^[^:]+:\w+$", docstring="a callable (my_models.py:make, torchvision:mobilenet_v3_small)")
+Outside = restricted_string_type(
+    "Outside", r"^[^:]+:\w+$", docstring="a callable (my_models.py:make, torchvision:mobilenet_v3_small)"
+)
 SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a name of letters, digits, spaces and -+.=,")
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
@@ -42,10 +49,11 @@ class DataSet:
     """One data set."""
 
     source: Source | Outside = "digits"
-    """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below `root`, or from class
-    folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or,
-    out of distribution, any tree of images. `my_data.py:spectrograms` names a callable that returns, for `split` (train or test), a
-    torch.utils.data.Dataset of (image, label). The file is run."""
+    """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below
+    `root`, or from class folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads
+    `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or, out of distribution, any tree of images.
+    `my_data.py:spectrograms` names a callable that returns, for `split` (train or test), a torch.utils.data.Dataset of
+    (image, label). The file is run."""
     root: str = "datasets"
     """The folder of all published sets, or the tree of images of a `folder`."""
     partial: bool = False
@@ -66,8 +74,8 @@ class Augmentation:
     """Random changes of a training image, drawn anew for each image in each epoch (or view)."""
 
     flip: bool | Literal["alternating"] = True
-    """Mirror left and right with probability one half. `alternating`: in the teacher's training each image is mirrored in every second
-    epoch (Jordan 2024)."""
+    """Mirror left and right with probability one half. `alternating`: in the teacher's training each image is mirrored
+    in every second epoch (Jordan 2024)."""
     crop: Whole = 4
     """Shift by up to this many pixels along each axis; the border is filled by reflection."""
     rotation: NonNegative = 0.0
@@ -87,23 +95,26 @@ class Data:
     size: Count = 32
     """Height and width in pixels; images of another size are resized."""
     resize: Resize = "squash"
-    """How images that are not square are made square: `squash` changes their proportions, `crop` cuts the ends of the longer side, `pad`
-    extends the shorter side with black."""
+    """How images that are not square are made square: `squash` changes their proportions, `crop` cuts the ends of the
+    longer side, `pad` extends the shorter side with black."""
     channels: Literal[1, 2, 3] = 3
     """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
     validation: Count | OpenUnitInterval = 0.1
-    """Training images set aside for validation, chosen by seed (unless teacher.train_on_all): a count, or a share of all."""
+    """Training images set aside for validation, chosen by seed (unless teacher.train_on_all): a count, or a share of
+    all."""
     split_seed: Seed | None = None
     """Fixes which images are set aside for validation, and which subset `max_ood` takes. Default: `seed`."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the teacher's training images, and of the `augmented` views."""
     decoded: str | None = "datasets/decoded"
-    """The folder that keeps decoded images of image folders; they are memory-mapped from there. null: nothing is kept, and worker processes
-    decode images on demand."""
+    """The folder that keeps decoded images of image folders; they are memory-mapped from there. null: nothing is kept,
+    and worker processes decode images on demand."""
 
     def __post_init__(self):
         if self.augmentation.crop >= self.size:
-            raise ValueError(f"data.augmentation.crop: {self.augmentation.crop} is not less than data.size, {self.size}")
+            raise ValueError(
+                f"data.augmentation.crop: {self.augmentation.crop} is not less than data.size, {self.size}"
+            )
 
 
 @dataclass
@@ -113,7 +124,8 @@ class Training:
     epochs: Count = 20
     """Passes over the training images."""
     batch_size: Several | None = None
-    """Images per step. Default: 256, or fewer for a small data set (at least 32), so that an epoch has about twenty steps."""
+    """Images per step. Default: 256, or fewer for a small data set (at least 32), so that an epoch has about twenty
+    steps."""
     lr: Positive = 0.1
     """The peak of the one-cycle learning rate."""
     warmup: Rate = 0.2
@@ -129,33 +141,34 @@ class Teacher(Training):
     """The teacher: a network with dropout, or another source of uncertainty such as an ensemble; trained by SGD."""
 
     method: str = "mc_dropout"
-    """How the trained network (or networks) give uncertainties: one of TEACHERS in methods/. A student needs one that gives samples:
-    mc_dropout or ensemble."""
+    """How the trained network (or networks) give uncertainties: one of TEACHERS in methods/. A student needs one that
+    gives samples: mc_dropout or ensemble."""
     network: Network | Outside = "vgg11"
-    """The name contains the number of layers; vgg5 is for 8x8 images, vgg7 learns 32x32 images quickly, mlp is for points of a plane.
-    `file.py:callable`, or `torchvision:name`, gives a network from outside: any module from floats [N, C, H, W] to logits. The file is
-    run."""
+    """The name contains the number of layers; vgg5 is for 8x8 images, vgg7 learns 32x32 images quickly, mlp is for
+    points of a plane. `file.py:callable`, or `torchvision:name`, gives a network from outside: any module from floats
+    [N, C, H, W] to logits. The file is run."""
     options: dict[str, Any] | None = None
     """The arguments of a callable from outside, by name."""
     weights: str | None = None
     """Trained weights of a network from outside: a state_dict, as .safetensors or .pt. Nothing is trained then."""
     mean: list[float] | None = None
-    """The mean of each channel, for pixels in [0, 1], that standardizes the images. Default: that of the training images."""
+    """The mean of each channel, for pixels in [0, 1], that standardizes the images. Default: that of the training
+    images."""
     std: list[Positive] | None = None
     """The standard deviation of each channel, likewise."""
     width: Positive = 1.0
     """Multiplies the number of channels of every layer."""
     dropped: Dropped = "units"
-    """What dropout drops in the convolutional part: single units; whole channels, after the ReLU; or the filters' outputs, before batch
-    norm."""
+    """What dropout drops in the convolutional part: single units; whole channels, after the ReLU; or the filters'
+    outputs, before batch norm."""
     members: Count = 1
-    """How many networks an ensemble has. Twice as many are trained, in <name>/member0, ...: the first half is the ensemble, the second half
-    is the reference that its students are compared with."""
+    """How many networks an ensemble has. Twice as many are trained, in <name>/member0, ...: the first half is the
+    ensemble, the second half is the reference that its students are compared with."""
     whiten: bool = False
     """A first layer that is not trained: whitened 2x2 patches (of a VGG)."""
     identity_start: bool = False
-    """First weights with which layers pass on their inputs and the last one gives zeros; batch norm's scale stays 1 (Jordan 2024).
-    Without, they are random (He et al. 2015)."""
+    """First weights with which layers pass on their inputs and the last one gives zeros; batch norm's scale stays 1
+    (Jordan 2024). Without, they are random (He et al. 2015)."""
     shift_lr: Positive | None = None
     """The peak learning rate of what batch norm adds (Jordan 2024: 64 times lr). Default: lr."""
     spectral_norm: Positive | None = None
@@ -179,8 +192,9 @@ class McDropout:
     passes: Several = 16
     """Forward passes with dropout on, for each image and view."""
     masks: MaskMode = "grouped"
-    """`independent`: a mask for each image and pass. `grouped`: all images of a group share one mask per pass (the distribution of
-    each image is the same, and a CPU is several times faster). `function`: pass t has the same masks for every image."""
+    """`independent`: a mask for each image and pass. `grouped`: all images of a group share one mask per pass (the
+    distribution of each image is the same, and a CPU is several times faster). `function`: pass t has the same masks
+    for every image."""
     group_size: Count = 256
     """Images that share a mask."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -194,14 +208,16 @@ class Sampling(McDropout):
     """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
 
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
-    """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an augmented image of
-    the set `other` in its place."""
+    """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an
+    augmented image of the set `other` in its place."""
     other: DataSet | None = None
-    """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says of them."""
+    """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says
+    of them."""
     dtype: Literal["float32", "float16"] = "float16"
     """The type of the samples on disk (log-probabilities)."""
     keep_samples: bool = True
-    """Keep all samples, besides the statistics that are made from them. If false, samples are kept only for a method that needs them."""
+    """Keep all samples, besides the statistics that are made from them. If false, samples are kept only for a method
+    that needs them."""
 
     def __post_init__(self):
         if not self.views:
@@ -215,15 +231,16 @@ class Student(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
     method: str = "dirichlet"
-    """One of STUDENTS in methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a Gaussian over
-    logits, with measures from 256 fixed draws; it can match the teacher's total variance and its mutual information at once. The other
-    methods are by other authors."""
+    """One of STUDENTS in methods/. `dirichlet`: a Dirichlet, with every measure in closed form. `logit_gaussian`: a
+    Gaussian over logits, with measures from 256 fixed draws; it can match the teacher's total variance and its mutual
+    information at once. The other methods are by other authors."""
     network: Network | Literal["teacher"] = "teacher"
     """`teacher`: the same as the teacher's; or another network of this repository."""
     width: Positive | None = None
     """Multiplies the number of channels of every layer. Default: the teacher's."""
     layers: list[str] | None = None
-    """For a network from outside: the layers whose mean outputs the perceptron takes. Default: the last one of each output shape."""
+    """For a network from outside: the layers whose mean outputs the perceptron takes. Default: the last one of each
+    output shape."""
     options: dict[str, bool | int | float | str | list[str]] | None = None
     """The method's own settings, by name; its file in methods/students/ describes them."""
     lr: Positive = 1e-4
@@ -235,12 +252,14 @@ class Student(Training):
     averaging: Rate = 0.04
     """Keep an exponential moving average of the weights over this share of the training; 0: keep the last weights."""
     init: Literal["teacher", "random"] = "teacher"
-    """Start from the teacher's weights (of every layer that fits; of a wider one its first channels) or from random ones."""
+    """Start from the teacher's weights (of every layer that fits; of a wider one its first channels) or from random
+    ones."""
     batch_norm: Literal["teacher", "batch"] = "teacher"
-    """The statistics that batch norm uses in training. `teacher`: the teacher's, as in its own passes, if all of its weights fit. `batch`:
-    those of each batch."""
+    """The statistics that batch norm uses in training. `teacher`: the teacher's, as in its own passes, if all of its
+    weights fit. `batch`: those of each batch."""
     seed: Seed = 0
-    """Fixes the perceptron's initial weights and the batches: another seed gives another student of the same teacher and samples."""
+    """Fixes the perceptron's initial weights and the batches: another seed gives another student of the same teacher
+    and samples."""
     other_images: bool = False
     """Allow training images that are not the teacher's (of the same classes). If false, they are refused."""
 
@@ -260,12 +279,14 @@ class Evaluation(McDropout):
     speed_passes: Several = 50
     """Passes of the teacher that the student's single pass is timed against."""
     shifted: Whole = 0
-    """Test images that compare.py also shows under covariate shift (data/corruptions.py), a fixed random sample; 0: none."""
+    """Test images that compare.py also shows under covariate shift (data/corruptions.py), a fixed random sample; 0:
+    none."""
     shifted_passes: Several = 50
     """Forward passes of one half of the reference on these."""
     human_labels: str | None = None
-    """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order), or a CSV with the columns `image` (the path below the data
-    set's root), `test_index` and one for each class. Human entropy is then compared with every measure."""
+    """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order), or a CSV with the columns `image` (the
+    path below the data set's root), `test_index` and one for each class. Human entropy is then compared with every
+    measure."""
 
 
 @dataclass
@@ -293,7 +314,8 @@ class Config:
     name: RunName = "digits"
     """Results go to <runs>/<name>."""
     teacher_of: RunName | None = None
-    """Use the teacher and samples of the run of this name instead of training a teacher. Both runs must have the same settings for them."""
+    """Use the teacher and samples of the run of this name instead of training a teacher. Both runs must have the same
+    settings for them."""
     runs: str = "runs"
     """The folder of all runs."""
     seed: Seed = 0
@@ -303,7 +325,8 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the networks; auto is bfloat16 autocast where the hardware has it."""
     weights: Literal["float32", "float16"] = "float32"
-    """The type of the weights in the networks' files. float16 halves the files; the later stages use the rounded weights."""
+    """The type of the weights in the networks' files. float16 halves the files; the later stages use the rounded
+    weights."""
     data: Data = field(default_factory=Data)
     teacher: Teacher = field(default_factory=Teacher)
     sampling: Sampling = field(default_factory=Sampling)
@@ -312,8 +335,8 @@ class Config:
     rows: list[Row] = field(default_factory=list)
     """The rows that compare.py compares, in the order in which they are run."""
     compared_on: Literal["test", "validation"] = "test"
-    """The images that compare.py measures on. `test`: the test images and the out-of-distribution sets. `validation`: the validation images
-    and synthetic shifts of them, to choose a recipe without seeing the test data."""
+    """The images that compare.py measures on. `test`: the test images and the out-of-distribution sets. `validation`:
+    the validation images and synthetic shifts of them, to choose a recipe without seeing the test data."""
 
     @property
     def folder(self) -> Path:

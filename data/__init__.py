@@ -1,6 +1,7 @@
 """Data sets by name: images `uint8 [N, H, W, C]`, labels, and a name for each image.
 
-A new data set is one function `(config, split, data) -> Dataset`, one line in `SOURCES` and its name in `configs.schema.Source`.
+A new data set is one function `(config, split, data) -> Dataset`, one line in `SOURCES` and its name in
+`configs.schema.Source`.
 """
 
 from dataclasses import replace
@@ -30,7 +31,8 @@ SOURCES = {
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """The images of one split, in the size and channels that `data` asks for. Raises UserError if something is missing."""
+    """The images of one split, in the size and channels that `data` asks for. Raises UserError if something is
+    missing."""
     with process_group.first_process_first():
         load = items.load if is_outside(source.source) else SOURCES[source.source]
         dataset = load(source, split, data)
@@ -84,7 +86,9 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     test = load(data.train, "test", data)
     if test.classes != classes:
         other = min(set(test.classes) ^ set(classes))
-        raise UserError(f"{data.train.title}: class {other!r} is not both in the test set and in the teacher's training set")
+        raise UserError(
+            f"{data.train.title}: class {other!r} is not both in the test set and in the teacher's training set"
+        )
     sets = [test]
     for source in data.ood:
         ood = load(source, "test", data)

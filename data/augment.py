@@ -34,7 +34,8 @@ def draw(count: int, settings: Augmentation, generator: torch.Generator | None =
 
 
 def augment(images: Tensor, draws: Draws) -> Tensor:
-    """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated (float)."""
+    """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated
+    (float)."""
     turned = bool(draws.angle.any())  # before the draws go to a GPU: the CPU would wait for it
     draws = Draws(draws.flip.to(images.device), draws.shift.to(images.device).long(), draws.angle.to(images.device))
     count, height, width, _ = images.shape
@@ -45,7 +46,9 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     images = images[image, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
     if not turned:
         return images
-    return warp(images.permute(0, 3, 1, 2).float(), draws.angle, torch.ones_like(draws.angle), padding="border").permute(0, 2, 3, 1)
+    return warp(
+        images.permute(0, 3, 1, 2).float(), draws.angle, torch.ones_like(draws.angle), padding="border"
+    ).permute(0, 2, 3, 1)
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:

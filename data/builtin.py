@@ -15,29 +15,43 @@ from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset
 
 SIDE = 8  # pixels of scikit-learn's digits
-FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10", "cmb10")  # the text fonts of matplotlib
+FONTS = (
+    "DejaVuSans",
+    "DejaVuSerif",
+    "STIXGeneral",
+    "cmr10",
+    "cmss10",
+    "cmtt10",
+    "cmb10",
+)  # the text fonts of matplotlib
 LOOKALIKES = "BDGIOQSZbgiloqsz"  # letters that a reader could take for a digit
 
 
 def digits(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, the same for every seed."""
+    """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, the same
+    for every seed."""
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
     train, test = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)
     chosen = np.sort(test if split == "test" else train)
     names = [f"digit-{i:04d}" for i in chosen]
     classes = [str(c) for c in range(10)]
-    return Dataset(source.title, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes)
+    return Dataset(
+        source.title, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes
+    )
 
 
 def letters(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """Near out-of-distribution data for digits: letters in matplotlib's bundled fonts, made into images as the digits were.
+    """Near out-of-distribution data for digits: letters in matplotlib's bundled fonts, made into images as the digits
+    were.
 
-    A letter is drawn black and white, fitted to 32x32 and counted in 4x4 blocks, which gives 8x8 images of 17 levels (Alpaydin
-    & Kaynak 1998 did so with the digits). Letters that look like a digit are left out.
+    A letter is drawn black and white, fitted to 32x32 and counted in 4x4 blocks, which gives 8x8 images of 17 levels
+    (Alpaydin & Kaynak 1998 did so with the digits). Letters that look like a digit are left out.
     """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    fonts = [path for path in sorted(folder.glob("*.ttf")) if path.stem.startswith(FONTS) and "Display" not in path.stem]
+    fonts = [
+        path for path in sorted(folder.glob("*.ttf")) if path.stem.startswith(FONTS) and "Display" not in path.stem
+    ]
     classes = [letter for letter in string.ascii_letters if letter not in LOOKALIKES]
     pairs = [(path, letter) for path in fonts for letter in classes]
     images = np.stack([_draw(ImageFont.truetype(path, 64), letter) for path, letter in pairs])
@@ -59,7 +73,8 @@ def _draw(font: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
 
 
 def noise(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """Far out-of-distribution data: 1,000 images of independent uniform pixels, in the size and channels that are asked for."""
+    """Far out-of-distribution data: 1,000 images of independent uniform pixels, in the size and channels that are asked
+    for."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (1000, data.size, data.size, data.channels), dtype=torch.uint8, generator=generator)
     names = [f"noise-{i:04d}" for i in range(len(images))]

@@ -1,9 +1,12 @@
-"""Covariate shift of test images: ten corruptions of CIFAR-10-C, three shifts of Hydra+'s authors, and other class priors.
+"""Covariate shift of test images: ten corruptions of CIFAR-10-C, three shifts of Hydra+'s authors, and other class
+priors.
 
-The corruptions have the published constants for 32x32 images (Hendrycks & Dietterich 2019, `make_cifar_c.py`). Five of CIFAR-10-C are left
-out: frost needs its authors' photographs, snow and motion blur ImageMagick, elastic OpenCV, and glass blur moves pixels one by one.
+The corruptions have the published constants for 32x32 images (Hendrycks & Dietterich 2019, `make_cifar_c.py`). Five of
+CIFAR-10-C are left out: frost needs its authors' photographs, snow and motion blur ImageMagick, elastic OpenCV, and
+glass blur moves pixels one by one.
 
-Each is a function (float [N, H, W, C] in 0-1, severity 1-5, generator) → the same in 0-1, and one line in `CORRUPTIONS`.
+Each is a function (float [N, H, W, C] in 0-1, severity 1-5, generator) → the same in 0-1, and one line in
+`CORRUPTIONS`.
 """
 
 from dataclasses import replace
@@ -76,7 +79,8 @@ def fog(x: ndarray, severity: int, generator: Generator) -> ndarray:
 
 
 def plasma(count: int, size: int, decay: float, generator: Generator) -> ndarray:
-    """Fractals [count, size, size] in 0-1: diamond-square on a torus, with random numbers that get `decay` times smaller at each step."""
+    """Fractals [count, size, size] in 0-1: diamond-square on a torus, with random numbers that get `decay` times
+    smaller at each step."""
     whole = 1 << (size - 1).bit_length()
     field = np.zeros((count, whole, whole))
     step, wobble = whole, 100.0
@@ -117,7 +121,11 @@ def pixelate(x: ndarray, severity: int, generator: Generator) -> ndarray:
     small = int(size * (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1])
 
     def coarse(image: ndarray) -> ndarray:
-        made = Image.fromarray(image.squeeze()).resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX)
+        made = (
+            Image.fromarray(image.squeeze())
+            .resize((small, small), Image.Resampling.BOX)
+            .resize((size, size), Image.Resampling.BOX)
+        )
         return np.asarray(made).reshape(image.shape)
 
     return np.stack([coarse(image) for image in whole(x)]) / 255
@@ -174,11 +182,14 @@ PRIORS = (2, 5, 10, 20, 50)  # how many times as frequent the first class is as 
 
 def corrupted(images: ndarray, kind: str, severity: int, generator: Generator) -> ndarray:
     """uint8 images [N, H, W, C] after one of `CORRUPTIONS`."""
-    return (CORRUPTIONS[kind](images / 255, severity, generator).clip(0, 1) * 255).astype(np.uint8)  # cut, as the authors' code does
+    return (CORRUPTIONS[kind](images / 255, severity, generator).clip(0, 1) * 255).astype(
+        np.uint8
+    )  # cut, as the authors' code does
 
 
 def shifted_sets(dataset: Dataset, count: int, seed: int) -> dict[str, dict[int, Dataset]]:
-    """{shift: {severity: images}} of a fixed random sample of `count` images; `none` is the sample itself, of severity 0.
+    """{shift: {severity: images}} of a fixed random sample of `count` images; `none` is the sample itself, of severity
+    0.
 
     `class_priors` is another sample, of frequencies that fall from class to class in a geometric row.
     """
@@ -189,8 +200,12 @@ def shifted_sets(dataset: Dataset, count: int, seed: int) -> dict[str, dict[int,
     for kind in CORRUPTIONS:
         sets[kind] = {}
         for severity in SEVERITIES:
-            pixels = corrupted(sample.images.numpy(), kind, severity, np.random.default_rng(seed_of(seed, kind, severity)))
-            sets[kind][severity] = replace(sample, name=f"{dataset.name}-{kind}-{severity}", pixels=torch.from_numpy(pixels), order=None)
+            pixels = corrupted(
+                sample.images.numpy(), kind, severity, np.random.default_rng(seed_of(seed, kind, severity))
+            )
+            sets[kind][severity] = replace(
+                sample, name=f"{dataset.name}-{kind}-{severity}", pixels=torch.from_numpy(pixels), order=None
+            )
     sets["class_priors"] = {}
     for severity in SEVERITIES:
         frequency = PRIORS[severity - 1] ** -(dataset.labels / max(1, len(dataset.classes) - 1))

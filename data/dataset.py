@@ -56,7 +56,8 @@ class Names(Sequence):
 
 @dataclass(frozen=True)
 class AsTheyCome:
-    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: a text that identifies the images."""
+    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: a text that
+    identifies the images."""
 
     read: Callable[[int], Tensor]
     shape: torch.Size
@@ -73,8 +74,9 @@ class AsTheyCome:
 class Dataset:
     """Images with their labels, names and classes.
 
-    pixels: uint8 [M, H, W, C], in memory, mapped from a file, or read on demand. labels: int64 [N], -1 if there is none. names: one for
-    each image. classes: a name for each label. order [N]: the indices in `pixels` of this set's images; None: all of them.
+    pixels: uint8 [M, H, W, C], in memory, mapped from a file, or read on demand. labels: int64 [N], -1 if there is
+    none. names: one for each image. classes: a name for each label. order [N]: the indices in `pixels` of this set's
+    images; None: all of them.
     """
 
     name: str
@@ -108,18 +110,24 @@ class Dataset:
     @cached_property
     def images(self) -> Tensor:
         """All images as one tensor. For evaluation sets only: a training set may be larger than memory."""
-        return self.pixels if self.order is None and isinstance(self.pixels, Tensor) else self.batch(torch.arange(len(self)))
+        return (
+            self.pixels
+            if self.order is None and isinstance(self.pixels, Tensor)
+            else self.batch(torch.arange(len(self)))
+        )
 
     def subset(self, indices: Tensor) -> "Dataset":
         """The images at `indices`, in that order, without copying them."""
-        names = self.names.subset(indices) if isinstance(self.names, Names) else [self.names[i] for i in indices.tolist()]
+        names = (
+            self.names.subset(indices) if isinstance(self.names, Names) else [self.names[i] for i in indices.tolist()]
+        )
         order = indices if self.order is None else self.order[indices]
         return replace(self, labels=self.labels[indices], names=names, order=order)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are. If images are read on demand, their `key`
-        replaces the pixels (for image folders it covers the files' names, sizes and times)."""
+        """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are. If images are read on
+        demand, their `key` replaces the pixels (for image folders it covers the files' names, sizes and times)."""
         digest = hashlib.sha256(str((len(self), *self.shape)).encode())
         if isinstance(self.pixels, AsTheyCome):
             digest.update(self.pixels.key.encode())

@@ -13,8 +13,11 @@ from torch import Tensor
 NOISE_FIELDS = 64  # fields of noise that images share: one field for each image would not fit into memory
 
 
-def warp(images: Tensor, angle: Tensor, zoom: Tensor, padding: Literal["reflection", "border"] = "reflection") -> Tensor:
-    """Rotate by `angle` (radians) and zoom about the centre, bilinear. Pixels from outside are mirrored at the border, or repeat it."""
+def warp(
+    images: Tensor, angle: Tensor, zoom: Tensor, padding: Literal["reflection", "border"] = "reflection"
+) -> Tensor:
+    """Rotate by `angle` (radians) and zoom about the centre, bilinear. Pixels from outside are mirrored at the border,
+    or repeat it."""
     cos, sin, zero = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
     matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
@@ -41,7 +44,8 @@ def recolour(images: Tensor, order: Tensor, grey: Tensor) -> Tensor:
 
 
 def shuffle_patches(images: Tensor, order: Tensor) -> Tensor:
-    """Cut each image into k x k patches and put patch order[b, i] at place i (order [B, k²]; k divides height and width)."""
+    """Cut each image into k x k patches and put patch order[b, i] at place i (order [B, k²]; k divides height and
+    width)."""
     count, channels, height, width = images.shape
     k = math.isqrt(order.shape[1])
     patches = images.view(count, channels, k, height // k, k, width // k).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)

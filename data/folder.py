@@ -1,4 +1,5 @@
-"""Images in folders: `<root>/<split>/<class>/*.png`, or any tree of images, unlabelled, for out-of-distribution data."""
+"""Images in folders: `<root>/<split>/<class>/*.png`, or any tree of images, unlabelled, for out-of-distribution
+data."""
 
 import hashlib
 import json
@@ -28,8 +29,9 @@ VERSION = 3  # of the decoding: a change makes kept files unusable
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
     """The images below `source.root`: decoded once and memory-mapped, or, if `data.decoded` is null, decoded on demand.
 
-    If there is a folder named `split`, its folders are the classes. Otherwise all images of the tree are taken, without labels; for the
-    train split, which needs labels, that is an error. Raises UserError for a missing folder, an empty class or a broken image.
+    If there is a folder named `split`, its folders are the classes. Otherwise all images of the tree are taken, without
+    labels; for the train split, which needs labels, that is an error. Raises UserError for a missing folder, an empty
+    class or a broken image.
     """
     root = Path(source.root)
     if not root.is_dir():
@@ -46,7 +48,9 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
     searched = folder if classes else root
     if others := sum(1 for _ in files_below(searched)) - len(files):
-        note(f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and are left out")
+        note(
+            f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and are left out"
+        )
     dataset = Dataset(source.title, pixels_of(root, files, source.title, data), labels, files.printable(), classes)
     if not dataset.workers and (twice := in_two_classes(dataset)):
         note(f"{source.title}: {len(twice)} images are in two classes, such as {twice[0][0]} and {twice[0][1]}")
@@ -54,7 +58,8 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, one by one, folder by folder in alphabetical order; links to folders are followed, each folder once.
+    """Every file below `folder`, one by one, folder by folder in alphabetical order; links to folders are followed,
+    each folder once.
 
     Raises UserError for a folder that cannot be read.
     """
@@ -85,7 +90,9 @@ def printable(text: object) -> str:
 
 def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:
     """Pairs of names of equal images with different labels."""
-    digests = np.array([hashlib.sha256(image.contiguous().numpy()).digest()[:16] for part in dataset.parts() for image in part], "S16")
+    digests = np.array(
+        [hashlib.sha256(image.contiguous().numpy()).digest()[:16] for part in dataset.parts() for image in part], "S16"
+    )
     _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     labels = dataset.labels.numpy()
     other = (labels[first[group]] != labels).nonzero()[0]
@@ -105,7 +112,9 @@ def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -
     for c, images in zip(classes, by_class):
         if not len(images):
             raise UserError(f"{name}: class {c!r} has no images ({root / split / c})")
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in by_class], dtype=torch.long))
+    labels = torch.arange(len(classes)).repeat_interleave(
+        torch.tensor([len(images) for images in by_class], dtype=torch.long)
+    )
     return classes, Names.joined(by_class), labels
 
 
@@ -118,9 +127,11 @@ RESIZE = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pa
 
 
 def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> np.ndarray:
-    """One image as uint8 [size, size, channels], upright, on a white background, resized by PIL's antialiased bilinear filter.
+    """One image as uint8 [size, size, channels], upright, on a white background, resized by PIL's antialiased bilinear
+    filter.
 
-    Raises UserError if it is broken, has several frames, more pixels than PIL allows, or a pixel type whose value of white is unknown.
+    Raises UserError if it is broken, has several frames, more pixels than PIL allows, or a pixel type whose value of
+    white is unknown.
     """
     try:
         with Image.open(path) as image:
@@ -136,7 +147,8 @@ def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> n
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """The image with 8 bits per channel, opaque. Raises ValueError for pixel types whose value of white is unknown (float, 32 bits)."""
+    """The image with 8 bits per channel, opaque. Raises ValueError for pixel types whose value of white is unknown
+    (float, 32 bits)."""
     if image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG":
         return Image.fromarray((np.asarray(image).astype(np.uint32) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -148,12 +160,14 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.Tensor | AsTheyCome:
-    """The images of `files` below `root`: decoded once into the folder `data.decoded` and memory-mapped from there; or, if that is null,
-    decoded on demand."""
+    """The images of `files` below `root`: decoded once into the folder `data.decoded` and memory-mapped from there; or,
+    if that is null, decoded on demand."""
     shape = torch.Size((len(files), data.size, data.size, data.channels))
     key = digest_of(root, files, [*shape, data.resize])
     if data.decoded is None:
-        return AsTheyCome(lambda i: torch.tensor(decode(root / files[i], data.size, data.channels, data.resize)), shape, key)
+        return AsTheyCome(
+            lambda i: torch.tensor(decode(root / files[i], data.size, data.channels, data.resize)), shape, key
+        )
     kept = Path(data.decoded) / f"{name}-{key[:16]}.safetensors"
     if kept.exists():
         try:
@@ -167,7 +181,9 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
     ):
         for indices in torch.arange(len(files)).split(PART):  # in parts: an executor keeps all its inputs and results
             paths = [root / files[i] for i in indices.tolist()]
-            for i, image in zip(indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)):
+            for i, image in zip(
+                indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)
+            ):
                 tensors["images"][i] = torch.tensor(image)
                 bar.update()
     return artifact.load(kept, KIND)[0]["images"]

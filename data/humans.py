@@ -14,8 +14,8 @@ from training.errors import UserError
 def load(path: Path, dataset: Dataset) -> Tensor:
     """How many people chose each class, float64 [N, C], for the images of `dataset`, in its order.
 
-    Raises UserError if an image or a class has no labels, if a count is not valid, or if a file in CIFAR-10's own order is used with images
-    from folders.
+    Raises UserError if an image or a class has no labels, if a count is not valid, or if a file in CIFAR-10's own order
+    is used with images from folders.
     """
     try:
         counts = _from_csv(path, dataset) if path.suffix == ".csv" else _from_array(path, dataset)
@@ -32,15 +32,20 @@ def _from_array(path: Path, dataset: Dataset) -> Tensor:
     """The authors' file: counts [10000, 10] in CIFAR-10's test order, classes in alphabetical order."""
     counts = np.load(path)
     if counts.shape != (len(dataset), len(dataset.classes)):
-        raise UserError(f"{path}: labels of shape {counts.shape} for {len(dataset)} images of {len(dataset.classes)} classes")
+        raise UserError(
+            f"{path}: labels of shape {counts.shape} for {len(dataset)} images of {len(dataset.classes)} classes"
+        )
     prefix = "cifar10-test-"
     if not dataset.names[0].startswith(prefix):
-        raise UserError(f"{path}: labels in CIFAR-10's own order need CIFAR-10's own files; images from folders need the CSV form")
+        raise UserError(
+            f"{path}: labels in CIFAR-10's own order need CIFAR-10's own files; images from folders need the CSV form"
+        )
     return torch.from_numpy(counts).double()[[int(name.removeprefix(prefix)) for name in dataset.names]]
 
 
 def _from_csv(path: Path, dataset: Dataset) -> Tensor:
-    """One row per image: its path (`image`), its place in CIFAR-10's test order (`test_index`), and a column for each class."""
+    """One row per image: its path (`image`), its place in CIFAR-10's test order (`test_index`), and a column for each
+    class."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     missing = {"image", "test_index", *dataset.classes} - set(rows[0] if rows else ())
@@ -54,4 +59,6 @@ def _from_csv(path: Path, dataset: Dataset) -> Tensor:
     unknown = [name for name in dataset.names if name not in row_of]
     if unknown:
         raise UserError(f"{path}: no labels for {len(unknown)} images, such as {unknown[0]}")
-    return torch.tensor([[float(row_of[name][c]) for c in dataset.classes] for name in dataset.names], dtype=torch.float64)
+    return torch.tensor(
+        [[float(row_of[name][c]) for c in dataset.classes] for name in dataset.names], dtype=torch.float64
+    )

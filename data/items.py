@@ -1,7 +1,7 @@
 """Images that are not files in a folder: the items (image, label) of any `torch.utils.data.Dataset`.
 
-An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one in [0, 1], as torchvision's `ToTensor` gives it, [C, H, W]. Floats
-are rounded to 256 levels, so that all images are uint8 from here on.
+An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one in [0, 1], as torchvision's `ToTensor` gives it,
+[C, H, W]. Floats are rounded to 256 levels, so that all images are uint8 from here on.
 """
 
 import os
@@ -25,19 +25,23 @@ from training.outside import call
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
     """The data set that a callable of the user's own file, such as `my_data.py:spectrograms`, returns for a split.
 
-    Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError for any other result.
+    Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError for any other
+    result.
     """
     items = call(source.source, {"split": split})
     if not hasattr(items, "__getitem__") or not hasattr(items, "__len__"):
-        raise UserError(f"{source.source}: returns a {type(items).__name__}, but a torch.utils.data.Dataset with a length is needed")
+        raise UserError(
+            f"{source.source}: returns a {type(items).__name__}, but a torch.utils.data.Dataset with a length is needed"
+        )
     return dataset_of(items, source.title, data, list(getattr(items, "classes", [])) or None)
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
-    """All images, in the size and channels that `data` asks for: stored in an unnamed file in `data.decoded`; or, if that is null, read on
-    demand.
+    """All images, in the size and channels that `data` asks for: stored in an unnamed file in `data.decoded`; or, if
+    that is null, read on demand.
 
-    Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are not supported.
+    Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are
+    not supported.
     """
     shape = torch.Size((len(items), data.size, data.size, data.channels))
     if not len(items):
@@ -57,7 +61,9 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     highest = int(labels.max())
     classes = classes or [str(c) for c in range(highest + 1)]
     if highest >= len(classes):
-        raise UserError(f"{name}: label {highest} is too large for {len(classes)} classes ({', '.join(classes[:3])}, ...)")
+        raise UserError(
+            f"{name}: label {highest} is too large for {len(classes)} classes ({', '.join(classes[:3])}, ...)"
+        )
     pixels = AsTheyCome(read, shape, f"{name} {tuple(shape)} {data.resize}") if kept is None else kept
     return Dataset(name, pixels, labels, Names.of(f"{name}-{i:06d}" for i in range(len(items))), classes)
 
@@ -78,7 +84,9 @@ def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
         raise UserError(f"{name}, item {i}: {len(item)} parts, but (image, label) has two")
     image, label = item
     if np.ndim(label) or not float(label).is_integer():
-        raise UserError(f"{name}, item {i}: one class per image is supported: a whole number, not several labels, a map or a share")
+        raise UserError(
+            f"{name}, item {i}: one class per image is supported: a whole number, not several labels, a map or a share"
+        )
     return image, int(label)
 
 
@@ -91,7 +99,9 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
     if pixels.ndim == 2:
         pixels = pixels.unsqueeze(-1)
     if pixels.ndim != 3 or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
-        raise UserError(f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]")
+        raise UserError(
+            f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]"
+        )
     if pixels.is_floating_point():
         if not (pixels.isfinite().all() and 0 <= pixels.min() and pixels.max() <= 1):
             raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")

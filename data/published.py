@@ -1,8 +1,8 @@
 """The published data sets, by name: from their own files, or from class folders, else downloaded.
 
-Below `root` (default `datasets`) a set is looked for in two forms: the files that its authors published, as torchvision keeps them, and
-class folders `<root>/<source>/<split>/<class>/*.png`. The images are put in the order of their pixels' digests. So both forms give the
-same data set, with one fingerprint, and the same results.
+Below `root` (default `datasets`) a set is looked for in two forms: the files that its authors published, as torchvision
+keeps them, and class folders `<root>/<source>/<split>/<class>/*.png`. The images are put in the order of their pixels'
+digests. So both forms give the same data set, with one fingerprint, and the same results.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a set. files: what its authors published, below `root`. counts: images of train and test. side, channels: of each
-    image. reader: torchvision's class, which also downloads the files; Tiny-ImageNet has none. fingerprints: of train and test, where they
-    are known."""
+    """What is known of a set. files: what its authors published, below `root`. counts: images of train and test. side,
+    channels: of each image. reader: torchvision's class, which also downloads the files; Tiny-ImageNet has none.
+    fingerprints: of train and test, where they are known."""
 
     files: str
     counts: dict[Split, int]
@@ -44,12 +44,24 @@ def _counts(train: int, test: int) -> dict[Split, int]:
 
 SETS = {
     "cifar10": Published(
-        "cifar-10-batches-py/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR10, {"train": "71cf71fbae196ade", "test": "a4aafc27636d8e02"}
+        "cifar-10-batches-py/",
+        _counts(50_000, 10_000),
+        32,
+        3,
+        datasets.CIFAR10,
+        {"train": "71cf71fbae196ade", "test": "a4aafc27636d8e02"},
     ),
-    "cifar100": Published("cifar-100-python/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}),
+    "cifar100": Published(
+        "cifar-100-python/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}
+    ),
     "svhn": Published("{split}_32x32.mat", _counts(73_257, 26_032), 32, 3, datasets.SVHN),
     "mnist": Published(
-        "MNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.MNIST, {"train": "66dea0c923757382", "test": "08c34308319490af"}
+        "MNIST/raw/",
+        _counts(60_000, 10_000),
+        28,
+        1,
+        datasets.MNIST,
+        {"train": "66dea0c923757382", "test": "08c34308319490af"},
     ),
     "fashion_mnist": Published(
         "FashionMNIST/raw/",
@@ -74,7 +86,8 @@ LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show objects of CIFAR-1
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """One split of a published set, its images in the order of their pixels' digests.
 
-    Raises UserError if it can neither be read nor downloaded, or if images are missing or not the published ones and `partial` is not set.
+    Raises UserError if it can neither be read nor downloaded, or if images are missing or not the published ones and
+    `partial` is not set.
     """
     read = _tiny_imagenet if source.source == "tiny_imagenet" else _torchvision
     files = Path(source.root) / SETS[source.source].files.format(split=split)
@@ -83,7 +96,9 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     except UserError:
         raise
     except Exception as error:  # a reader can raise any error for damaged files
-        raise UserError(f"{source.source}: {files} cannot be read ({_reason(error)}); put the published files there anew") from None
+        raise UserError(
+            f"{source.source}: {files} cannot be read ({_reason(error)}); put the published files there anew"
+        ) from None
     try:
         dataset = dataset or read(source, split, data, download=True)
     except (OSError, RuntimeError) as error:
@@ -94,7 +109,9 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     dataset = by_digest(whole(dataset, source, split))
     expected = SETS[source.source].fingerprints.get(split)
     if expected not in (None, dataset.fingerprint) and not source.partial:
-        raise UserError(f"{source.title}: the {split} images below {source.root} are not the published ones; `partial: true` takes them")
+        raise UserError(
+            f"{source.title}: the {split} images below {source.root} are not the published ones; `partial: true` takes them"
+        )
     return dataset
 
 
@@ -103,7 +120,8 @@ def _reason(error: Exception) -> str:
 
 
 def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
-    """The data set if no image is missing, or, with `partial`, under a name that says how many there are. Raises UserError otherwise."""
+    """The data set if no image is missing, or, with `partial`, under a name that says how many there are. Raises
+    UserError otherwise."""
     expected = SETS[source.source].counts[split]
     if len(dataset) == expected:
         return dataset
@@ -145,12 +163,15 @@ def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
     root = Path(source.root) / source.source
     if not (root / split).is_dir():
         return None
-    classes, files, labels = folder.labelled(source.title, root, split, LIKE_CIFAR10 if source.source == "tiny_imagenet" else set())
+    classes, files, labels = folder.labelled(
+        source.title, root, split, LIKE_CIFAR10 if source.source == "tiny_imagenet" else set()
+    )
     return _decoded(source, data, root, classes, files, labels)
 
 
 def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
-    """The published archive, whose validation images are the test split; None if it is missing and `download` is false."""
+    """The published archive, whose validation images are the test split; None if it is missing and `download` is
+    false."""
     root = Path(source.root) / SETS["tiny_imagenet"].files
     if not (root / "val/val_annotations.txt").is_file():
         if not download:
@@ -159,7 +180,9 @@ def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) ->
         download_and_extract_archive(address, source.root, md5=digest)
     classes = [name for name in sorted((root / "wnids.txt").read_text().split()) if name not in LIKE_CIFAR10]
     if split == "train":
-        by_class = [[str(path.relative_to(root)) for path in folder.images_below(root / "train" / name)] for name in classes]
+        by_class = [
+            [str(path.relative_to(root)) for path in folder.images_below(root / "train" / name)] for name in classes
+        ]
         files = [file for files in by_class for file in files]
         labels = [label for label, files in enumerate(by_class) for _ in files]
     else:
@@ -173,4 +196,6 @@ def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) ->
 def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: Names, labels: Tensor) -> Dataset:
     known = SETS[source.source]
     native = replace(data, size=known.side, channels=known.channels, augmentation=Augmentation(crop=0))
-    return Dataset(source.title, folder.pixels_of(root, files, source.title, native), labels, files.printable(), classes)
+    return Dataset(
+        source.title, folder.pixels_of(root, files, source.title, native), labels, files.printable(), classes
+    )

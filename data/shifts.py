@@ -1,7 +1,8 @@
-"""Synthetic shifts of images that no training view contains: recipes are chosen on them, never on an out-of-distribution set.
+"""Synthetic shifts of images that no training view contains: recipes are chosen on them, never on an
+out-of-distribution set.
 
-A shift is a function (uint8 [N, H, W, C], generator) → uint8 of that shape, and one line in `SHIFTS`. Severities are about the middle
-ones of ImageNet-C (Hendrycks & Dietterich 2019).
+A shift is a function (uint8 [N, H, W, C], generator) → uint8 of that shape, and one line in `SHIFTS`. Severities are
+about the middle ones of ImageNet-C (Hendrycks & Dietterich 2019).
 """
 
 import io

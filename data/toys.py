@@ -1,7 +1,7 @@
 """Points of a plane: two classes in two half moons, three in a spiral, and the plane itself.
 
-A point is an image of a single pixel with two channels: its coordinates, scaled from [-LIMIT, LIMIT] to 0-255. So other modules treat it
-as an image.
+A point is an image of a single pixel with two channels: its coordinates, scaled from [-LIMIT, LIMIT] to 0-255. So other
+modules treat it as an image.
 """
 
 import math
@@ -27,8 +27,8 @@ def two_moons(source: DataSet, split: Literal["train", "test"], data: Data) -> D
 
 
 def spiral(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
-    """The three arms of Ferianc & Rodrigues (2022), from their code: t (cos t, sin t) + u, turned by 0, 120 and 240 degrees, with
-    t = 2π √U(0, 1) and u ~ U(0, 0.5)². Their plane of ±20 becomes ±LIMIT."""
+    """The three arms of Ferianc & Rodrigues (2022), from their code: t (cos t, sin t) + u, turned by 0, 120 and 240
+    degrees, with t = 2π √U(0, 1) and u ~ U(0, 0.5)². Their plane of ±20 becomes ±LIMIT."""
     rng = np.random.default_rng(split == "test")
     labels = np.arange(SPIRAL[split]) % 3
     t = 2 * math.pi * np.sqrt(rng.random(SPIRAL[split]))

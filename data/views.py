@@ -1,9 +1,9 @@
 """Views: inputs made from the training images. The student learns from the teacher's samples on them.
 
 A view is fixed by a seed: it is made anew when it is needed, batch by batch, and never stored. Each kind is a function
-(number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch from the images at
-`indices` and the images mixed with them; mix(indices) gives the indices and shares. A new kind is one function, one line
-in `VIEWS` and its name in `configs.schema.View`.
+(number of images, their shape, augmentation, generator) → (change, mix): change(own, other, indices) makes a batch from
+the images at `indices` and the images mixed with them; mix(indices) gives the indices and shares. A new kind is one
+function, one line in `VIEWS` and its name in `configs.schema.View`.
 """
 
 import math
@@ -21,22 +21,30 @@ from training.seeds import seed_of
 
 Shape = tuple[int, int, int]
 Change = Callable[[Tensor, Tensor, Tensor], Tensor]
-MixAt = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices [B] → the other image's index [B], and the own one's share [B]
+MixAt = Callable[
+    [Tensor], tuple[Tensor, Tensor]
+]  # indices [B] → the other image's index [B], and the own one's share [B]
 Pixels = tuple[Tensor, Tensor]  # own and other images of a batch
 
 
-def plain(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
+def plain(
+    count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Change, MixAt | None]:
     """The images as they are."""
     return lambda own, other, indices: own, None
 
 
-def augmented(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
+def augmented(
+    count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Change, MixAt | None]:
     """The teacher's own training augmentation, one draw for each image."""
     draws = augment.draw(count, augmentation, generator)
     return lambda own, other, indices: augment.augment(own, draws[indices]), None
 
 
-def mixup(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
+def mixup(
+    count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Change, MixAt | None]:
     """Each augmented image mixed with another one, in a share uniform on [0, 1]."""
     first, second = (augment.draw(count, augmentation, generator) for _ in range(2))
     partner = torch.randperm(count, generator=generator).int()
@@ -44,13 +52,18 @@ def mixup(count: int, shape: Shape, augmentation: Augmentation, generator: torch
 
     def change(own: Tensor, other: Tensor, indices: Tensor) -> Tensor:
         partners = partner[indices].long()
-        return augment.mix(augment.augment(own, first[indices]), augment.augment(other, second[partners]), share[indices])
+        return augment.mix(
+            augment.augment(own, first[indices]), augment.augment(other, second[partners]), share[indices]
+        )
 
     return change, lambda indices: (partner[indices].long(), share[indices])
 
 
-def cutmix(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
-    """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0, 1]."""
+def cutmix(
+    count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Change, MixAt | None]:
+    """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0,
+    1]."""
     first, second = (augment.draw(count, augmentation, generator) for _ in range(2))
     height, width, _ = shape
     partner = torch.randperm(count, generator=generator).int()
@@ -72,8 +85,11 @@ def cutmix(count: int, shape: Shape, augmentation: Augmentation, generator: torc
     return change, lambda indices: (partner[indices].long(), 1 - box(indices).float().mean((1, 2)))
 
 
-def strong(count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator) -> tuple[Change, MixAt | None]:
-    """Augmented images, zoomed and rotated. By chance, each is blurred, recoloured, lit (or negated), cut into shuffled patches, noisy."""
+def strong(
+    count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Change, MixAt | None]:
+    """Augmented images, zoomed and rotated. By chance, each is blurred, recoloured, lit (or negated), cut into shuffled
+    patches, noisy."""
     draws = augment.draw(count, augmentation, generator)
     height, width, channels = shape
 
@@ -122,7 +138,8 @@ VIEWS = {"plain": plain, "augmented": augmented, "mixup": mixup, "cutmix": cutmi
 
 @dataclass(frozen=True)
 class View:
-    """One view of a data set. spec: all that determines its pixels, besides the data. mix: None if images are not mixed."""
+    """One view of a data set. spec: all that determines its pixels, besides the data. mix: None if images are not
+    mixed."""
 
     name: str
     spec: dict[str, Any]
@@ -137,7 +154,8 @@ class View:
         return own, own if self.mix is None else self.dataset.batch(self.mix(indices)[0])
 
     def images(self, indices: Tensor, pixels: Pixels | None = None) -> Tensor:
-        """The batch [B, H, W, C] at `indices`, in 0-255, on the device. pixels: the result of `pixels(indices)`, if it is known."""
+        """The batch [B, H, W, C] at `indices`, in 0-255, on the device. pixels: the result of `pixels(indices)`, if it
+        is known."""
         own, other = self.pixels(indices) if pixels is None else pixels
         with torch.autocast(self.device.type, enabled=False):  # a view does not depend on the networks' arithmetic
             return self.change(own.to(self.device), other.to(self.device), indices)
@@ -162,9 +180,15 @@ def in_place_of(dataset: Dataset, other: Dataset) -> Dataset:
 
 
 def make_views(
-    kinds: list[str], dataset: Dataset, augmentation: Augmentation, seed: int, device: torch.device, other: Dataset | None = None
+    kinds: list[str],
+    dataset: Dataset,
+    augmentation: Augmentation,
+    seed: int,
+    device: torch.device,
+    other: Dataset | None = None,
 ) -> list[View]:
-    """One view of a data set for each of `kinds`: the first, second, ... of a kind get different draws, whatever the other kinds are.
+    """One view of a data set for each of `kinds`: the first, second, ... of a kind get different draws, whatever the
+    other kinds are.
 
     other: the images of the kind `other`.
     """
@@ -174,5 +198,14 @@ def make_views(
         generator = torch.Generator().manual_seed(seed_of(seed, "view", kind, number))
         spec = {"kind": kind, "number": number} | (asdict(augmentation) if kind != "plain" else {})
         change, mix = VIEWS[kind](len(dataset), dataset.shape, augmentation, generator)
-        views.append(View(f"{kind}-{number}", spec, in_place_of(dataset, other) if kind == "other" else dataset, device, change, mix))
+        views.append(
+            View(
+                f"{kind}-{number}",
+                spec,
+                in_place_of(dataset, other) if kind == "other" else dataset,
+                device,
+                change,
+                mix,
+            )
+        )
     return views

@@ -1,12 +1,13 @@
-"""Which images should be labelled next (Gal et al. 2017; Mukhoti et al. 2021)? By chance, by softmax entropy, by the teacher's mutual
-information (BALD), by its student's, or by the density of features.
+"""Which images should be labelled next (Gal et al. 2017; Mukhoti et al. 2021)? By chance, by softmax entropy, by the
+teacher's mutual information (BALD), by its student's, or by the density of features.
 
     python experiments/active_learning.py --config configs/active_learning.yaml
 
-The pool has few clean and many ambiguous digits (those of dirty_mnist.py), so an acquisition that takes uncertain images of any kind wastes
-labels. Every network is a LeNet with dropout, trained anew on the labels so far. The student is distilled on images of the pool, without
-labels, at each step, or kept for a few steps. Few passes of the teacher cost as little as a student: is it better than they? Writes
-results/<name>/active_learning.json, README.md and a figure. The same command continues: what is finished is kept in runs/<name>/.
+The pool has few clean and many ambiguous digits (those of dirty_mnist.py), so an acquisition that takes uncertain
+images of any kind wastes labels. Every network is a LeNet with dropout, trained anew on the labels so far. The student
+is distilled on images of the pool, without labels, at each step, or kept for a few steps. Few passes of the teacher
+cost as little as a student: is it better than they? Writes results/<name>/active_learning.json, README.md and a figure.
+The same command continues: what is finished is kept in runs/<name>/.
 """
 
 import sys
@@ -54,9 +55,10 @@ SHOWN = (50, 100, 200)  # labels
 
 @dataclass
 class Settings:
-    """clean, ambiguous: images of the pool. first: labels to begin with, as many of each class; each: labels of a step; last: labels at the
-    end. epochs: of each network. passes, few_passes: of the teacher. again: the student is distilled every so many steps, on `distilled`
-    images of the pool, for `student_epochs`. runs: the folder of the students and of what is finished."""
+    """clean, ambiguous: images of the pool. first: labels to begin with, as many of each class; each: labels of a step;
+    last: labels at the end. epochs: of each network. passes, few_passes: of the teacher. again: the student is
+    distilled every so many steps, on `distilled` images of the pool, for `student_epochs`. runs: the folder of the
+    students and of what is finished."""
 
     name: RunName = "active_learning"
     mnist: str = "datasets"
@@ -77,7 +79,8 @@ class Settings:
 
 @dataclass
 class State:
-    """What an acquisition may look at. step: 0, 1, ...; labelled: positions in the pool; student: of this or of an earlier step."""
+    """What an acquisition may look at. step: 0, 1, ...; labelled: positions in the pool; student: of this or of an
+    earlier step."""
 
     teacher: Teacher
     pool: Dataset
@@ -101,13 +104,19 @@ def by_softmax(state: State) -> Tensor:
 
 def by_teacher(state: State, few: bool = False) -> Tensor:
     """The mutual information of passes with dropout (Houlsby et al. 2011; Gal et al. 2017)."""
-    plan = Plan(state.settings.few_passes if few else state.settings.passes, "grouped", 256, (state.seed, "acquisition", state.step))
+    plan = Plan(
+        state.settings.few_passes if few else state.settings.passes,
+        "grouped",
+        256,
+        (state.seed, "acquisition", state.step),
+    )
     sampler, _ = state.teacher.samplers("mc_dropout")
     return samples_of(sampler, state.pool.images, plan, 512).mutual_information
 
 
 def by_student(state: State, every_step: bool = False) -> Tensor:
-    """The mutual information of a student, distilled from the network of this step or of one less than `again` steps ago."""
+    """The mutual information of a student, distilled from the network of this step or of one less than `again` steps
+    ago."""
     settings = state.settings
     if every_step or state.step % settings.again == 0:
         changes = {
@@ -122,13 +131,16 @@ def by_student(state: State, every_step: bool = False) -> Tensor:
         }
         some = torch.randperm(len(state.pool))[: settings.distilled]
         config = cli.override(Config(), changes, "active_learning")
-        state.student = distil(state.teacher, state.pool.subset(some), views=["plain", "augmented"], config=config, overwrite=True)
+        state.student = distil(
+            state.teacher, state.pool.subset(some), views=["plain", "augmented"], config=config, overwrite=True
+        )
     with torch.inference_mode():
         return torch.cat([state.student(images).mutual_information for images in state.pool.images.split(1024)])
 
 
 def by_density(state: State) -> Tensor:
-    """−log q(z) of the last hidden layer, Gaussians of the labelled images (Mukhoti et al. 2021; here without spectral norm)."""
+    """−log q(z) of the last hidden layer, Gaussians of the labelled images (Mukhoti et al. 2021; here without spectral
+    norm)."""
     features = outputs_of(state.teacher.network.body, state.pool, state.compute)
     gaussians, log_share = ddu.fit(features[state.labelled], state.pool.labels[state.labelled])
     return -ddu.log_density(features, gaussians, log_share)
@@ -171,12 +183,17 @@ def main(settings: Settings) -> None:
 
 
 def pool_of(train: Dataset, seed: int, settings: Settings) -> tuple[Dataset, Tensor]:
-    """Clean and ambiguous digits together, an ambiguous one with the first of its labels; and which of them are clean."""
+    """Clean and ambiguous digits together, an ambiguous one with the first of its labels; and which of them are
+    clean."""
     arrays = np.load(dirty_mnist.IMAGES)
     if len(arrays["train_ambiguous"]) < settings.ambiguous:
-        raise UserError(f"ambiguous: there are {len(arrays['train_ambiguous'])} ambiguous images, not {settings.ambiguous}")
+        raise UserError(
+            f"ambiguous: there are {len(arrays['train_ambiguous'])} ambiguous images, not {settings.ambiguous}"
+        )
     clean = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[: settings.clean]
-    unclear, labels = (torch.from_numpy(arrays[f"train_ambiguous{name}"])[: settings.ambiguous] for name in ("", "_labels"))
+    unclear, labels = (
+        torch.from_numpy(arrays[f"train_ambiguous{name}"])[: settings.ambiguous] for name in ("", "_labels")
+    )
     images = torch.cat([train.images[clean], unclear])
     pool = Dataset("pool", images, torch.cat([train.labels[clean], labels[:, 0]]), [""] * len(images), CLASSES)
     return pool, torch.arange(len(images)) < len(clean)
@@ -192,17 +209,22 @@ def curve(
     compute: Compute,
     name: str,
 ) -> dict[str, list[float]]:
-    """After each step: labels, accuracy on the test images, and the share of ambiguous images among the acquired ones."""
+    """After each step: labels, accuracy on the test images, and the share of ambiguous images among the acquired
+    ones."""
     torch.manual_seed(seed)
     candidates = [(clean & (pool.labels == c)).nonzero().flatten() for c in range(len(CLASSES))]
     labelled = torch.cat([of[torch.randperm(len(of))[: settings.first // len(CLASSES)]] for of in candidates])
     first, found = len(labelled), {"labels": [], "accuracy": [], "ambiguous": []}
     student = None
-    for step in progress_bar(range((settings.last - first) // settings.each + 1), desc=f"{name}, seed {seed}", unit="step"):
+    for step in progress_bar(
+        range((settings.last - first) // settings.each + 1), desc=f"{name}, seed {seed}", unit="step"
+    ):
         torch.manual_seed(seed_of(seed, "active learning", step))  # the same start for every acquisition
         network = dirty_mnist.lenet(0.3)
         loss = partial(cross_entropy, network)
-        dirty_mnist.trained(network.train(), loss, [pool.images[labelled], pool.labels[labelled]], settings.epochs, "LeNet")
+        dirty_mnist.trained(
+            network.train(), loss, [pool.images[labelled], pool.labels[labelled]], settings.epochs, "LeNet"
+        )
         state = State(teacher_of(network), pool, labelled, step, seed, settings, compute, student)
         predicted = outputs_of(state.teacher.network, test, compute).argmax(1)
         found["labels"].append(len(labelled))
@@ -242,10 +264,15 @@ def figure_of(record: dict) -> Figure:
 
 
 def seconds_of_a_step(pool: Dataset, settings: Settings, compute: Compute) -> dict[str, float]:
-    """Of choosing from the pool by passes of the teacher, by one pass of a student, and by a distillation with one pass; medians of three,
-    measured in turn."""
+    """Of choosing from the pool by passes of the teacher, by one pass of a student, and by a distillation with one
+    pass; medians of three, measured in turn."""
     state = State(teacher_of(dirty_mnist.lenet(0.3)), pool, torch.arange(0), 0, 0, settings, compute)
-    tried = {"teacher (BALD)": 0, "teacher, few passes": 0, "student of every step": 0, "student": 1}  # its step: an old student at 1
+    tried = {
+        "teacher (BALD)": 0,
+        "teacher, few passes": 0,
+        "student of every step": 0,
+        "student": 1,
+    }  # its step: an old student at 1
 
     def choose_at(name: str, step: int) -> None:
         state.step = step
@@ -253,15 +280,24 @@ def seconds_of_a_step(pool: Dataset, settings: Settings, compute: Compute) -> di
 
     seconds = in_turn({name: partial(choose_at, name, step) for name, step in tried.items()}, 3)
     median = {name: float(np.median(times)) for name, times in seconds.items()}
-    return median | {"student": (median["student of every step"] + (settings.again - 1) * median["student"]) / settings.again}
+    return median | {
+        "student": (median["student of every step"] + (settings.again - 1) * median["student"]) / settings.again
+    }
 
 
 def pays_from(seconds: dict[str, float], settings: dict) -> dict[str, float]:
-    """The size of the pool above which a student of every step costs less than the teacher's passes: a distillation costs the same for any
-    pool, passes grow with it. seconds: of a step of today's pool."""
-    images, again, every_step = settings["clean"] + settings["ambiguous"], settings["again"], seconds["student of every step"]
+    """The size of the pool above which a student of every step costs less than the teacher's passes: a distillation
+    costs the same for any pool, passes grow with it. seconds: of a step of today's pool."""
+    images, again, every_step = (
+        settings["clean"] + settings["ambiguous"],
+        settings["again"],
+        seconds["student of every step"],
+    )
     one_pass = (again * seconds["student"] - every_step) / (again - 1)
-    return {name: images * (every_step - one_pass) / (seconds[name] - one_pass) for name in ("teacher (BALD)", "teacher, few passes")}
+    return {
+        name: images * (every_step - one_pass) / (seconds[name] - one_pass)
+        for name in ("teacher (BALD)", "teacher, few passes")
+    }
 
 
 def page(record: dict) -> str:

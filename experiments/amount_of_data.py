@@ -1,9 +1,10 @@
-"""Does the epistemic uncertainty fall as training images are added, and does the aleatoric one stay (Kendall & Gal 2017, table 3)?
+"""Does the epistemic uncertainty fall as training images are added, and does the aleatoric one stay (Kendall & Gal
+2017, table 3)?
 
     python experiments/amount_of_data.py --config configs/amount_of_data.yaml
 
-Teachers of a quarter, a half and all of CIFAR-10's training images, each trained for the same number of steps, and a Dirichlet and a
-Gaussian student of each. Writes results/<name>/amount_of_data.json, README.md and a figure.
+Teachers of a quarter, a half and all of CIFAR-10's training images, each trained for the same number of steps, and a
+Dirichlet and a Gaussian student of each. Writes results/<name>/amount_of_data.json, README.md and a figure.
 """
 
 import sys
@@ -44,8 +45,8 @@ COLOURS = {"teacher": BLUE, "Gaussian student": GREEN, "Dirichlet student": ORAN
 
 @dataclass
 class Settings:
-    """settings: of the teacher and the students; `epochs` are those of all images. passes: of the teacher. runs: the folder of the
-    networks."""
+    """settings: of the teacher and the students; `epochs` are those of all images. passes: of the teacher. runs: the
+    folder of the networks."""
 
     name: RunName = "amount_of_data"
     settings: str = "configs/tuning.yaml"
@@ -76,7 +77,8 @@ def main(settings: Settings) -> None:
 
 
 def of_part(part: str, settings: Settings) -> dict:
-    """The number of training images, the teacher's accuracy, and the mean uncertainties of teacher and students on each set."""
+    """The number of training images, the teacher's accuracy, and the mean uncertainties of teacher and students on each
+    set."""
     configs = configs_of(part, settings)
     first = next(iter(configs.values()))
     train_teacher.main(first, overwrite=False)

@@ -1,11 +1,12 @@
-"""Dropout rates that are learned with the weights (Gal, Hron & Kendall 2017): does the epistemic part fall with more data, and do such
-rates make a better teacher?
+"""Dropout rates that are learned with the weights (Gal, Hron & Kendall 2017): does the epistemic part fall with more
+data, and do such rates make a better teacher?
 
     python experiments/concrete_dropout.py --config configs/concrete_dropout.yaml
 
-First in one dimension, on the data of regression.py. Then on CIFAR-10: prints the learned rates as a list for `teacher.conv_dropout`, and
-trains an ordinary teacher with it, beside one with the usual rates. Writes results/<name>/concrete_dropout.json, README.md and a figure;
-the two teachers are rows of a comparison in results/<name>_teachers/.
+First in one dimension, on the data of regression.py. Then on CIFAR-10: prints the learned rates as a list for
+`teacher.conv_dropout`, and trains an ordinary teacher with it, beside one with the usual rates. Writes
+results/<name>/concrete_dropout.json, README.md and a figure; the two teachers are rows of a comparison in
+results/<name>_teachers/.
 """
 
 import sys
@@ -44,9 +45,10 @@ SPEED = 10  # how much faster than the weights the logits of the rates learn; wi
 
 @dataclass
 class Settings:
-    """points: numbers of points in one dimension. hidden, repeats, passes, steps: of the networks there. cifar: whether to run it.
-    settings: of its teachers, judged on validation images. width: of their network. starts: rates that the learning starts from, to see
-    whether it matters; an ordinary teacher gets what comes from the first. rate_lr: the rates' learning rate. runs: their folder."""
+    """points: numbers of points in one dimension. hidden, repeats, passes, steps: of the networks there. cifar: whether
+    to run it. settings: of its teachers, judged on validation images. width: of their network. starts: rates that the
+    learning starts from, to see whether it matters; an ordinary teacher gets what comes from the first. rate_lr: the
+    rates' learning rate. runs: their folder."""
 
     name: RunName = "concrete_dropout"
     points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
@@ -71,7 +73,8 @@ def concrete(x: Tensor, logit: Tensor) -> Tensor:
 
 
 def negative_entropy(logit: Tensor) -> Tensor:
-    """−H(p) of a rate p = sigmoid(logit), in nats: times the number of units and over N, it is a layer's part of the loss (eq. 3)."""
+    """−H(p) of a rate p = sigmoid(logit), in nats: times the number of units and over N, it is a layer's part of the
+    loss (eq. 3)."""
     p = torch.sigmoid(logit)
     return p * torch.log(p) + (1 - p) * torch.log1p(-p)
 
@@ -81,7 +84,9 @@ class ConcretePerceptrons(Perceptrons):
 
     def __init__(self, sizes: list[int], count: int):
         super().__init__(sizes, torch.zeros(count), drop_inputs=False)
-        self.slow = nn.Parameter(torch.full((len(sizes) - 1, count, 1, 1), math.log(FIRST_RATE / (1 - FIRST_RATE)) / SPEED))
+        self.slow = nn.Parameter(
+            torch.full((len(sizes) - 1, count, 1, 1), math.log(FIRST_RATE / (1 - FIRST_RATE)) / SPEED)
+        )
 
     @property
     def logits(self) -> Tensor:
@@ -134,7 +139,8 @@ def main(settings: Settings) -> None:
 
 
 def in_one_dimension(count: int, settings: Settings) -> dict:
-    """Networks with two hidden layers on `count` points: the learned rates, and both parts of the variance where data are."""
+    """Networks with two hidden layers on `count` points: the learned rates, and both parts of the variance where data
+    are."""
     x, y = regression.draw(count, settings.repeats)
     networks = ConcretePerceptrons([1, settings.hidden, settings.hidden, 2], settings.repeats)
 
@@ -154,13 +160,24 @@ def in_one_dimension(count: int, settings: Settings) -> dict:
 def on_cifar(settings: Settings) -> dict:
     """The learned rates of a teacher, and ordinary teachers with them and with the usual ones."""
     base, _ = cli.parse(["--config", settings.settings])
-    own = {"name": f"{settings.name}_teachers", "runs": settings.runs, "seed": settings.seed, "teacher": {"width": settings.width}}
+    own = {
+        "name": f"{settings.name}_teachers",
+        "runs": settings.runs,
+        "seed": settings.seed,
+        "teacher": {"width": settings.width},
+    }
     base = cli.override(replace(base, rows=[]), own, "concrete_dropout")
-    learned = [learned_rates(replace(base, name=f"{settings.name}_rates_{start}"), start, settings) for start in settings.starts]
+    learned = [
+        learned_rates(replace(base, name=f"{settings.name}_rates_{start}"), start, settings)
+        for start in settings.starts
+    ]
     conv, head = learned[0]
     print(f"learned: conv_dropout: {conv}, head_dropout: {head}")
     changes = {"teacher": {"conv_dropout": conv, "head_dropout": head}}
-    rows = [{"title": "usual rates", "kind": "teacher"}, {"title": "learned rates", "kind": "teacher", "changes": changes}]
+    rows = [
+        {"title": "usual rates", "kind": "teacher"},
+        {"title": "learned rates", "kind": "teacher", "changes": changes},
+    ]
     compare.main(cli.override(base, {"rows": rows}, "concrete_dropout"), overwrite=False)
     found = {}
     for title in ("usual rates", "learned rates"):
@@ -189,7 +206,9 @@ def learned_rates(config: Config, start: float, settings: Settings) -> tuple[lis
     task = classification_task(model.to(compute.device), train, validation, config, compute)
     for group in task.optimizer.param_groups:
         group["params"] = [p for p in group["params"] if all(p is not layer.logit for layer in layers.values())]
-    task.optimizer.add_param_group({"params": [layer.logit for layer in layers.values()], "lr": settings.rate_lr, "weight_decay": 0.0})
+    task.optimizer.add_param_group(
+        {"params": [layer.logit for layer in layers.values()], "lr": settings.rate_lr, "weight_decay": 0.0}
+    )
     plain = task.losses
 
     def losses(model: nn.Module, batch: tuple) -> loop.Losses:
@@ -211,7 +230,13 @@ def by_points(record: dict) -> Figure:
     rates, parts = figure.subplots(1, 2)
     found = {int(count): entry for count, entry in record["by_points"].items()}
     for layer, colour in enumerate((BLUE, ORANGE)):
-        rates.plot(list(found), [entry["rates"][layer] for entry in found.values()], marker="o", color=colour, label=f"layer {layer + 2}")
+        rates.plot(
+            list(found),
+            [entry["rates"][layer] for entry in found.values()],
+            marker="o",
+            color=colour,
+            label=f"layer {layer + 2}",
+        )
     for part, colour in zip(regression.PARTS, (GREEN, ORANGE)):
         for place, style in zip(regression.PLACES, ("-", "--", ":")):
             heights = [math.sqrt(entry[part][place]) for entry in found.values()]
@@ -231,10 +256,14 @@ def page(record: dict) -> str:
     ran, settings = record["provenance"], record["settings"]
     counts = list(record["by_points"])
     entries = list(record["by_points"].values())
-    rows = [[f"rate of layer {layer + 2}", *(f"{entry['rates'][layer]:.4f}" for entry in entries)] for layer in range(2)]
+    rows = [
+        [f"rate of layer {layer + 2}", *(f"{entry['rates'][layer]:.4f}" for entry in entries)] for layer in range(2)
+    ]
     for part, title in regression.PARTS.items():
         for place, where in regression.PLACES.items():
-            rows.append([f"{title} standard deviation, {where}", *(f"{math.sqrt(entry[part][place]):.3f}" for entry in entries)])
+            rows.append(
+                [f"{title} standard deviation, {where}", *(f"{math.sqrt(entry[part][place]):.3f}" for entry in entries)]
+            )
     text = (
         f"# concrete_dropout\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}).\n\n## One dimension\n\n"
         f"Means over {settings['repeats']} networks with {settings['hidden']} units a layer; {settings['passes']} passes.\n\n"
@@ -242,7 +271,11 @@ def page(record: dict) -> str:
     )
     if cifar := record.get("cifar"):
         lines = [
-            [title, *(f"{found[key]:.3f}" for key in ("accuracy", "nll", "ece")), *(f"{value:.3f}" for value in found["errors"].values())]
+            [
+                title,
+                *(f"{found[key]:.3f}" for key in ("accuracy", "nll", "ece")),
+                *(f"{value:.3f}" for value in found["errors"].values()),
+            ]
             for title, found in cifar["teachers"].items()
         ]
         learned = [[start, *(f"`{rates}`" for rates in both)] for start, both in cifar["learned"].items()]

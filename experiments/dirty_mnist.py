@@ -1,12 +1,13 @@
-"""Ambiguous and unknown images (Mukhoti et al. 2021, figures 1 and 2): which uncertainty tells which of them apart, and does a student's
-split into aleatoric and epistemic survive?
+"""Ambiguous and unknown images (Mukhoti et al. 2021, figures 1 and 2): which uncertainty tells which of them apart, and
+does a student's split into aleatoric and epistemic survive?
 
     python experiments/dirty_mnist.py --config configs/dirty_mnist.yaml
 
-Makes ambiguous digits (ours: the authors' set is not at hand): a small VAE of MNIST decodes points between two digits of different classes,
-and an image is kept if networks trained on MNIST are split between two classes. Labels are drawn from what they say. Then networks are
-trained on MNIST and ambiguous digits together; Fashion-MNIST is out of distribution. The same networks on Fashion-MNIST, and on MNIST, are
-set beside published figures. Writes results/<name>/dirty_mnist.json, README.md and figures.
+Makes ambiguous digits (ours: the authors' set is not at hand): a small VAE of MNIST decodes points between two digits
+of different classes, and an image is kept if networks trained on MNIST are split between two classes. Labels are drawn
+from what they say. Then networks are trained on MNIST and ambiguous digits together; Fashion-MNIST is out of
+distribution. The same networks on Fashion-MNIST, and on MNIST, are set beside published figures. Writes
+results/<name>/dirty_mnist.json, README.md and figures.
 """
 
 import sys
@@ -44,14 +45,22 @@ from uncertainty.classification import ood_detection
 IMAGES = Path("runs/dirty_mnist.npz")
 LETTERS = Path("datasets/notmnist/t10k-images-idx3-ubyte")
 SETS = ("clean", "ambiguous", "unknown")
-SCORES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance", "entropy_minus_variance", *OWN)
+SCORES = (
+    "predictive_entropy",
+    "expected_entropy",
+    "mutual_information",
+    "total_variance",
+    "entropy_minus_variance",
+    *OWN,
+)
 
 
 @dataclass
 class Settings:
-    """ambiguous: images of training; a sixth as many are for tests. labels: drawn for each. vae_epochs, judge_epochs, judges: of the VAE,
-    and of the networks that say what is ambiguous. epochs, student_epochs: of the networks compared; ddu_epochs: of DDU's ResNet-18
-    of half width, or 0 to leave it out. limit: of MNIST's images, for tests."""
+    """ambiguous: images of training; a sixth as many are for tests. labels: drawn for each. vae_epochs, judge_epochs,
+    judges: of the VAE, and of the networks that say what is ambiguous. epochs, student_epochs: of the networks
+    compared; ddu_epochs: of DDU's ResNet-18 of half width, or 0 to leave it out. limit: of MNIST's images, for
+    tests."""
 
     name: RunName = "dirty_mnist"
     mnist: str = "datasets"
@@ -73,7 +82,16 @@ def lenet(rate: float) -> nn.Module:
     """LeNet with dropout behind every layer but the last."""
     drop = nn.Dropout
     return nn.Sequential(
-        *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), drop(rate), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2), drop(rate)),
+        *(
+            nn.Conv2d(1, 20, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            drop(rate),
+            nn.Conv2d(20, 50, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            drop(rate),
+        ),
         *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), drop(rate), nn.Linear(500, 10)),
     )
 
@@ -121,13 +139,20 @@ def digits_of(settings: Settings) -> tuple[Dataset, Dataset]:
         torch.manual_seed(settings.seed)
         make_images(train, test, settings)
     if (kept := str(np.load(IMAGES)["settings"])) != (wanted := made_with(settings)):
-        raise UserError(f"{IMAGES} has ambiguous digits of other settings ({kept}, not {wanted}); delete it, and they are made anew")
+        raise UserError(
+            f"{IMAGES} has ambiguous digits of other settings ({kept}, not {wanted}); delete it, and they are made anew"
+        )
     return train, test
 
 
 def made_with(settings: Settings) -> str:
     """The settings that determine the ambiguous digits."""
-    return str({name: getattr(settings, name) for name in ("ambiguous", "labels", "vae_epochs", "judges", "judge_epochs", "limit", "seed")})
+    return str(
+        {
+            name: getattr(settings, name)
+            for name in ("ambiguous", "labels", "vae_epochs", "judges", "judge_epochs", "limit", "seed")
+        }
+    )
 
 
 def make_images(train: Dataset, test: Dataset, settings: Settings) -> None:
@@ -166,9 +191,11 @@ def trained(model: nn.Module, loss, tensors: list[Tensor], epochs: int, what: st
 
 @torch.no_grad()
 def ambiguous(vae: VAE, judges: list[nn.Module], dataset: Dataset, wanted: int) -> tuple[Tensor, Tensor]:
-    """`wanted` images between two digits [N, 28, 28, 1], and what the judges say of them [N, 10]: the second class has a share of 0.2 or
-    more, and both together 0.8 or more."""
-    codes = torch.cat([vae.encoder(part.flatten(1).float() / 255).chunk(2, 1)[0] for part in dataset.images.split(4096)])
+    """`wanted` images between two digits [N, 28, 28, 1], and what the judges say of them [N, 10]: the second class has
+    a share of 0.2 or more, and both together 0.8 or more."""
+    codes = torch.cat(
+        [vae.encoder(part.flatten(1).float() / 255).chunk(2, 1)[0] for part in dataset.images.split(4096)]
+    )
     images, shares = [], []
     for attempt in count():
         if sum(map(len, images)) >= wanted:
@@ -188,7 +215,8 @@ def ambiguous(vae: VAE, judges: list[nn.Module], dataset: Dataset, wanted: int) 
 
 
 def dirty(split: str) -> TensorDataset:
-    """Clean and ambiguous digits together: a data set for `data.train`. An ambiguous image is there once for each of its labels."""
+    """Clean and ambiguous digits together: a data set for `data.train`. An ambiguous image is there once for each of
+    its labels."""
     arrays = np.load(IMAGES)
     clean, unclear = (torch.from_numpy(arrays[f"{split}_{name}"]) for name in ("clean", "ambiguous"))
     clean_labels, labels = (torch.from_numpy(arrays[f"{split}_{name}_labels"]) for name in ("clean", "ambiguous"))
@@ -199,7 +227,9 @@ def dirty(split: str) -> TensorDataset:
 def notmnist(split: str) -> Tensor:
     """The letters A to J [N, 28, 28]: a data set for `data.ood`. Raises UserError if its file is missing."""
     if not LETTERS.exists():
-        raise UserError(f"{LETTERS}: no such file; put notMNIST's idx files there (github.com/davidflanagan/notMNIST-to-MNIST)")
+        raise UserError(
+            f"{LETTERS}: no such file; put notMNIST's idx files there (github.com/davidflanagan/notMNIST-to-MNIST)"
+        )
     return read_image_file(str(LETTERS))
 
 
@@ -212,7 +242,8 @@ PUBLISHED = {  # our own networks on these sets stand beside (google/uncertainty
 
 
 def beside(base: Config, settings: Settings, name: str) -> dict[str, dict[str, float]]:
-    """Accuracy, NLL and AUROC, by each method's own score, of networks trained on a published set: {method: {score: value}}."""
+    """Accuracy, NLL and AUROC, by each method's own score, of networks trained on a published set: {method: {score:
+    value}}."""
     other = {"mnist": settings.mnist, "fashion_mnist": settings.fashion}
     source = {"source": name, "root": other.pop(name), "name": name}
     ood = [{"source": of, "root": root} for of, root in other.items()] + [{"source": f"{HERE}:notmnist"}]
@@ -234,7 +265,11 @@ def config_of(settings: Settings) -> Config:
         {"title": "MC-dropout", "kind": "teacher", "compared_with": "mc_dropout"},
         {"title": "Dirichlet student", "of": "MC-dropout", "changes": {"student": {"method": "dirichlet"}}},
         {"title": "Gaussian student", "of": "MC-dropout", "changes": {"student": {"method": "logit_gaussian"}}},
-        {"title": "ensemble", "kind": "teacher", "changes": {"teacher": {"method": "ensemble", "members": settings.members} | plain}},
+        {
+            "title": "ensemble",
+            "kind": "teacher",
+            "changes": {"teacher": {"method": "ensemble", "members": settings.members} | plain},
+        },
         {"title": "softmax", "kind": "teacher", "changes": {"teacher": {"method": "deterministic"} | plain}},
         {
             "title": "DDU",
@@ -264,7 +299,13 @@ def config_of(settings: Settings) -> Config:
             "channels": 1,
             "augmentation": {"flip": False, "crop": 2},
         },
-        "teacher": {"network": f"{HERE}:lenet", "options": {"rate": 0.3}, "epochs": settings.epochs, "batch_size": 128, "lr": 0.02},
+        "teacher": {
+            "network": f"{HERE}:lenet",
+            "options": {"rate": 0.3},
+            "epochs": settings.epochs,
+            "batch_size": 128,
+            "lr": 0.02,
+        },
         "sampling": {"passes": 16, "views": ["plain", "augmented", "mixup"]},
         "student": {"epochs": settings.student_epochs, "batch_size": 128},
         "evaluation": {"passes": 50, "bootstrap": 50},
@@ -274,10 +315,15 @@ def config_of(settings: Settings) -> Config:
 
 
 def measured(base: Config, settings: Settings) -> dict[str, dict]:
-    """For each method, the scores' AUROC: of unknown images against clean and ambiguous ones, and of ambiguous against clean ones."""
+    """For each method, the scores' AUROC: of unknown images against clean and ambiguous ones, and of ambiguous against
+    clean ones."""
     arrays = np.load(IMAGES)
     unknown = data.load_evaluation(base.data, data.load(base.data.train, "train", base.data).classes, 0)[1].images
-    images = {"clean": torch.from_numpy(arrays["test_clean"]), "ambiguous": torch.from_numpy(arrays["test_ambiguous"]), "unknown": unknown}
+    images = {
+        "clean": torch.from_numpy(arrays["test_clean"]),
+        "ambiguous": torch.from_numpy(arrays["test_ambiguous"]),
+        "unknown": unknown,
+    }
     found, densities = {}, {}
     for row in base.rows:
         own = compare.config_of(row, settings.seed, base)
@@ -307,7 +353,9 @@ def densities_of(scores: dict[str, dict[str, dict[str, ndarray]]]) -> Figure:
     for line, (title, by_set) in zip(axes, scores.items()):
         for axis, column in zip(line, columns):
             score = (
-                next((name for name in ("negative_log_density", "energy") if name in by_set["clean"]), None) if column == "own" else column
+                next((name for name in ("negative_log_density", "energy") if name in by_set["clean"]), None)
+                if column == "own"
+                else column
             )
             if score not in by_set["clean"]:
                 axis.axis("off")
@@ -315,7 +363,14 @@ def densities_of(scores: dict[str, dict[str, dict[str, ndarray]]]) -> Figure:
             everything = np.concatenate([by_set[name][score] for name in SETS])
             bins = np.linspace(*np.quantile(everything, [0, 0.995]), 60)
             for name, colour in zip(SETS, (BLUE, ORANGE, GREEN)):
-                axis.hist(by_set[name][score].clip(bins[0], bins[-1]), bins, density=True, histtype="step", color=colour, label=name)
+                axis.hist(
+                    by_set[name][score].clip(bins[0], bins[-1]),
+                    bins,
+                    density=True,
+                    histtype="step",
+                    color=colour,
+                    label=name,
+                )
             axis.set_yscale("log")
             axis.set_title(f"{title}: {(MEASURE_NAMES | OWN)[score].split(' (')[0]}", fontsize=8)
     axes[0, 0].legend(fontsize=7)
@@ -326,7 +381,9 @@ def examples(arrays: dict[str, ndarray]) -> Figure:
     """Ambiguous images with their labels."""
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     figure.suptitle("Ambiguous digits (made here) and the labels drawn for them")
-    for axis, image, labels in zip(figure.subplots(2, 12).flat, arrays["train_ambiguous"], arrays["train_ambiguous_labels"]):
+    for axis, image, labels in zip(
+        figure.subplots(2, 12).flat, arrays["train_ambiguous"], arrays["train_ambiguous_labels"]
+    ):
         axis.imshow(image[..., 0], cmap="gray")
         axis.set_title(", ".join(map(str, labels)), fontsize=8)
         axis.axis("off")
@@ -346,10 +403,16 @@ def page(record: dict) -> str:
         ("ambiguous", "Ambiguous against clean digits"),
     ):
         rows = [
-            [name, f"{found['accuracy']:.3f}", *(f"{found[kind][score]:.3f}" if score in found[kind] else "-" for score in shown)]
+            [
+                name,
+                f"{found['accuracy']:.3f}",
+                *(f"{found[kind][score]:.3f}" if score in found[kind] else "-" for score in shown),
+            ]
             for name, found in record["methods"].items()
         ]
-        parts.append(f"## {title}: AUROC\n\n{markdown(['method', 'accuracy on clean digits', *(names[score] for score in shown)], rows)}")
+        parts.append(
+            f"## {title}: AUROC\n\n{markdown(['method', 'accuracy on clean digits', *(names[score] for score in shown)], rows)}"
+        )
     parts.append("![Densities](densities.png)")
     for name, methods in record["published"].items():
         scores = list(next(iter(methods.values())))

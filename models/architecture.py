@@ -17,11 +17,11 @@ from training.errors import UserError
 class Architecture:
     """All that is needed to build a network again; it is stored with the weights.
 
-    conv_dropout: for the output of every convolution (or block, or hidden layer), one rate or one for each. head_dropout: for the input of
-    each linear layer of the classifier. dropped: `units`, `channels` or `filters`. heads: the number of classifiers. spectral_norm: the
-    largest spectral norm of a layer (Mukhoti et al. 2021), or None. whiten: whether a VGG's first layer is a `Whiten`. resize: how images
-    are made square.
-    For a network from outside (`models.own`): options: its arguments. layers: those whose outputs a student's perceptron takes. digest: of
+    conv_dropout: for the output of every convolution (or block, or hidden layer), one rate or one for each.
+    head_dropout: for the input of each linear layer of the classifier. dropped: `units`, `channels` or `filters`.
+    heads: the number of classifiers. spectral_norm: the largest spectral norm of a layer (Mukhoti et al. 2021), or
+    None. whiten: whether a VGG's first layer is a `Whiten`. resize: how images are made square. For a network from
+    outside (`models.own`): options: its arguments. layers: those whose outputs a student's perceptron takes. digest: of
     its file.
     """
 
@@ -43,7 +43,8 @@ class Architecture:
 
 
 class Normalize(nn.Module):
-    """Turns images of the data sets, [N, H, W, C] in 0-255, into standardized ones, [N, C, H, W] in channels_last memory."""
+    """Turns images of the data sets, [N, H, W, C] in 0-255, into standardized ones, [N, C, H, W] in channels_last
+    memory."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -66,7 +67,8 @@ class Normalize(nn.Module):
 
     @torch.no_grad()
     def set(self, mean: list[float], std: list[float]) -> None:
-        """Take mean and standard deviation for pixels in [0, 1]. Raises UserError unless there is one number per channel."""
+        """Take mean and standard deviation for pixels in [0, 1]. Raises UserError unless there is one number per
+        channel."""
         if not len(mean) == len(std) == len(self.mean):
             raise UserError(f"mean, std: {len(mean)} and {len(std)} numbers for {len(self.mean)} channels")
         self.mean.copy_(255 * torch.tensor(mean))
@@ -77,8 +79,9 @@ class Normalize(nn.Module):
 
 
 class Whiten(nn.Conv2d):
-    """A first layer that is not trained: the principal components of 2x2 patches, each with variance 1, and their negatives
-    (Jordan 2024, arXiv 2404.00498, section 3.2). Without padding, images are one pixel smaller behind it; with padding, one larger."""
+    """A first layer that is not trained: the principal components of 2x2 patches, each with variance 1, and their
+    negatives (Jordan 2024, arXiv 2404.00498, section 3.2). Without padding, images are one pixel smaller behind it;
+    with padding, one larger."""
 
     def __init__(self, channels: int, padding: int = 0):
         super().__init__(channels, 8 * channels, 2, padding=padding, bias=False)
@@ -113,7 +116,8 @@ def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
 
 
 def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[float]:
-    """The dropout rates of the `places` places in a part of the network. Raises UserError for a list of another length."""
+    """The dropout rates of the `places` places in a part of the network. Raises UserError for a list of another
+    length."""
     given = a.conv_dropout if part == "conv" else a.head_dropout
     rates = list(given) if isinstance(given, list) else [given] * places
     if len(rates) != places:
@@ -142,8 +146,8 @@ def sequential(layers: dict[str, nn.Module]) -> Network:
 
 @torch.no_grad()
 def start_as_identity(network: Network) -> None:
-    """First weights with which convolutions and square linear layers pass on their inputs, and the classifier gives zeros; batch norm's
-    scale stays 1 (Jordan 2024, arXiv 2404.00498, section 3.3)."""
+    """First weights with which convolutions and square linear layers pass on their inputs, and the classifier gives
+    zeros; batch norm's scale stays 1 (Jordan 2024, arXiv 2404.00498, section 3.3)."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and not isinstance(layer, Whiten):
             layer.reset_parameters()

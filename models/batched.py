@@ -14,7 +14,8 @@ CHUNK = 2_000_000  # rows of all networks that are in memory at once
 class Perceptrons(nn.Module):
     """B perceptrons with ReLU: x [B, N, D] → [B, N, O].
 
-    sizes: D, hidden layers, O. rates [B]: of dropout before every layer, always on. drop_inputs: also before the first one.
+    sizes: D, hidden layers, O. rates [B]: of dropout before every layer, always on. drop_inputs: also before the first
+    one.
     """
 
     def __init__(self, sizes: list[int], rates: Tensor, drop_inputs: bool = True):
@@ -23,7 +24,9 @@ class Perceptrons(nn.Module):
         self.rates = rates.view(-1, 1, 1)
         shapes = list(zip(sizes, sizes[1:]))
         bounds = [math.sqrt(6 / sum(shape)) for shape in shapes]  # Glorot & Bengio 2010, eq. 16
-        self.weights = nn.ParameterList(torch.empty(len(rates), *shape).uniform_(-1, 1) * bound for shape, bound in zip(shapes, bounds))
+        self.weights = nn.ParameterList(
+            torch.empty(len(rates), *shape).uniform_(-1, 1) * bound for shape, bound in zip(shapes, bounds)
+        )
         self.biases = nn.ParameterList(torch.zeros(len(rates), 1, width) for _, width in shapes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,8 +44,9 @@ class Perceptrons(nn.Module):
 def moments(mean: Tensor, variances: Tensor, wanted: Tensor, typical: Tensor) -> Tensor:
     """A student's loss [B, N], least at its teacher's moments, for any number of passes.
 
-    mean [B, N], variances [B, N, K]: the student's. wanted [B, N, 1 + K]: the teacher's mean and variances, by some passes. typical [B, 1]:
-    the variance that errors of the mean are compared with. (A Gaussian likelihood would add those errors to the student's variance.)
+    mean [B, N], variances [B, N, K]: the student's. wanted [B, N, 1 + K]: the teacher's mean and variances, by some
+    passes. typical [B, 1]: the variance that errors of the mean are compared with. (A Gaussian likelihood would add
+    those errors to the student's variance.)
     """
     return (mean - wanted[..., 0]).square() / typical + (variances.log() + wanted[..., 1:] / variances).sum(-1)
 
@@ -51,7 +55,14 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def fit(
-    networks: Perceptrons, x: Tensor, y: Tensor, loss: Loss, epochs: int, decay: Tensor | float, what: str, falls: bool = False
+    networks: Perceptrons,
+    x: Tensor,
+    y: Tensor,
+    loss: Loss,
+    epochs: int,
+    decay: Tensor | float,
+    what: str,
+    falls: bool = False,
 ) -> None:
     """Train each network on its own rows x [B, N, D], y [B, N, O] by Adam (Keras' settings), in batches of 128.
 

@@ -1,13 +1,15 @@
 """The contract: what teacher and student require of every network.
 
-1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; with M heads, [N, M, C].
-2. `network.normalize` standardizes such images; its statistics are fitted to the training images before the training begins.
-3. `network.features(images)` gives inputs of a student's perceptron: the mean output [N, F] of each block, and the last hidden layer.
-4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) = network.classifier(hidden)`.
-5. Anything random in training is sampled. The fast sampler handles `nn.Dropout` among the layers of an `nn.Sequential`; the plain loop
+1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; with M heads, [N, M, C]. 2.
+`network.normalize` standardizes such images; its statistics are fitted to the training images before the training
+begins. 3. `network.features(images)` gives inputs of a student's perceptron: the mean output [N, F] of each block, and
+the last hidden layer. 4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) =
+network.classifier(hidden)`. 5. Anything random in training is sampled. The fast sampler handles `nn.Dropout` among the
+layers of an `nn.Sequential`; the plain loop
    handles everything else (`uncertainty.any_network`).
 
-`Network` meets the contract for layers in a row, `models.own.Own` for any module. `check` is called when a network is built.
+`Network` meets the contract for layers in a row, `models.own.Own` for any module. `check` is called when a network is
+built.
 """
 
 import torch
@@ -49,7 +51,9 @@ def check(network: nn.Module, images: Tensor) -> None:
             raise TypeError(f"{type(network).__name__} has no `{name}` (models/contract.py)")
     means, hidden = network.features(images)
     if not means or any(mean.ndim != 2 for mean in means):
-        raise TypeError("`features` has to give the mean output [N, F] of one block or more (models/contract.py, rule 3)")
+        raise TypeError(
+            "`features` has to give the mean output [N, F] of one block or more (models/contract.py, rule 3)"
+        )
     if not (hidden.is_meta or torch.allclose(network(images), network.classifier(hidden), equal_nan=True)):
         raise TypeError("the network is not its `classifier` after its `features` (models/contract.py, rule 4)")
     network.train(training)

@@ -12,10 +12,11 @@ from training.errors import UserError
 
 
 def comparable(x: Tensor) -> Tensor:
-    """Bfloat16 numbers viewed as int16: the order is the same except among negative numbers, and comparing is several times as fast.
+    """Bfloat16 numbers viewed as int16: the order is the same except among negative numbers, and comparing is several
+    times as fast.
 
-    Only in inference mode, as integers have no gradient, and not in compiled code, where numbers are as fast. A NaN with a sign bit, such
-    as ∞ − ∞, counts as negative; therefore `folded` requires finite weights.
+    Only in inference mode, as integers have no gradient, and not in compiled code, where numbers are as fast. A NaN
+    with a sign bit, such as ∞ − ∞, counts as negative; therefore `folded` requires finite weights.
     """
     fast = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled() and x.dtype == torch.bfloat16
     return x.view(torch.int16) if fast else x
@@ -30,8 +31,8 @@ class InplaceReLU(nn.Module):
 
 
 class MaxPool2x2(nn.Module):
-    """2x2 max pooling on a CPU, of inputs ≥ 0 or before a ReLU: where all four are negative, it may give another one of them. Unlike
-    torch's, it does not find the indices of the maxima."""
+    """2x2 max pooling on a CPU, of inputs ≥ 0 or before a ReLU: where all four are negative, it may give another one of
+    them. Unlike torch's, it does not find the indices of the maxima."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
@@ -40,7 +41,9 @@ class MaxPool2x2(nn.Module):
         values = comparable(x)
         values = torch.maximum(values[..., 0:width:2], values[..., 1:width:2])
         values = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
-        return values if values.dtype == x.dtype else values.view(x.dtype)  # a view as a type has no gradient, even as the same type
+        return (
+            values if values.dtype == x.dtype else values.view(x.dtype)
+        )  # a view as a type has no gradient, even as the same type
 
 
 def halves(layer: nn.Module) -> bool:
@@ -53,15 +56,17 @@ def halves(layer: nn.Module) -> bool:
 
 
 def norm_behind(layers: nn.Sequential, i: int) -> int | None:
-    """The place of the batch norm that can be folded into the i-th layer, a convolution: the next one, or the one behind 2x2 max pooling,
-    with which a batch norm commutes if all of its scales are positive."""
+    """The place of the batch norm that can be folded into the i-th layer, a convolution: the next one, or the one
+    behind 2x2 max pooling, with which a batch norm commutes if all of its scales are positive."""
     following = list(layers)[i + 1 : i + 3]
     if not isinstance(layers[i], nn.Conv2d) or not following:
         return None
     if isinstance(following[0], nn.BatchNorm2d):
         return i + 1
     norm = following[-1]
-    commutes = halves(following[0]) and isinstance(norm, nn.BatchNorm2d) and norm.affine and bool((norm.weight > 0).all())
+    commutes = (
+        halves(following[0]) and isinstance(norm, nn.BatchNorm2d) and norm.affine and bool((norm.weight > 0).all())
+    )
     return i + 2 if commutes else None
 
 
@@ -76,11 +81,12 @@ def next_layer(layers: nn.Sequential, i: int) -> nn.Module | None:
 
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy of a network in eval mode, in which every `nn.Sequential` has its batch norms folded into the convolutions before them.
+    """A copy of a network in eval mode, in which every `nn.Sequential` has its batch norms folded into the convolutions
+    before them.
 
-    Identities replace the batch norms. dtype: of the autocast that it will run in; weights are cast to it once, not in every pass. A
-    network from outside is copied without changes, because its own code calls its layers.
-    Raises UserError for weights that are not finite.
+    Identities replace the batch norms. dtype: of the autocast that it will run in; weights are cast to it once, not in
+    every pass. A network from outside is copied without changes, because its own code calls its layers. Raises
+    UserError for weights that are not finite.
     """
     network = copy.deepcopy(network)
     if isinstance(network, Own):

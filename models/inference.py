@@ -12,7 +12,9 @@ from training.loading import ahead
 
 
 @torch.inference_mode()
-def outputs_of(network: Callable[[Tensor], Tensor], images: Tensor | Dataset, compute: Compute, batch_size: int = 1024) -> Tensor:
+def outputs_of(
+    network: Callable[[Tensor], Tensor], images: Tensor | Dataset, compute: Compute, batch_size: int = 1024
+) -> Tensor:
     """The outputs of `network`, in eval mode, for images [N, H, W, C] or a data set: float32 [N, K] on its device.
 
     Each process computes its shard, and every process gets all outputs.

@@ -9,7 +9,8 @@ HIDDEN = [128, 128, 128]
 
 
 def mlp(architecture: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C], such as points of a plane in one pixel, → logits [N, outputs]: three hidden layers with ReLU and dropout.
+    """Images [N, H, W, C], such as points of a plane in one pixel, → logits [N, outputs]: three hidden layers with ReLU
+    and dropout.
 
     Raises UserError for dropout of channels or filters.
     """
@@ -20,7 +21,11 @@ def mlp(architecture: Architecture) -> nn.Sequential:
     units = a.channels * a.size**2
     for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, "conv", len(HIDDEN))), 1):
         width = scaled(base, a.width)
-        layers |= {f"linear{i}": nn.Linear(units, width), f"hidden{i}": nn.ReLU(inplace=True), f"dropout{i}": nn.Dropout(rate)}
+        layers |= {
+            f"linear{i}": nn.Linear(units, width),
+            f"hidden{i}": nn.ReLU(inplace=True),
+            f"dropout{i}": nn.Dropout(rate),
+        }
         units = width
     layers["head2"] = linear(a, units, a.outputs)
     return sequential(layers)

@@ -16,8 +16,8 @@ NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7} | dict.fromkeys(SHAPES, r
 
 
 def build(architecture: Architecture) -> Network:
-    """A network that meets the contract (`models.contract`). Prints a line if the file of a network from outside has changed since the
-    training."""
+    """A network that meets the contract (`models.contract`). Prints a line if the file of a network from outside has
+    changed since the training."""
     a = architecture
     outside = is_outside(a.network)
     if outside and a.digest not in (None, digest_of_code(a.network)):

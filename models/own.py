@@ -1,4 +1,5 @@
-"""Networks from outside: a callable of the user's own file, `my_models.py:make`, or of torchvision, `torchvision:mobilenet_v3_small`.
+"""Networks from outside: a callable of the user's own file, `my_models.py:make`, or of torchvision,
+`torchvision:mobilenet_v3_small`.
 
 `Own` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
 """
@@ -24,9 +25,9 @@ SHOWN = 3  # names in an error
 class Own(nn.Module):
     """A module as a network of this project.
 
-    layers: the names of those whose mean outputs a student's perceptron takes; default: the last one of each output shape.
-    The classifier is the linear layer that gives the logits, or an identity if there is none.
-    Raises UserError, with the module's message, if it cannot take images [N, channels, size, size] or does not give logits [N, outputs].
+    layers: the names of those whose mean outputs a student's perceptron takes; default: the last one of each output
+    shape. The classifier is the linear layer that gives the logits, or an identity if there is none. Raises UserError,
+    with the module's message, if it cannot take images [N, channels, size, size] or does not give logits [N, outputs].
     """
 
     def __init__(self, module: nn.Module, size: int, channels: int, outputs: int, layers: list[str] | None = None):
@@ -39,9 +40,15 @@ class Own(nn.Module):
         self.layers = layers or last_of_each_shape(module, calls)
         for name in self.layers:
             if name not in calls:
-                raise UserError(f"student.layers: {name} is not called in the network, or gives no tensor; there are: {', '.join(calls)}")
+                raise UserError(
+                    f"student.layers: {name} is not called in the network, or gives no tensor; there are: {', '.join(calls)}"
+                )
         logits = calls[""]
-        ends = [name for name, output in calls.items() if isinstance(module.get_submodule(name), nn.Linear) and torch.equal(output, logits)]
+        ends = [
+            name
+            for name, output in calls.items()
+            if isinstance(module.get_submodule(name), nn.Linear) and torch.equal(output, logits)
+        ]
         self.last = ends[0] if ends else None
 
     @property
@@ -77,7 +84,9 @@ class Own(nn.Module):
         means: dict[str, Tensor] = {}
         hidden: list[Tensor] = []
         hooks = [
-            self.module.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: means.update({name: mean_of(output)}))
+            self.module.get_submodule(name).register_forward_hook(
+                lambda _, __, output, name=name: means.update({name: mean_of(output)})
+            )
             for name in self.layers
         ]
         if self.last is not None:
@@ -88,7 +97,8 @@ class Own(nn.Module):
 
     @torch.no_grad()
     def _try(self, images: Tensor, outputs: int) -> dict[str, Tensor]:
-        """The output of each module on `images`, by name. Sets `channels_last` to whether the module can take such memory."""
+        """The output of each module on `images`, by name. Sets `channels_last` to whether the module can take such
+        memory."""
         kind, training = type(self.module).__name__, self.module.training
         self.module.eval()
         try:
@@ -99,7 +109,9 @@ class Own(nn.Module):
                 calls = outputs_by_name(self.module, lambda: self(images))
             except Exception as error:  # a user's code can raise any error
                 shape = list(images.permute(0, 3, 1, 2).shape)
-                raise UserError(f"teacher.network: {kind} cannot take images {shape}: {str(error).splitlines()[0]}") from None
+                raise UserError(
+                    f"teacher.network: {kind} cannot take images {shape}: {str(error).splitlines()[0]}"
+                ) from None
         finally:
             self.module.train(training)
         logits = calls.get("")
@@ -112,7 +124,8 @@ class Own(nn.Module):
 
 
 def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Tensor]:
-    """The output of each module that `work` calls exactly once and that gives a tensor, by name; `module`'s own name is empty."""
+    """The output of each module that `work` calls exactly once and that gives a tensor, by name; `module`'s own name is
+    empty."""
     calls: dict[str, list[Tensor]] = {}
 
     def note(name: str) -> Callable:
@@ -124,15 +137,18 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
 
 
 def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]:
-    """Names of the modules that end a stage: the last one of each output shape, among the module's children and the children of each
-    `nn.Sequential` or `nn.ModuleList`. Outputs [N, F] count only if no other output has more dimensions."""
+    """Names of the modules that end a stage: the last one of each output shape, among the module's children and the
+    children of each `nn.Sequential` or `nn.ModuleList`. Outputs [N, F] count only if no other output has more
+    dimensions."""
     batch = len(calls[""])
 
     def counts(name: str) -> bool:
         parent, _, _ = name.rpartition(".")
         return bool(name) and (not parent or isinstance(module.get_submodule(parent), (nn.Sequential, nn.ModuleList)))
 
-    inner = {name: output for name, output in calls.items() if counts(name) and output.ndim > 1 and len(output) == batch}
+    inner = {
+        name: output for name, output in calls.items() if counts(name) and output.ndim > 1 and len(output) == batch
+    }
     maps = {name: output for name, output in inner.items() if output.ndim > 2} or inner
     return list({tuple(output.shape): name for name, output in maps.items()}.values())
 
@@ -143,7 +159,8 @@ def first_of(output: Any) -> Any:
 
 
 def mean_of(output: Any) -> Tensor:
-    """The mean over positions, float32: of maps [N, C, H, W] over pixels, of tokens [N, L, D] over tokens; vectors [N, D] stay."""
+    """The mean over positions, float32: of maps [N, C, H, W] over pixels, of tokens [N, L, D] over tokens; vectors [N,
+    D] stay."""
     x = first_of(output).float()
     return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
 
@@ -157,7 +174,9 @@ def make(a: Architecture) -> Own:
             builder = torchvision.models.get_model_builder(name)
         except ValueError:
             raise UserError(f"teacher.network: torchvision has no {name}") from None
-        return Own(called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers)
+        return Own(
+            called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers
+        )
     return Own(call(a.network, options), a.size, a.channels, a.outputs, a.layers)
 
 
@@ -180,12 +199,16 @@ def load_weights(network: nn.Module, path: Path) -> None:
     wrong = {
         "are missing": sorted(wanted.keys() - found.keys()),
         "are not the network's": sorted(found.keys() - wanted.keys()),
-        "have another shape": [name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape],
+        "have another shape": [
+            name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape
+        ],
         "are not finite": [name for name, value in found.items() if not value.isfinite().all()],
     }
     if any(wrong.values()):
         parts = [
-            f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})" for what, names in wrong.items() if names
+            f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
+            for what, names in wrong.items()
+            if names
         ]
         raise UserError(f"teacher.weights: {path} does not fit the network: {'; '.join(parts)}")
     network.load_state_dict(found)

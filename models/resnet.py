@@ -1,6 +1,7 @@
 """Residual networks: ResNet-18 and -50 (He et al. 2016), and WideResNet-28-10 (Zagoruyko & Komodakis 2016).
 
-With a spectral norm they are those of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a shortcut has to shrink.
+With a spectral norm they are those of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a
+shortcut has to shrink.
 """
 
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from models.architecture import Architecture, Normalize, linear, map_dropout, ra
 
 @dataclass(frozen=True)
 class Shape:
-    """kernels: of a block's convolutions. blocks, channels: of each stage. expansion: how many times as many channels a block's last
-    convolution has. first: channels of the first convolution. wide: whether batch norm and activation come before each convolution, not
-    after it."""
+    """kernels: of a block's convolutions. blocks, channels: of each stage. expansion: how many times as many channels a
+    block's last convolution has. first: channels of the first convolution. wide: whether batch norm and activation come
+    before each convolution, not after it."""
 
     kernels: tuple[int, ...]
     blocks: tuple[int, ...]
@@ -46,12 +47,22 @@ class AverageShortcut(nn.Module):
 
 
 class Residual(nn.Module):
-    """x → convolutions(x) + shortcut(x), each convolution with batch norm and activation; the first 3x3 one has the stride.
+    """x → convolutions(x) + shortcut(x), each convolution with batch norm and activation; the first 3x3 one has the
+    stride.
 
     dropout: of the sum; or, with `filters`, of the last convolution's output.
     """
 
-    def __init__(self, inputs: int, widths: list[int], shape: Shape, stride: int, spectral: bool, dropout: nn.Module, filters: bool):
+    def __init__(
+        self,
+        inputs: int,
+        widths: list[int],
+        shape: Shape,
+        stride: int,
+        spectral: bool,
+        dropout: nn.Module,
+        filters: bool,
+    ):
         super().__init__()
         strided = shape.kernels.index(3)
         layers: list[nn.Module] = []
@@ -70,7 +81,9 @@ class Residual(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.shortcut: nn.Module = nn.Identity()
         if (stride, inputs) != (1, channels):
-            projection = [nn.Conv2d(inputs, channels, 1, stride, bias=False)] + [nn.BatchNorm2d(channels)] * (not shape.wide)
+            projection = [nn.Conv2d(inputs, channels, 1, stride, bias=False)] + [nn.BatchNorm2d(channels)] * (
+                not shape.wide
+            )
             self.shortcut = AverageShortcut(stride, channels - inputs) if spectral else nn.Sequential(*projection)
         self.activation = nn.Identity() if shape.wide else activation(spectral)
         self.dropout = nn.Identity() if filters else dropout
@@ -85,9 +98,11 @@ def activation(spectral: bool) -> nn.Module:
 
 
 def resnet(architecture: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a linear layer.
+    """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a
+    linear layer.
 
-    The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling, as for ImageNet.
+    The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling,
+    as for ImageNet.
     """
     a = architecture
     shape, spectral = SHAPES[a.network], a.spectral_norm is not None
@@ -108,7 +123,9 @@ def resnet(architecture: Architecture) -> nn.Sequential:
         for b in range(1, count + 1):
             stride = 2 if b == 1 and s > 1 else 1
             name = f"stage{s}" if b == count else f"block{s}_{b}"
-            layers[name] = Residual(channels, widths, shape, stride, spectral, map_dropout(a, dropout.pop(0)), a.dropped == "filters")
+            layers[name] = Residual(
+                channels, widths, shape, stride, spectral, map_dropout(a, dropout.pop(0)), a.dropped == "filters"
+            )
             channels = widths[-1]
     if shape.wide:
         layers |= {"norm": nn.BatchNorm2d(channels), "activation": activation(spectral)}

@@ -1,5 +1,5 @@
-"""Spectral normalization of convolutions and linear layers: a network that keeps distances (Mukhoti et al. 2021, section 4; Gouk et al.
-2018)."""
+"""Spectral normalization of convolutions and linear layers: a network that keeps distances (Mukhoti et al. 2021,
+section 4; Gouk et al. 2018)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,12 @@ from models.hooks import hooked
 
 
 class SpectralNorm(nn.Module):
-    """W → W / max(1, σ(W) / coefficient). σ is the largest singular value of the layer as a linear map of inputs of one shape.
+    """W → W / max(1, σ(W) / coefficient). σ is the largest singular value of the layer as a linear map of inputs of one
+    shape.
 
-    A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ is another one. In
-    training each call takes one step of the power iteration, by the convolution and its transpose; `start` steps are taken at the
-    beginning.
+    A parametrization for `torch.nn.utils.parametrize`. torch's own normalizes the kernel reshaped to a matrix, whose σ
+    is another one. In training each call takes one step of the power iteration, by the convolution and its transpose;
+    `start` steps are taken at the beginning.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: torch.Size, coefficient: float, start: int = 30):
@@ -47,7 +48,8 @@ class SpectralNorm(nn.Module):
 
 
 def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None:
-    """Keep the spectral norm of every layer but the last at or below `coefficient`, for images of the size of `blank` [1, H, W, C]."""
+    """Keep the spectral norm of every layer but the last at or below `coefficient`, for images of the size of `blank`
+    [1, H, W, C]."""
     shapes: dict[nn.Module, torch.Size] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,5 @@
-"""VGG (Simonyan & Zisserman 2015) with batch norm and dropout, as one `nn.Sequential`: the sampler can cut it anywhere."""
+"""VGG (Simonyan & Zisserman 2015) with batch norm and dropout, as one `nn.Sequential`: the sampler can cut it
+anywhere."""
 
 from torch import nn
 
@@ -16,9 +17,11 @@ BLOCKS = {
 
 
 def vgg(architecture: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C] → logits [N, outputs]: convolutions with batch norm, ReLU and dropout, average pooling, two linear layers.
+    """Images [N, H, W, C] → logits [N, outputs]: convolutions with batch norm, ReLU and dropout, average pooling, two
+    linear layers.
 
-    Raises UserError if the images are too small for the depth, or the number of dropout rates is not that of their places.
+    Raises UserError if the images are too small for the depth, or the number of dropout rates is not that of their
+    places.
     """
     a = architecture
     blocks = BLOCKS[a.network]

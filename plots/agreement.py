@@ -9,31 +9,58 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy import ndarray
 
-from plots.style import COLOURS, GREEN, GREY, MEASURE_NAMES, NAMES, PANELS, PINK, RED, TRUONG, axis_label, defined, grid, passes
+from plots.style import (
+    COLOURS,
+    GREEN,
+    GREY,
+    MEASURE_NAMES,
+    NAMES,
+    PANELS,
+    PINK,
+    RED,
+    TRUONG,
+    axis_label,
+    defined,
+    grid,
+    passes,
+)
 from uncertainty.agreement import calibration
 
 
 def teacher_against_student(
-    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict], measures: Sequence[str]
+    teacher: dict[str, dict[str, ndarray]],
+    student: dict[str, dict[str, ndarray]],
+    agreement: dict[str, dict],
+    measures: Sequence[str],
 ) -> Figure:
-    """A column for each data set, a row for each measure: density of (teacher, student); above it the correlation's equivalent passes, and
-    how many images lie beyond the axes.
+    """A column for each data set, a row for each measure: density of (teacher, student); above it the correlation's
+    equivalent passes, and how many images lie beyond the axes.
 
     teacher, student: {data set: {measure: [N]}}; agreement: that part of metrics.json.
     """
-    figure, axes = grid(len(measures), len(teacher), "Teacher (MC-dropout) against student (one pass): the uncertainty of each image", 2.9)
+    figure, axes = grid(
+        len(measures),
+        len(teacher),
+        "Teacher (MC-dropout) against student (one pass): the uncertainty of each image",
+        2.9,
+    )
     densities = []
     for row, measure in zip(axes, measures):
         for axis, name in zip(row, teacher):
             x, y = teacher[name][measure], student[name][measure]
             limit = max(np.quantile(x, 0.999), np.quantile(y, 0.999))
             inside = (x <= limit) & (y <= limit)
-            density = axis.hexbin(x[inside], y[inside], gridsize=45, mincnt=1, cmap="cividis", linewidths=0, extent=(0, limit, 0, limit))
+            density = axis.hexbin(
+                x[inside], y[inside], gridsize=45, mincnt=1, cmap="cividis", linewidths=0, extent=(0, limit, 0, limit)
+            )
             densities.append(density)
             axis.plot([0, limit], [0, limit], color=RED, linewidth=1)
             axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal", xlabel="teacher")
             entry = agreement[name][measure]
-            lines = [f"Pearson {defined(entry['pearson'])}: as {passes(entry)} passes", f"floor {defined(entry['floor_pearson'])}"]
+            lines = [
+                f"Pearson {defined(entry['pearson'])}: as {passes(entry)} passes",
+                f"floor {defined(entry['floor_pearson'])}",
+            ]
             if beyond := (~inside).sum():
                 lines[1] += f"; {beyond} of {len(x)} beyond the axes"
             axis.set_title("\n".join(lines), fontsize=7.5, loc="left")
@@ -46,10 +73,13 @@ def teacher_against_student(
 
 
 def histograms(
-    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], shown: Sequence[str], behind: str | None = None
+    teacher: dict[str, dict[str, ndarray]],
+    student: dict[str, dict[str, ndarray]],
+    shown: Sequence[str],
+    behind: str | None = None,
 ) -> Figure:
-    """A row for each data set in `shown`, a column for each of Truong 2019's measures: the share of the images in each bin, of both
-    networks; dotted, that of the set `behind`. No value is left out.
+    """A row for each data set in `shown`, a column for each of Truong 2019's measures: the share of the images in each
+    bin, of both networks; dotted, that of the set `behind`. No value is left out.
 
     teacher, student: {data set: {measure: [N]}}.
     """
@@ -60,12 +90,22 @@ def histograms(
             drawn = [(who, values, at, "-" if at == name else ":") for who, values in (("teacher", teacher), ("student", student))
                      for at in (name, behind) if at]  # fmt: skip
             bins = np.linspace(
-                min(0, *(v[at][measure].min() for _, v, at, _ in drawn)), max(v[at][measure].max() for _, v, at, _ in drawn), 41
+                min(0, *(v[at][measure].min() for _, v, at, _ in drawn)),
+                max(v[at][measure].max() for _, v, at, _ in drawn),
+                41,
             )
             for who, values, at, style in drawn:
                 x = values[at][measure]
                 label = f"{NAMES[who]}: {at}"
-                axis.hist(x, bins, weights=np.full(len(x), 1 / len(x)), histtype="step", color=COLOURS[who], linestyle=style, label=label)
+                axis.hist(
+                    x,
+                    bins,
+                    weights=np.full(len(x), 1 / len(x)),
+                    histtype="step",
+                    color=COLOURS[who],
+                    linestyle=style,
+                    label=label,
+                )
             axis.set(title=name, xlabel=axis_label(measure), yscale="log")
             axis.tick_params(axis="y", which="minor", labelleft=False)
         row[0].set_ylabel("share of the images")
@@ -75,9 +115,12 @@ def histograms(
 
 
 def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[str, dict]) -> Figure:
-    """For each data set and measure, the correlation of N teacher passes (a curve), and of student and floor (lines)."""
+    """For each data set and measure, the correlation of N teacher passes (a curve), and of student and floor
+    (lines)."""
     figure, axes = grid(
-        len(PANELS), len(curves), "Equivalent passes: where the student's correlation lies on the curve of N teacher passes"
+        len(PANELS),
+        len(curves),
+        "Equivalent passes: where the student's correlation lies on the curve of N teacher passes",
     )
     for row, measure in zip(axes, PANELS):
         for axis, (name, curve) in zip(row, curves.items()):
@@ -89,9 +132,13 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.axhline(entry["limit_pearson"], color=GREEN, linestyle=":", label="limit: a perfect student")
             axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
             if entry["floor_head_pearson"] is not None:
-                axis.axhline(entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone")
+                axis.axhline(
+                    entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone"
+                )
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a floor's line can lie there
-            axis.text(0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8, bbox=box)
+            axis.text(
+                0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8, bbox=box
+            )
             low = np.nanmin([0.9, reached[0], entry["floor_pearson"], entry["pearson_ci"][0]])
             ticks = [1, 2, 4, 8, 16, 32, 64]
             axis.set(xscale="log", xlim=(0.9, 1.15 * counts[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
@@ -108,9 +155,14 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
     return figure
 
 
-def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]) -> Figure:
-    """For each data set and measure, the teacher's mean in 20 quantile bins of the student; on the diagonal both have the same scale."""
-    figure, axes = grid(len(PANELS), len(teacher), "Is the student's scale the teacher's? Means in 20 quantile bins of the student")
+def scale(
+    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], agreement: dict[str, dict]
+) -> Figure:
+    """For each data set and measure, the teacher's mean in 20 quantile bins of the student; on the diagonal both have
+    the same scale."""
+    figure, axes = grid(
+        len(PANELS), len(teacher), "Is the student's scale the teacher's? Means in 20 quantile bins of the student"
+    )
     for row, measure in zip(axes, PANELS):
         for axis, name in zip(row, teacher):
             x, y = calibration(student[name][measure], teacher[name][measure])
@@ -126,7 +178,8 @@ def scale(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, n
 
 
 def _label_edges(axes: list[list[Axes]], names: list[str], measures: Sequence[str], left: str) -> None:
-    """Write the data set above each column (the first is in distribution), and beside each row its measure and `left`, the network."""
+    """Write the data set above each column (the first is in distribution), and beside each row its measure and `left`,
+    the network."""
     for column, (axis, name) in enumerate(zip(axes[0], names)):
         title = name if column else f"{name} (in distribution)"
         below = axis.get_title(loc="left")

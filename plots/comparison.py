@@ -96,7 +96,10 @@ def short(by_title: Records, columns: Collection[str] = ()) -> str:
             continue
         row = [title, str(len(records))]
         row += [spread(values(records, "before", score)) for score in ("accuracy", "ece", "misclassification_auroc")]
-        row += [spread(values(records, "ood", near, score, "auroc")) for score in ("predictive_entropy", own_score(records[0]))]
+        row += [
+            spread(values(records, "ood", near, score, "auroc"))
+            for score in ("predictive_entropy", own_score(records[0]))
+        ]
         row += [spread(passes_of(records, measure), 0) for measure in PANELS] + [spread(scales(records), 2)]
         row += [spread(values(records, "cost", "ratio"), 1), spread(values(records[:1], "cost", "parameters"), 2, 1e6)]
         rows.append([*row, spread(values(records[:1], "draws"), 0)])
@@ -149,7 +152,11 @@ def about(by_title: Records) -> str:
 def older(by_title: Records) -> str:
     """A sentence that names the rows with settings that the present code does not have; empty if there are none."""
     today = {field.name for field in fields(Student)}
-    titles = [title for title, records in by_title.items() if any(set(r["settings"]["student"]) - today for r in good(records))]
+    titles = [
+        title
+        for title, records in by_title.items()
+        if any(set(r["settings"]["student"]) - today for r in good(records))
+    ]
     if not titles:
         return ""
     rows = "All rows are" if len(titles) == len(by_title) else f"These rows ({', '.join(titles)}) are"
@@ -157,7 +164,8 @@ def older(by_title: Records) -> str:
 
 
 def long(by_title: Records) -> str:
-    """All tables: quality before and after temperature, detection by every score, agreement, cost, time, and what failed."""
+    """All tables: quality before and after temperature, detection by every score, agreement, cost, time, and what
+    failed."""
     done = {title: good(records) for title, records in by_title.items() if good(records)}
     first = next(iter(done.values()))[0]
     parts = ["## Quality, before and after temperature scaling"]
@@ -182,13 +190,21 @@ def long(by_title: Records) -> str:
         for name, entry in (records[0].get("agreement") or {}).items():
             for measure in entry:
                 numbers = [spread(values(records, "agreement", name, measure, key)) for key in ("pearson", "scale")]
-                rows.append([title, name, label(measure), numbers[0], spread(passes_of(records, measure, name), 0), numbers[1]])
+                rows.append(
+                    [title, name, label(measure), numbers[0], spread(passes_of(records, measure, name), 0), numbers[1]]
+                )
     parts.append(markdown(["method", "data", "measure", "Pearson", "equivalent samples", "scale"], rows))
     rows = []
     for title, records in done.items():
         for name in records[0].get("confident", ()):
             places = [(judge, name, who) for judge, who in JUDGES] + [("confident", name), ("spearman_of_parts", name)]
-            rows.append([title, name, *(spread(values(records, *place), 4 if "energy_distance" in place else 3) for place in places)])
+            rows.append(
+                [
+                    title,
+                    name,
+                    *(spread(values(records, *place), 4 if "energy_distance" in place else 3) for place in places),
+                ]
+            )
     if rows:
         parts.append("## Other judges")
         header = ["method", "data", *JUDGES.values(), "share above 99.5% confidence", "Spearman of the two parts"]
@@ -202,7 +218,10 @@ def long(by_title: Records) -> str:
     stages = sorted({stage for records in done.values() for record in records for stage in record["seconds"]})
     parts.append("## Seconds of each stage")
     parts.append(
-        markdown(["method", *stages], [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()])
+        markdown(
+            ["method", *stages],
+            [[title, *(spread(values(r, "seconds", s), 0) for s in stages)] for title, r in done.items()],
+        )
     )
     failed = [(title, r) for title, records in by_title.items() for r in records if "failed" in r]
     if failed:
@@ -212,7 +231,8 @@ def long(by_title: Records) -> str:
 
 
 def paired(done: Records) -> list[str]:
-    """A section with every method's difference from the first one of ours, on the same images; empty if there is none of ours."""
+    """A section with every method's difference from the first one of ours, on the same images; empty if there is none
+    of ours."""
     resampled = {title: records for title, records in done.items() if "resampled" in records[0]}
     ours = next((title for title in resampled if title.endswith(", ours")), None)
     if ours is None:
@@ -223,14 +243,17 @@ def paired(done: Records) -> list[str]:
     for title, records in resampled.items():
         pairs = [(r["resampled"], base[r["seed"]]) for r in records if r["seed"] in base]
         if title != ours and pairs:
-            rows.append([title, str(len(pairs)), *(difference([np.subtract(a[s], b[s]) for a, b in pairs]) for s in scores)])
+            rows.append(
+                [title, str(len(pairs)), *(difference([np.subtract(a[s], b[s]) for a, b in pairs]) for s in scores)]
+            )
     said = "the 95% interval over images drawn anew, the same ones for both methods; after it, the range over seeds, if there are several"
     header = ["method", "seeds", *("NLL" if score == "nll" else score for score in scores)]
     return [f"## Difference from {ours}", f"First seed: {said}.", markdown(header, rows)]
 
 
 def difference(seeds: list[np.ndarray]) -> str:
-    """A difference with its interval, from the difference itself and its resamples for each seed; bold if the interval excludes 0."""
+    """A difference with its interval, from the difference itself and its resamples for each seed; bold if the interval
+    excludes 0."""
     low, high = interval(seeds[0])
     text = f"{seeds[0][0]:+.3f} ({low:+.3f} to {high:+.3f})"
     text = f"**{text}**" if low > 0 or high < 0 else text
@@ -239,7 +262,15 @@ def difference(seeds: list[np.ndarray]) -> str:
 
 def costs(done: Records) -> str:
     """The cost of a prediction, for each method."""
-    header = ["method", "million parameters", "million FLOPs", "MB on disk", "MB in use at batch 256", "time / one pass", "at batch 1"]
+    header = [
+        "method",
+        "million parameters",
+        "million FLOPs",
+        "MB on disk",
+        "MB in use at batch 256",
+        "time / one pass",
+        "at batch 1",
+    ]
     return markdown(header, [
         [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
          *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1"))]
@@ -253,7 +284,8 @@ def label(score: str) -> str:
 
 
 def by_method(by_title: Records) -> Figure:
-    """One line for each method, one panel for each thing that it is good or bad at: means over seeds, with standard deviations."""
+    """One line for each method, one panel for each thing that it is good or bad at: means over seeds, with standard
+    deviations."""
     done = {title: good(records) for title, records in by_title.items() if good(records)}
     every = [record for records in done.values() for record in records]
     inside = next(iter(next((r["agreement"] for r in every if r.get("agreement")), ())), None)
@@ -262,26 +294,35 @@ def by_method(by_title: Records) -> Figure:
         "accuracy": {"": (BLUE, lambda r: values(r, "before", "accuracy"))},
         "AUROC of errors": {"": (BLUE, lambda r: values(r, "before", "misclassification_auroc"))},
         "AUROC of OOD, by entropy": {
-            name: (colour, lambda r, name=name: values(r, "ood", name, "predictive_entropy", "auroc")) for name, colour in sets.items()
+            name: (colour, lambda r, name=name: values(r, "ood", name, "predictive_entropy", "auroc"))
+            for name, colour in sets.items()
         },
-        "AUROC of OOD, by own score": {name: (colour, lambda r, name=name: detection(r, name)) for name, colour in sets.items()},
+        "AUROC of OOD, by own score": {
+            name: (colour, lambda r, name=name: detection(r, name)) for name, colour in sets.items()
+        },
         f"equivalent passes, {inside}": {
             MEASURE_NAMES[m].split(" (")[0]: (MEASURE_COLOURS[m], lambda r, m=m: passes_of(r, m)) for m in PANELS
         },
         "time / one pass": {"": (BLUE, lambda r: values(r, "cost", "ratio"))},
     }
-    panels = {name: kinds for name, kinds in panels.items() if any(of(r) for _, of in kinds.values() for r in done.values())}
+    panels = {
+        name: kinds for name, kinds in panels.items() if any(of(r) for _, of in kinds.values() for r in done.values())
+    }
     figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8), layout="constrained")
     figure.suptitle("What each method gives, and its time (dots: means over seeds; lines: standard deviations)")
     for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
         for kind, (colour, of) in kinds.items():
             means = [mean(of(records)) for records in done.values()]
             errors = [np.std(of(records), ddof=1) if len(of(records)) > 1 else 0 for records in done.values()]
-            axis.errorbar(means, range(len(done)), xerr=errors, fmt="o", markersize=4, color=colour, label=kind, linewidth=0.8)
+            axis.errorbar(
+                means, range(len(done)), xerr=errors, fmt="o", markersize=4, color=colour, label=kind, linewidth=0.8
+            )
         axis.set(xlabel=name)
         axis.grid(linewidth=0.3)
         if len(kinds) > 1:
-            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handletextpad=0, columnspacing=0.6, fontsize=7)
+            axis.legend(
+                loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handletextpad=0, columnspacing=0.6, fontsize=7
+            )
         if name.startswith("equivalent"):
             axis.set_xscale("symlog", linthresh=1)
         if name.startswith("time"):

@@ -12,7 +12,8 @@ OOD_SCORE = "predictive_entropy"  # of the figure; every other measure is in the
 
 
 def reliability(confidence: dict[str, ndarray], correct: dict[str, ndarray], dataset: str) -> Figure:
-    """For each method, accuracy against confidence in 15 equal bins; the area of a point is the bin's share of the images."""
+    """For each method, accuracy against confidence in 15 equal bins; the area of a point is the bin's share of the
+    images."""
     figure, axes = grid(1, len(confidence), f"Reliability on {dataset}: accuracy against confidence", 3.0)
     for axis, (who, value) in zip(axes[0], confidence.items()):
         share, mean, accuracy = classification.confidence_bins(value, correct[who]).T
@@ -37,7 +38,9 @@ def roc(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, nda
             fpr, tpr, _ = roc_curve(np.repeat([0, 1], [len(x), len(y)]), np.concatenate([x, y]))
             axis.plot(fpr, tpr, color=COLOURS[who], linewidth=1.2, label=NAMES[who])
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.5)
-        said = ", ".join(f"{who} {auroc:.3f}" + (" (below chance)" if auroc < 0.5 else "") for who, auroc in aurocs.items())
+        said = ", ".join(
+            f"{who} {auroc:.3f}" + (" (below chance)" if auroc < 0.5 else "") for who, auroc in aurocs.items()
+        )
         axis.set_title(f"{name}\nAUROC: {said}", fontsize=8)
         axis.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -50,7 +53,13 @@ def risk_coverage(confidence: dict[str, ndarray], correct: dict[str, ndarray], d
     axis = axes[0][0]
     for who, value in confidence.items():
         area = classification.aurc(value, correct[who])
-        axis.plot(*classification.risk_coverage(value, correct[who]), color=COLOURS[who], label=f"{NAMES[who]}: AURC {area:.4f}")
-    axis.set(xlabel="share of images kept, most confident first", ylabel="error rate among them", xlim=(0, 1), ylim=(0, None))
+        axis.plot(
+            *classification.risk_coverage(value, correct[who]),
+            color=COLOURS[who],
+            label=f"{NAMES[who]}: AURC {area:.4f}",
+        )
+    axis.set(
+        xlabel="share of images kept, most confident first", ylabel="error rate among them", xlim=(0, 1), ylim=(0, None)
+    )
     axis.legend()
     return figure

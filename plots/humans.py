@@ -9,8 +9,11 @@ from uncertainty.agreement import calibration
 
 
 def humans(entropy: ndarray, student: dict[str, ndarray], metrics: dict[str, dict]) -> Figure:
-    """Left: rank correlation of the entropy of people's labels [N] with each measure. Right: its mean in 20 bins of the student's."""
-    figure, ((left, right),) = grid(1, 2, "The entropy of some fifty people's labels, and the networks' uncertainties", 4.0)
+    """Left: rank correlation of the entropy of people's labels [N] with each measure. Right: its mean in 20 bins of the
+    student's."""
+    figure, ((left, right),) = grid(
+        1, 2, "The entropy of some fifty people's labels, and the networks' uncertainties", 4.0
+    )
     place = np.arange(len(MEASURE_NAMES))
     for shift, who in ((-0.2, "teacher"), (0.2, "student")):
         value = np.array([metrics[who][m]["spearman"] for m in MEASURE_NAMES])

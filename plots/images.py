@@ -16,14 +16,20 @@ def extremes(
     dataset: str,
     count: int = 8,
 ) -> Figure:
-    """The images with the least and the most of each uncertainty, by the student: name, class, and the values of teacher and student.
+    """The images with the least and the most of each uncertainty, by the student: name, class, and the values of
+    teacher and student.
 
     images: uint8 [N, H, W, C]; teacher, student: {measure: [N]}; names, classes: a line for each image.
     """
-    figure, axes = grid(2 * len(TRUONG), count, f"{dataset}: the images of least and most uncertainty, by the student", 1.6)
+    figure, axes = grid(
+        2 * len(TRUONG), count, f"{dataset}: the images of least and most uncertainty, by the student", 1.6
+    )
     for i, measure in enumerate(TRUONG):
         order = np.argsort(student[measure], kind="stable")
-        for row, chosen, which in ((axes[2 * i], order[:count], "least"), (axes[2 * i + 1], order[::-1][:count], "most")):
+        for row, chosen, which in (
+            (axes[2 * i], order[:count], "least"),
+            (axes[2 * i + 1], order[::-1][:count], "most"),
+        ):
             for axis, index in zip(row, chosen):
                 image = images[index]
                 axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)

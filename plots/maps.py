@@ -15,10 +15,11 @@ CLASSES = (BLUE, ORANGE, PINK)
 
 
 def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray) -> Figure:
-    """A row for each method, a column for each measure and one for the method's own score. Dark is unsure; each map has its own scale.
-    A method's own scores are shown by rank, because a log density has no lower bound.
+    """A row for each method, a column for each measure and one for the method's own score. Dark is unsure; each map has
+    its own scale. A method's own scores are shown by rank, because a log density has no lower bound.
 
-    scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, some 300 of them shown.
+    scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, some 300 of them
+    shown.
     """
     names = [MEASURE_NAMES[measure].split(" (")[0] for measure in COLUMNS] + ["a score of its own"]
     figure = Figure(figsize=(1.7 * len(names) + 1.2, 1.62 * len(scores) + 0.4), layout="constrained")

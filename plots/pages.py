@@ -43,7 +43,13 @@ def rows_of(name: str) -> list[dict]:
 def compared() -> str:
     """Some rows and columns of the comparison: ours, and what is better at something."""
     rows = comparison.load(RESULTS / "comparison")
-    columns = ("accuracy", "AUROC CIFAR-100: by entropy", "by its own score", "equivalent passes: total variance", "time / one pass")
+    columns = (
+        "accuracy",
+        "AUROC CIFAR-100: by entropy",
+        "by its own score",
+        "equivalent passes: total variance",
+        "time / one pass",
+    )
     return comparison.short({title: rows[title] for title in COMPARED}, columns)
 
 
@@ -82,7 +88,10 @@ PAGES = ("README.md", "docs/results.md", "docs/configs.md", "results/cifar10_cpu
 def made(text: str, parts: dict[str, Callable[[], str]] = PARTS) -> str:
     """A page with its parts made anew. Raises KeyError for an unknown part."""
     return re.sub(
-        r"<!-- (?!end)(.+?) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{parts[m[1]]()}\n\n<!-- end -->", text, flags=re.DOTALL
+        r"<!-- (?!end)(.+?) -->\n.*?<!-- end -->",
+        lambda m: f"<!-- {m[1]} -->\n\n{parts[m[1]]()}\n\n<!-- end -->",
+        text,
+        flags=re.DOTALL,
     )
 
 

@@ -1,4 +1,5 @@
-"""The report of a run: one HTML file with results, plots and images, which needs no server. It is made from predictions.csv."""
+"""The report of a run: one HTML file with results, plots and images, which needs no server. It is made from
+predictions.csv."""
 
 import base64
 import csv
@@ -39,8 +40,8 @@ def write(
     plots: Path | None = None,
     who: str = "student",
 ) -> None:
-    """Write the report on predictions.csv, a row for each image. text: Markdown that comes first. plots: a folder of PNGs. who: whose the
-    first predictions of a row are."""
+    """Write the report on predictions.csv, a row for each image. text: Markdown that comes first. plots: a folder of
+    PNGs. who: whose the first predictions of a row are."""
     with open(predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     sets = list(dict.fromkeys(row.get("set", "") for row in rows))
@@ -64,7 +65,11 @@ def write(
 
 
 def contents(
-    rows: list[dict[str, str]], sets: list[str], places: dict[str, list[int]], chosen: dict[str, list[int]], classes: list[str]
+    rows: list[dict[str, str]],
+    sets: list[str],
+    places: dict[str, list[int]],
+    chosen: dict[str, list[int]],
+    classes: list[str],
 ) -> dict[str, Any]:
     """What the page computes with: numbers of all images, in the order of `rows`; more of those that are shown."""
     who = {name: start for name, start in WHO.items() if rows and f"{start}class" in rows[0]}
@@ -83,7 +88,10 @@ def contents(
 
     everything = range(len(rows))
     detailed = who if rows and f"p({classes[0]})" in rows[0] else {}
-    probabilities = {w: [np.array([float(rows[i][f"{start}p({c})"]) for i in shown]) for c in classes] for w, start in detailed.items()}
+    probabilities = {
+        w: [np.array([float(rows[i][f"{start}p({c})"]) for i in shown]) for c in classes]
+        for w, start in detailed.items()
+    }
     return {
         "classes": classes,
         "labels": labels,
@@ -99,7 +107,9 @@ def contents(
         "shown": encoded(np.array(shown, np.uint32)),
         "precision": numbers("precision", shown) if rows and "precision" in rows[0] else None,
         "names": [rows[i]["image"].removeprefix(folder) for i in shown],
-        "probabilities": {w: encoded((65535 * np.stack(p, 1)).round().astype(np.uint16)) for w, p in probabilities.items()},
+        "probabilities": {
+            w: encoded((65535 * np.stack(p, 1)).round().astype(np.uint16)) for w, p in probabilities.items()
+        },
     }
 
 
@@ -114,13 +124,16 @@ def inline(content: bytes, kind: str) -> str:
 
 
 def sheet(images: ndarray) -> str:
-    """All images uint8 [N, H, W, C] in one, COLUMNS side by side, each THUMBNAIL wide, or as wide as it is if that is smaller."""
+    """All images uint8 [N, H, W, C] in one, COLUMNS side by side, each THUMBNAIL wide, or as wide as it is if that is
+    smaller."""
     count, height, width, channels = images.shape
     lines = -(-count // COLUMNS) or 1
     cells = np.zeros((lines * COLUMNS, height, width, channels), np.uint8)
     cells[:count] = images
     table = (
-        cells.reshape(lines, COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4).reshape(lines * height, COLUMNS * width, channels)
+        cells.reshape(lines, COLUMNS, height, width, channels)
+        .transpose(0, 2, 1, 3, 4)
+        .reshape(lines * height, COLUMNS * width, channels)
     )
     picture = Image.fromarray(table if channels == 3 else table[..., 0])
     if width > THUMBNAIL:
@@ -140,7 +153,10 @@ def markdown(text: str) -> str:
         ]
         if lines[0].startswith("|"):
             head, _, *body = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-            cells = ["".join(f"<{tag}>{cell}</{tag}>" for cell in row) for tag, row in [("th", head), *(("td", row) for row in body)]]
+            cells = [
+                "".join(f"<{tag}>{cell}</{tag}>" for cell in row)
+                for tag, row in [("th", head), *(("td", row) for row in body)]
+            ]
             parts.append('<div class="wide"><table>' + "".join(f"<tr>{row}</tr>" for row in cells) + "</table></div>")
         elif lines[0].startswith("- "):
             parts.append("<ul>" + "".join(f"<li>{line[2:]}</li>" for line in lines) + "</ul>")

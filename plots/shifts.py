@@ -37,7 +37,8 @@ def severities(shifts: dict[str, dict[str, dict]]) -> dict[str, Entries]:
     """The entries of all corruptions at each severity."""
     levels = sorted({severity for kind in shifts for severity in shifts[kind]}, key=int)
     return {
-        level: [by[level] for kind, by in shifts.items() if level in by and (kind in CORRUPTIONS or kind == WITHOUT)] for level in levels
+        level: [by[level] for kind, by in shifts.items() if level in by and (kind in CORRUPTIONS or kind == WITHOUT)]
+        for level in levels
     }
 
 
@@ -48,13 +49,16 @@ def mean_over(entries: Entries, keys: tuple[str, ...]) -> float:
 
 
 def shift_table(records: list[dict]) -> str:
-    """Markdown: each row at each severity, the mean over all shifts but the class priors, which have lines of their own."""
+    """Markdown: each row at each severity, the mean over all shifts but the class priors, which have lines of their
+    own."""
     passes = {MEASURE_NAMES[m].split(" (")[0]: ("agreement", m, "equivalent_passes") for m in PANELS}
     header = ["method", "severity", *COLUMNS, *(f"equivalent passes: {name}" for name in passes)]
     rows = []
     for record in records:
         groups = severities(record["shifts"])
-        groups |= {f"class priors {level}": [entry] for level, entry in record["shifts"].get("class_priors", {}).items()}
+        groups |= {
+            f"class priors {level}": [entry] for level, entry in record["shifts"].get("class_priors", {}).items()
+        }
         for level, entries in groups.items():
             cells = [defined(mean_over(entries, keys)) for keys in COLUMNS.values()]
             cells += [defined(mean_over(entries, keys), 0) for keys in passes.values()]
@@ -67,7 +71,9 @@ def methods_under_shift(records: list[dict]) -> Figure:
     levels = list(severities(records[0]["shifts"]))
     titles = [record["title"] for record in records]
     values = {
-        name: np.array([[mean_over(entries, keys) for entries in severities(record["shifts"]).values()] for record in records])
+        name: np.array(
+            [[mean_over(entries, keys) for entries in severities(record["shifts"]).values()] for record in records]
+        )
         for name, keys in BY_METHOD.items()
     }
     return heat_maps(values, titles, levels, "Covariate shift: the mean over all shifts at each severity (0: none)")
@@ -79,7 +85,12 @@ def shifts_of(record: dict) -> Figure:
     kinds = [kind for kind in shifts if kind != WITHOUT]
     levels = list(severities(shifts))
     values = {
-        name: np.array([[number(shifts[WITHOUT if level == "0" else kind].get(level, {}), keys) for level in levels] for kind in kinds])
+        name: np.array(
+            [
+                [number(shifts[WITHOUT if level == "0" else kind].get(level, {}), keys) for level in levels]
+                for kind in kinds
+            ]
+        )
         for name, keys in BY_SHIFT.items()
     }
     names = [kind.replace("_", " ") for kind in kinds]
@@ -87,7 +98,8 @@ def shifts_of(record: dict) -> Figure:
 
 
 def faithful(record: dict) -> float:
-    """The mean of a row's equivalent passes (total variance) over all shifts and severities; -1 if the row has no variance."""
+    """The mean of a row's equivalent passes (total variance) over all shifts and severities; -1 if the row has no
+    variance."""
     entries = [entry for by_severity in record["shifts"].values() for entry in by_severity.values()]
     return float(np.nan_to_num(mean_over(entries, ("agreement", "total_variance", "equivalent_passes")), nan=-1))
 

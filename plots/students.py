@@ -1,4 +1,5 @@
-"""Tables of several students of one teacher. The README begins with the short one, which has the results that Truong 2019 reports."""
+"""Tables of several students of one teacher. The README begins with the short one, which has the results that Truong
+2019 reports."""
 
 from plots.style import INFORMATION, MEASURE_NAMES, TRUONG, markdown, passes
 from plots.table import number
@@ -30,7 +31,9 @@ def short(runs: dict[str, dict]) -> str:
     sets = dict(list(next(iter(runs.values()))["agreement"].items())[:2])
     columns = [(dataset, m) for dataset in sets for m in FRONT]
     head = [f"{dataset}: {MEASURE_NAMES[m].split(' (')[0]}" for dataset, m in columns]
-    rows = [["reported by Truong 2019, of his own teacher (he does not name the measure)", REPORTED[0], "", REPORTED[1], ""]]
+    rows = [
+        ["reported by Truong 2019, of his own teacher (he does not name the measure)", REPORTED[0], "", REPORTED[1], ""]
+    ]
     rows.append(["one softmax without dropout", *(number(sets[d][m]["floor_pearson"]) for d, m in columns)])
     for name, run in runs.items():
         rows.append([name, *(cell(run["agreement"][d][m]) for d, m in columns)])

@@ -41,7 +41,12 @@ MEASURE_COLOURS = {
 }
 TRUONG = ("total_variance", "entropy_minus_variance", "predictive_entropy")  # the measures of Truong 2019
 INFORMATION = ("mutual_information", "expected_entropy")  # the other way to split the predictive entropy
-PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")  # what figures show, in this order
+PANELS = (
+    "total_variance",
+    "mutual_information",
+    "expected_entropy",
+    "predictive_entropy",
+)  # what figures show, in this order
 MEASURE_NAMES = {
     "predictive_entropy": "predictive entropy",
     "expected_entropy": "expected entropy (aleatoric)",
@@ -58,7 +63,8 @@ def axis_label(measure: str, lines: bool = False) -> str:
 
 
 def passes(entry: dict) -> str:
-    """The equivalent passes of an entry of `agreement` in metrics.json: a number, a lower bound (> 400), or a dash for a constant."""
+    """The equivalent passes of an entry of `agreement` in metrics.json: a number, a lower bound (> 400), or a dash for
+    a constant."""
     if entry["equivalent_passes"] is None or np.isnan(entry["equivalent_passes"]):
         return "-"
     return f"{'> ' if entry['censored'] else ''}{entry['equivalent_passes']:.0f}"

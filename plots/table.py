@@ -51,20 +51,30 @@ def sentences(metrics: dict) -> str:
     """The main results of the tables, in words."""
     inside, *outside = metrics["agreement"]
     ranks = [f"{name} as {passes_cell(metrics['agreement'][name]['total_variance'])}" for name in (inside, *outside)]
-    said = [f"By total variance, the student's one pass ranks images as so many passes of the teacher would: {', '.join(ranks)}."]
+    said = [
+        f"By total variance, the student's one pass ranks images as so many passes of the teacher would: {', '.join(ranks)}."
+    ]
     if outside:
         tells = [f"{name} {number(metrics['ood'][name]['student']['predictive_entropy']['auroc'])}" for name in outside]
         theirs = [number(metrics["ood"][name]["teacher"]["predictive_entropy"]["auroc"]) for name in outside]
-        said.append(f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: {', '.join(theirs)}).")
-    said.append(f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's {number(metrics['teacher']['accuracy'])}.")
+        said.append(
+            f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: {', '.join(theirs)})."
+        )
+    said.append(
+        f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's {number(metrics['teacher']['accuracy'])}."
+    )
     return "\n".join(said)
 
 
 def table(metrics: dict) -> str:
-    """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns mean; speed."""
+    """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns
+    mean; speed."""
     inside = next(iter(metrics["agreement"]))
     short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
-    scored = [[NAMES[who], *(number(metrics[who][score]) for score in SCORES)] for who in ("teacher_deterministic", "teacher", "student")]
+    scored = [
+        [NAMES[who], *(number(metrics[who][score]) for score in SCORES)]
+        for who in ("teacher_deterministic", "teacher", "student")
+    ]
     agreed = [
         [f"{dataset}: {name}", *agreement(entry[measure])]
         for dataset, entry in metrics["agreement"].items()
@@ -81,18 +91,31 @@ def table(metrics: dict) -> str:
         parts.append(markdown([f"AUROC against {inside}", *short], rows))
     if "rejected" in metrics:  # results of earlier versions lack these two tables
         rows = [
-            [dataset, *(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES)] for dataset, entry in metrics["agreement"].items()
+            [dataset, *(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES)]
+            for dataset, entry in metrics["agreement"].items()
         ]
-        parts += [markdown(["student's class probabilities against T passes of the teacher", *JUDGES.values()], rows), meanings(JUDGED)]
+        parts += [
+            markdown(["student's class probabilities against T passes of the teacher", *JUDGES.values()], rows),
+            meanings(JUDGED),
+        ]
         rows = [
-            [f"{dataset}: {NAMES[who]}", *(f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES)]
+            [
+                f"{dataset}: {NAMES[who]}",
+                *(f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES),
+            ]
             for dataset in metrics["agreement"]
             for who in ("teacher", "student")
         ]
         parts.append(markdown([f"rejected where the teacher rejects 5% of {inside}", *short], rows))
     if "humans" in metrics:
         rows = [
-            [NAMES[who], *("{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"]))) for e in map(entry.get, MEASURE_NAMES))]
+            [
+                NAMES[who],
+                *(
+                    "{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"])))
+                    for e in map(entry.get, MEASURE_NAMES)
+                ),
+            ]
             for who, entry in metrics["humans"].items()
         ]
         parts.append(markdown(["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()], rows))
@@ -109,7 +132,12 @@ def agreement(entry: dict) -> list[str]:
     interval = "-" if entry["pearson"] is None else "-".join(map(number, entry["pearson_ci"]))
     keys = ("limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
     scale = "-" if entry["scale"] is None else f"{entry['scale']:.2f}"
-    return [f"**{number(entry['pearson'])}** ({interval})", passes_cell(entry), *(number(entry[key]) for key in keys), scale]
+    return [
+        f"**{number(entry['pearson'])}** ({interval})",
+        passes_cell(entry),
+        *(number(entry[key]) for key in keys),
+        scale,
+    ]
 
 
 def meanings(columns: dict[str, str]) -> str:

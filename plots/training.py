@@ -6,10 +6,11 @@ from plots.style import BLUE, GREY, ORANGE, grid
 
 
 def training_curves(histories: dict[str, list[dict[str, float]]], losses: dict[str, str]) -> Figure:
-    """For each network the loss and, if it is known, the accuracy by epoch: in training and, if there is any, in validation.
+    """For each network the loss and, if it is known, the accuracy by epoch: in training and, if there is any, in
+    validation.
 
-    histories: {"teacher": rows, "student": rows}, one row an epoch; none for a network that was trained elsewhere, which is left out.
-    losses: what each one's loss is.
+    histories: {"teacher": rows, "student": rows}, one row an epoch; none for a network that was trained elsewhere,
+    which is left out. losses: what each one's loss is.
     """
     histories = {who: rows for who, rows in histories.items() if rows}
     figure, axes = grid(1, len(histories), "Training", 3.6)

@@ -1,4 +1,5 @@
-"""Ways to sample a dropout network, each in its usual form: images [N, H, W, C] → log-probabilities [N, T, C] on the device."""
+"""Ways to sample a dropout network, each in its usual form: images [N, H, W, C] → log-probabilities [N, T, C] on the
+device."""
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,9 @@ def teacher(network: str = NETWORK, width: float = WIDTH) -> nn.Sequential:
 
 def random_images(count: int) -> Tensor:
     """uint8 [N, 32, 32, 3]."""
-    return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).to(COMPUTE.device)
+    return torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).to(
+        COMPUTE.device
+    )
 
 
 def random_set(count: int) -> Dataset:
@@ -41,7 +44,8 @@ def random_set(count: int) -> Dataset:
 
 
 def settings(method: str = "dirichlet") -> Config:
-    """The settings of `configs/cifar10_cpu.yaml`, with a student of that method and the network of `teacher`, which is not whitened."""
+    """The settings of `configs/cifar10_cpu.yaml`, with a student of that method and the network of `teacher`, which is
+    not whitened."""
     config, _ = cli.parse(["--config", "configs/cifar10_cpu.yaml"])
     network = {"network": NETWORK, "width": WIDTH, "whiten": False, "identity_start": False}
     return cli.override(config, {"teacher": network, "student": {"method": method}}, "speed")
@@ -68,7 +72,9 @@ def student_task(count: int = 1024) -> Task:
     return distillation_task(student(), Sampled(views, len(views) * [samples]), None, config, COMPUTE)
 
 
-def plain(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = COMPUTE.dtype) -> Tensor:
+def plain(
+    model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES, dtype: str = COMPUTE.dtype
+) -> Tensor:
     """The usual loop: eval mode, dropout modules in training mode."""
     model.eval()
     for module in model.modules():
@@ -89,13 +95,19 @@ def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int, dtype: 
     """One pass after the other of each batch, without changing the mode of the model."""
     with torch.autocast(COMPUTE.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         return torch.cat(
-            [torch.stack([model(batch).float().log_softmax(-1) for _ in range(passes)], 1) for batch in images.split(batch_size)]
+            [
+                torch.stack([model(batch).float().log_softmax(-1) for _ in range(passes)], 1)
+                for batch in images.split(batch_size)
+            ]
         )
 
 
 @torch.inference_mode()
-def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, on_batch: bool, passes: int = PASSES) -> Tensor:
-    """torch-uncertainty's wrapper: all passes of a batch as one batch, or one after the other. batch_size: inputs per forward pass."""
+def torch_uncertainty(
+    model: nn.Module, images: Tensor, batch_size: int, on_batch: bool, passes: int = PASSES
+) -> Tensor:
+    """torch-uncertainty's wrapper: all passes of a batch as one batch, or one after the other. batch_size: inputs per
+    forward pass."""
     from torch_uncertainty.methods import mc_dropout
 
     wrapped = mc_dropout(model, passes, on_batch=on_batch).eval()

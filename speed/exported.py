@@ -31,7 +31,8 @@ class Masked(nn.Module):
 
 
 class Passes(nn.Module):
-    """(one image, a mask [T, ...] for each dropout layer) → log-probabilities [T, C]. image [1, H, W, C]: one as those that will come."""
+    """(one image, a mask [T, ...] for each dropout layer) → log-probabilities [T, C]. image [1, H, W, C]: one as those
+    that will come."""
 
     def __init__(self, network: nn.Module, image: Tensor, passes: int):
         super().__init__()
@@ -39,7 +40,10 @@ class Passes(nn.Module):
         self.shapes: list[tuple[float, tuple[int, ...]]] = []  # rate and shape of each mask
         shapes: dict[str, tuple[int, ...]] = {}
         layers = [(name, layer) for name, layer in self.network.named_children() if isinstance(layer, nn.Dropout)]
-        with hooked(layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]})) for name, layer in layers):
+        with hooked(
+            layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]}))
+            for name, layer in layers
+        ):
             self.network(image)
         for name, layer in layers:
             self.shapes.append((layer.p, (passes, *shapes[name])))
@@ -53,11 +57,15 @@ class Passes(nn.Module):
 
     def masks(self, rng: np.random.Generator) -> list[np.ndarray]:
         """New masks: 1 / (1 − rate) where a unit is kept, else 0."""
-        return [(rng.random(shape, np.float32) >= rate).astype(np.float32) / np.float32(1 - rate) for rate, shape in self.shapes]
+        return [
+            (rng.random(shape, np.float32) >= rate).astype(np.float32) / np.float32(1 - rate)
+            for rate, shape in self.shapes
+        ]
 
 
 def teacher_file(network: nn.Module, image: Tensor, passes: int) -> Callable[[Tensor], Tensor]:
-    """One image, such as `image` [1, H, W, C] → log-probabilities [1, T, C] of `passes` passes with new masks, by onnxruntime."""
+    """One image, such as `image` [1, H, W, C] → log-probabilities [1, T, C] of `passes` passes with new masks, by
+    onnxruntime."""
     model, rng = Passes(network, image, passes), np.random.default_rng(0)
     masks = [torch.from_numpy(mask) for mask in model.masks(rng)]
     names = ["images", *(f"mask{i}" for i in range(len(masks)))]

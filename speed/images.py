@@ -2,9 +2,9 @@
 
     python -m speed.images
 
-Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling. Images are decoded once and mapped, or decoded on
-demand. Each N has its own process. Time is the processor's, as other jobs may run on the machine. Writes speed/results/images.json and
-images.png.
+Synthetic JPEGs, a network of two layers, an epoch of training and two passes of sampling. Images are decoded once and
+mapped, or decoded on demand. Each N has its own process. Time is the processor's, as other jobs may run on the machine.
+Writes speed/results/images.json and images.png.
 """
 
 import multiprocessing
@@ -38,7 +38,10 @@ from uncertainty.any_network import sampler_of
 from uncertainty.cache import SampleCache
 
 COUNTS = {64: (5_000, 10_000, 20_000, 40_000, 80_000), 224: (5_000, 20_000, 80_000)}
-RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed memory goes back at once, and is not counted
+RETURNED = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}  # freed memory goes back at once, and is not counted
 DISTINCT = 200  # files: the others are links to them
 PHASES = ("loading", "training", "sampling")
 
@@ -85,11 +88,20 @@ def takes(size: int, count: int, keep: bool) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), size, count)
-        images = ["--data.train", f'{{"source": "folder", "root": "{folder}"}}', "--data.size", str(size), "--data.channels", "3"]
+        images = [
+            "--data.train",
+            f'{{"source": "folder", "root": "{folder}"}}',
+            "--data.size",
+            str(size),
+            "--data.channels",
+            "3",
+        ]
         decoded = ["--data.decoded", f"{folder}/decoded" if keep else "null"]
         config, _ = cli.parse([*images, *decoded, "--data.validation", "10", "--runs", folder, "--teacher.epochs", "1"])
         run, compute = begin(config, "teacher")
-        layers = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        layers = nn.Sequential(
+            nn.Conv2d(3, 8, 8, 8), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+        )
         network = Own(layers, size, 3, 2)
         with watched("loading", found):
             train, _ = data.load_train(config.data, 0)
@@ -110,7 +122,9 @@ def main() -> None:
     cases = [(size, count, keep) for size, counts in COUNTS.items() for keep in (True, False) for count in counts]
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for size, count, keep in tqdm(cases, desc="sizes"):
-            made.append({"size": size, "images": count, "decoded_once": keep} | pool.submit(takes, size, count, keep).result())
+            made.append(
+                {"size": size, "images": count, "decoded_once": keep} | pool.submit(takes, size, count, keep).result()
+            )
     slopes = []
     for size in COUNTS:
         for keep in (True, False):
@@ -119,7 +133,9 @@ def main() -> None:
             one = {"size": size, "decoded_once": keep}
             for phase in PHASES:
                 for unit in ("bytes", "seconds"):
-                    one[f"{phase}_{unit}_an_image"] = float(np.polyfit(counts, [row[phase][unit] for row in rows], 1)[0])
+                    one[f"{phase}_{unit}_an_image"] = float(
+                        np.polyfit(counts, [row[phase][unit] for row in rows], 1)[0]
+                    )
             slopes.append(one)
     write("images", {}, made=made, slopes=slopes)
     draw(made)
@@ -133,7 +149,9 @@ def draw(made: list[dict]) -> None:
             rows = [row for row in made if (row["size"], row["decoded_once"]) == (size, keep)]
             label = f"{size}x{size}, {'decoded once' if keep else 'on demand'}"
             counts = [row["images"] for row in rows]
-            axes[0].plot(counts, [max(row[phase]["bytes"] for phase in PHASES[1:]) / 2**20 for row in rows], style, label=label)
+            axes[0].plot(
+                counts, [max(row[phase]["bytes"] for phase in PHASES[1:]) / 2**20 for row in rows], style, label=label
+            )
             axes[1].plot(counts, [sum(row[phase]["seconds"] for phase in PHASES) for row in rows], style, label=label)
     axes[0].set(xlabel="images", ylabel="own memory in training and sampling, MiB", ylim=(0, None))
     axes[1].set(xlabel="images", ylabel="loading, training, sampling, CPU s", ylim=(0, None))

@@ -1,4 +1,5 @@
-"""Every kind of network that the sampler takes: the moments of its samples and its time, beside a plain loop that is written here.
+"""Every kind of network that the sampler takes: the moments of its samples and its time, beside a plain loop that is
+written here.
 
     python -m speed.kinds
 
@@ -86,7 +87,9 @@ class Counts(Unused):
 
 def vit() -> nn.Module:
     """torchvision's, with dropout in blocks and in attention."""
-    network = torchvision.models.VisionTransformer(SIZE, 8, 2, 4, 64, 128, dropout=0.1, attention_dropout=0.1, num_classes=CLASSES)
+    network = torchvision.models.VisionTransformer(
+        SIZE, 8, 2, 4, 64, 128, dropout=0.1, attention_dropout=0.1, num_classes=CLASSES
+    )
     nn.init.normal_(network.heads.head.weight)  # torchvision's are zeros
     return network
 
@@ -99,13 +102,17 @@ def mobilenet_head() -> nn.Module:
 def dropout_twice() -> nn.Module:
     """One module in two places."""
     dropout = nn.Dropout(0.3)
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 512), dropout, nn.ReLU(), dropout, nn.Linear(512, CLASSES))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(3 * SIZE**2, 512), dropout, nn.ReLU(), dropout, nn.Linear(512, CLASSES)
+    )
 
 
 def channels_beside_units() -> nn.Module:
     """Masks of whole channels, then of units."""
     convolution = nn.Conv2d(3, 16, 3, 2)
-    return nn.Sequential(convolution, nn.Dropout2d(0.5), nn.ReLU(), nn.Flatten(), nn.Dropout(0.01), nn.Linear(16 * 15**2, CLASSES))
+    return nn.Sequential(
+        convolution, nn.Dropout2d(0.5), nn.ReLU(), nn.Flatten(), nn.Dropout(0.01), nn.Linear(16 * 15**2, CLASSES)
+    )
 
 
 def our(kind: str) -> nn.Module:
@@ -130,7 +137,8 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
 
 
 def by_hand(network: nn.Module, images: Tensor, passes: int) -> Tensor:
-    """The loop that one would write: T passes with all in training mode but batch norm → log probabilities [N, T, C]."""
+    """The loop that one would write: T passes with all in training mode but batch norm → log probabilities [N, T,
+    C]."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -142,7 +150,8 @@ def by_hand(network: nn.Module, images: Tensor, passes: int) -> Tensor:
 
 
 def warmed(make: Callable[[], nn.Module]) -> nn.Module:
-    """An untrained network whose batch norms have seen some images, and whose logits differ enough for probabilities to vary."""
+    """An untrained network whose batch norms have seen some images, and whose logits differ enough for probabilities to
+    vary."""
     torch.manual_seed(0)
     network = make().train()
     images = torch.randn(20, TIMED_IMAGES, 3, SIZE, SIZE)

@@ -49,4 +49,8 @@ def write(name: str, ratios: dict[str, list[float]], **others: Any) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    print("\n".join(f"{key:40s} {median(values):8.2f}  ({min(values):.2f}-{max(values):.2f})" for key, values in ratios.items()))
+    print(
+        "\n".join(
+            f"{key:40s} {median(values):8.2f}  ({min(values):.2f}-{max(values):.2f})" for key, values in ratios.items()
+        )
+    )

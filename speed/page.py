@@ -23,17 +23,37 @@ GOALS = {
     "plain_float32_over_grouped": ("the usual loop in float32 / ours", "sampling", ">=", 7),
     "plain_over_independent": ("the usual loop / ours, a mask for each image", "sampling", None, None),
     "grouped_over_deterministic": ("ours / as many passes without dropout", "sampling", "<=", 0.95),
-    "independent_over_deterministic": ("ours, a mask for each image / as many passes without dropout", "sampling", "<=", 1.5),
-    "online_over_cached_step": ("a training step that samples its teacher 25 times / one from the cache", "student", ">=", 20),
+    "independent_over_deterministic": (
+        "ours, a mask for each image / as many passes without dropout",
+        "sampling",
+        "<=",
+        1.5,
+    ),
+    "online_over_cached_step": (
+        "a training step that samples its teacher 25 times / one from the cache",
+        "student",
+        ">=",
+        20,
+    ),
     "plain_over_student_batch1": ("50 plain passes / the student, one image at a time", "student", ">=", 60),
-    "plain_over_student_batch1_compiled": ("the same, with only the student compiled by torch.compile", "student", ">=", 60),
+    "plain_over_student_batch1_compiled": (
+        "the same, with only the student compiled by torch.compile",
+        "student",
+        ">=",
+        60,
+    ),
     "plain_over_student_batch1_exported": (
         "50 plain passes in PyTorch / the student as an ONNX file, one image at a time",
         "student",
         ">=",
         100,
     ),
-    "both_exported_batch1": ("50 passes of the teacher as an ONNX file, masks as inputs / the student as one", "student", None, None),
+    "both_exported_batch1": (
+        "50 passes of the teacher as an ONNX file, masks as inputs / the student as one",
+        "student",
+        None,
+        None,
+    ),
     "ours_over_student_batch1": ("50 of our passes, several of an image at once / the student", "student", None, None),
     "plain_over_student_batch256": ("50 plain passes / the student, batches of 256", "student", ">=", 150),
     "ours_over_student_batch256": ("50 of our passes / the student, batches of 256", "student", None, None),
@@ -54,7 +74,9 @@ def beside(kind: str | None, bound: float | None, value: float, text: str) -> li
     """A goal, a value as `text`, and whether the value reaches the goal."""
     if kind is None:
         return ["", text, ""]
-    return [f"≥ {bound}", text, verdict(value >= bound)] if kind == ">=" else [f"≤ {bound}", text, verdict(value <= bound)]
+    return (
+        [f"≥ {bound}", text, verdict(value >= bound)] if kind == ">=" else [f"≤ {bound}", text, verdict(value <= bound)]
+    )
 
 
 def verdict(reached: bool) -> str:
@@ -77,7 +99,11 @@ def sampling(measured: dict) -> str:
     parts = []
     for name, network in measured["networks"].items():
         product, copied = network["flops_per_s"]["matrix product"], network["bytes_per_s"]["copy"]
-        others = {way: rate for way, rate in network["flops_per_s"].items() if way not in ("grouped", "independent", "matrix product")}
+        others = {
+            way: rate
+            for way, rate in network["flops_per_s"].items()
+            if way not in ("grouped", "independent", "matrix product")
+        }
         rows = [
             [
                 way,
@@ -90,7 +116,15 @@ def sampling(measured: dict) -> str:
             ]
             for way, speed in sorted(network["passes_per_s"].items(), key=lambda item: -item[1]["median"])
         ]
-        head = ["", "best batch size", "image passes/s: median (extremes)", "GFLOP/s", "of a matrix product", "GB/s", "of a copy"]
+        head = [
+            "",
+            "best batch size",
+            "image passes/s: median (extremes)",
+            "GFLOP/s",
+            "of a matrix product",
+            "GB/s",
+            "of a copy",
+        ]
         parts.append(f"### {name}, half the width\n\n{markdown(head, rows)}")
         parts.append(
             f"A pass of one image is {network['flops_of_a_pass'] / 1e6:.0f} MFLOP, and its convolutions and matrix products read and "
@@ -104,7 +138,8 @@ def sampling(measured: dict) -> str:
 
 
 def student(measured: dict, network: dict) -> str:
-    """Milliseconds of a prediction and of a training step, and the arithmetic of one image; `network`: what `sampling` measured of it."""
+    """Milliseconds of a prediction and of a training step, and the arithmetic of one image; `network`: what `sampling`
+    measured of it."""
     rows = []
     names = list(measured["seconds_of_an_image"]["1"])
     for size, seconds in measured["seconds_of_an_image"].items():
@@ -126,7 +161,10 @@ def stages() -> str:
     """Seconds of each stage of two whole runs, from their metrics."""
     runs = {name: json.loads(Path(f"results/{name}/metrics.json").read_text()) for name in ("digits", "cifar10_cpu")}
     names = list(runs["digits"]["stages_s"])
-    rows = [[name, run["provenance"]["device"], *(f"{run['stages_s'][stage]:.0f}" for stage in names)] for name, run in runs.items()]
+    rows = [
+        [name, run["provenance"]["device"], *(f"{run['stages_s'][stage]:.0f}" for stage in names)]
+        for name, run in runs.items()
+    ]
     return markdown(["seconds", "evaluated on", *names], rows)
 
 
@@ -134,7 +172,10 @@ def pipeline(measured: dict) -> str:
     """The parts of a training step."""
     shares = measured["shares_of_a_step"]
     kinds = list(shares["teacher"])
-    return markdown(["share of a step", *kinds], [[name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in shares.items()])
+    return markdown(
+        ["share of a step", *kinds],
+        [[name, *(f"{parts[kind]:.0%}" for kind in kinds)] for name, parts in shares.items()],
+    )
 
 
 def scaling(measured: dict) -> str:
@@ -152,9 +193,20 @@ def kinds(measured: dict) -> str:
             rows.append([name, f"refused: *{kind['refused']}*", "", "", "", ""])
             continue
         z, variance, time = kind["mean_z"], kind["total_variance"], kind["time"]
-        moments = [f"{z['rms']:.2f}, {z['largest']:.1f}", f"{variance['ours']:.4f}, {variance['loop']:.4f}", f"{variance['z']:+.1f}"]
+        moments = [
+            f"{z['rms']:.2f}, {z['largest']:.1f}",
+            f"{variance['ours']:.4f}, {variance['loop']:.4f}",
+            f"{variance['z']:+.1f}",
+        ]
         rows.append([name, kind["sampler"], *moments, f"{time['median']:.2f} ({time['low']:.2f}-{time['high']:.2f})"])
-    head = ["network", "sampler", "means: z (rms, largest)", "total variance: ours, loop", "its z", "time: ours / loop (extremes)"]
+    head = [
+        "network",
+        "sampler",
+        "means: z (rms, largest)",
+        "total variance: ours, loop",
+        "its z",
+        "time: ours / loop (extremes)",
+    ]
     return markdown(head, rows)
 
 
@@ -170,7 +222,12 @@ def images(measured: dict) -> str:
         ]
         for one in measured["slopes"]
     ]
-    head = ["size", "images", *(f"{phase}, bytes per image" for phase in phases), *(f"{phase}, CPU ms per image" for phase in phases)]
+    head = [
+        "size",
+        "images",
+        *(f"{phase}, bytes per image" for phase in phases),
+        *(f"{phase}, CPU ms per image" for phase in phases),
+    ]
     large = [one for one in measured["slopes"] if one["size"] == 224]
     own = max(one[f"{phase}_bytes_an_image"] for one in large for phase in phases[1:])
     hours = {
@@ -179,7 +236,9 @@ def images(measured: dict) -> str:
         "the reference": 2 * REFERENCE * TEST_IMAGES * FLOPS / RATE / 3600,
     }
     gpu = ", ".join(f"{name} {value:.1f}" for name, value in hours.items())
-    decoding = (VIEWS + EPOCHS) * IMAGES * large[0]["loading_seconds_an_image"] / 3600  # decoded once: loading is decoding
+    decoding = (
+        (VIEWS + EPOCHS) * IMAGES * large[0]["loading_seconds_an_image"] / 3600
+    )  # decoded once: loading is decoding
     return (
         f"{markdown(head, rows)}\n\n"
         f"ImageNet by calculation (N = {IMAGES:,}, C = {CLASSES:,}; a ResNet-50 of {FLOPS / 1e9:.1f} GFLOP per pass; {VIEWS} views x "

@@ -1,4 +1,5 @@
-"""Where the time of a training step goes: the share of its parts, for the teacher and for the student of configs/cifar10_cpu.yaml.
+"""Where the time of a training step goes: the share of its parts, for the teacher and for the student of
+configs/cifar10_cpu.yaml.
 
     python -m speed.pipeline
 
@@ -19,7 +20,8 @@ STEPS = 40
 
 
 def shares_of_a_step(task: Task, steps: int = STEPS) -> dict[str, float]:
-    """The shares of a step's time: making the batch, forward pass, backward pass, optimizer. The first step warms up."""
+    """The shares of a step's time: making the batch, forward pass, backward pass, optimizer. The first step warms
+    up."""
     seconds = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
     indices = shuffled(task.count, task.schedule.batch_size, 0)
     task.model.train()
@@ -49,7 +51,11 @@ def _now() -> float:
 
 def main() -> None:
     """Teacher, then student."""
-    write("pipeline", {}, shares_of_a_step={"teacher": shares_of_a_step(teacher_task()), "student": shares_of_a_step(student_task())})
+    write(
+        "pipeline",
+        {},
+        shares_of_a_step={"teacher": shares_of_a_step(teacher_task()), "student": shares_of_a_step(student_task())},
+    )
 
 
 if __name__ == "__main__":

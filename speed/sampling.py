@@ -50,13 +50,20 @@ def contenders(name: str) -> dict[str, Callable]:
 
 
 def measure(name: str, rounds: int) -> tuple[dict[str, int], Seconds]:
-    """Each contender's best batch size, and its seconds for 500 images, with a plain matrix product and a plain copy in turn."""
+    """Each contender's best batch size, and its seconds for 500 images, with a plain matrix product and a plain copy in
+    turn."""
     images = random_images(IMAGES)
     ways = contenders(name)
     best = {}
     for way, work in ways.items():
-        few = {"images": images[: IMAGES // 10]} if way == "torch-uncertainty, batch" else {"images": images, "passes": PASSES // 10}
-        best[way] = fastest({size: partial(work, batch_size=size, **few) for size in BATCHES}, f"{name}, {way}: batch size")
+        few = (
+            {"images": images[: IMAGES // 10]}
+            if way == "torch-uncertainty, batch"
+            else {"images": images, "passes": PASSES // 10}
+        )
+        best[way] = fastest(
+            {size: partial(work, batch_size=size, **few) for size in BATCHES}, f"{name}, {way}: batch size"
+        )
     works = {way: partial(work, images, batch_size=best[way]) for way, work in ways.items()}
     return best, in_turn(works | {"matrix product": product, "copy": copy}, rounds, name)
 
@@ -76,7 +83,8 @@ def copy() -> Tensor:
 
 
 def cost_of_a_pass(name: str) -> tuple[int, int]:
-    """Operations of the convolutions and matrix products for one image, and the count of numbers they read and write, once per layer."""
+    """Operations of the convolutions and matrix products for one image, and the count of numbers they read and write,
+    once per layer."""
     moved = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -102,9 +110,14 @@ def main(rounds: int) -> None:
     networks, ratios = {}, {}
     for name in ("vgg11", "vgg16"):
         best, seconds = measure(name, rounds)
-        wrapper = min((way for way in seconds if way.startswith("torch-")), key=lambda way: sum(seconds[way]), default=None)
+        wrapper = min(
+            (way for way in seconds if way.startswith("torch-")), key=lambda way: sum(seconds[way]), default=None
+        )
         pairs = {key: pair for key, pair in RATIOS.items() if wrapper or "torch-uncertainty" not in pair}
-        measured = {key: ratio(seconds, *(wrapper if way == "torch-uncertainty" else way for way in pair)) for key, pair in pairs.items()}
+        measured = {
+            key: ratio(seconds, *(wrapper if way == "torch-uncertainty" else way for way in pair))
+            for key, pair in pairs.items()
+        }
         ratios = ratios or measured
         flops, numbers = cost_of_a_pass(name)
         networks[name] = {
@@ -115,7 +128,9 @@ def main(rounds: int) -> None:
             "passes_per_s": {way: middle([IMAGES * PASSES / value for value in seconds[way]]) for way in best},
             "flops_per_s": {way: IMAGES * PASSES * flops / median(seconds[way]) for way in best}
             | {"matrix product": 2 * 2048**3 / median(seconds["matrix product"])},
-            "bytes_per_s": {way: IMAGES * PASSES * numbers * bytes_of_a_number(way) / median(seconds[way]) for way in best}
+            "bytes_per_s": {
+                way: IMAGES * PASSES * numbers * bytes_of_a_number(way) / median(seconds[way]) for way in best
+            }
             | {"copy": 2 * BLOCK.nbytes / median(seconds["copy"])},
             "ratios": {key: middle(values) for key, values in measured.items()},
         }

@@ -41,7 +41,9 @@ def work(config, overwrite: bool) -> None:
     (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, compute.device)
     cache = SampleCache(config, run, compute, 2 * (Sampler(teacher()),), "")
     process_group.barrier()
-    sampling = seconds_of(lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True))  # includes merging the shards
+    sampling = seconds_of(
+        lambda: cache.get(dataset, "train", view, McDropout(PASSES), keep_samples=True)
+    )  # includes merging the shards
     if process_group.is_first():
         (run / "seconds.json").write_text(json.dumps({"training": trained.seconds, "sampling": sampling}))
 
@@ -52,7 +54,9 @@ def started(processes: int, threads: int) -> dict[str, float]:
         options = ["--config", "configs/cifar10_cpu.yaml", "--runs", folder, "--name", "run", "--teacher.epochs", "1"]
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         command = [sys.executable, "-m", *launcher, "speed.scaling", *options]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)}
+        )
         if done.returncode:
             raise RuntimeError(done.stderr)
         return json.loads((Path(folder) / "run/seconds.json").read_text())
@@ -70,7 +74,9 @@ def main(rounds: int) -> None:
         ratios[f"two_over_one{suffix}"] = ratio(seconds, f"{stage}, one", f"{stage}, two")
         ratios[f"two_over_two_threads{suffix}"] = ratio(seconds, f"{stage}, two threads", f"{stage}, two")
     work_done = {"sampling": IMAGES * PASSES, "training": IMAGES}
-    speeds = {name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()}
+    speeds = {
+        name: middle([work_done[name.split(",")[0]] / value for value in values]) for name, values in seconds.items()
+    }
     backend = "gloo" if COMPUTE.device.type == "cpu" else "nccl"
     write("scaling", ratios, passes_or_images_per_s=speeds, processes_and_threads=STARTS, backend=backend)
 

@@ -49,7 +49,9 @@ def steps(rounds: int) -> Seconds:
         parts, pixels, wanted, progress = task.batch(indices, 0.0)
         step((parts, pixels, wanted | statistics(plain(network, images, len(images), ONLINE_PASSES)), progress))
 
-    return in_turn({"cached step": lambda: step(task.batch(indices, 0.0)), "online step": online}, rounds, "training step")
+    return in_turn(
+        {"cached step": lambda: step(task.batch(indices, 0.0)), "online step": online}, rounds, "training step"
+    )
 
 
 def students() -> dict[str, Student]:
@@ -81,7 +83,9 @@ def predictions(models: dict[str, Student], batch_size: int, rounds: int) -> Sec
     works = {
         "plain": sampled(partial(plain, network, batch_size=batch_size)),
         "ours": sampled(partial(ours, Sampler(network), batch_size=512, masks="grouped")),
-        "deterministic": lambda: [deterministic(network, batch, batch_size, passes=1) for batch in images.split(batch_size)],
+        "deterministic": lambda: [
+            deterministic(network, batch, batch_size, passes=1) for batch in images.split(batch_size)
+        ],
     }
     if batch_size == 1:
         files = {f"{name}{EXPORTED}": student_file(student(name)) for name in METHODS}

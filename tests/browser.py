@@ -17,9 +17,18 @@ class Browser:
     def __init__(self, profile: Path):
         theirs, self.commands = os.pipe()
         self.answers, ours = os.pipe()
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        command = [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+        ]
 
-        def pipes() -> None:  # Chromium reads descriptor 3 and writes 4; first copies above both, as one may be the other's place
+        def pipes() -> (
+            None
+        ):  # Chromium reads descriptor 3 and writes 4; first copies above both, as one may be the other's place
             given = [os.dup(fd) for fd in (theirs, ours)]
             high = [os.dup2(fd, 50 + place) for place, fd in enumerate(given)]
             for place, fd in enumerate(high):
@@ -55,7 +64,10 @@ class Browser:
             self.rest += part
         message, self.rest = self.rest.split(b"\0", 1)
         said = json.loads(message)
-        if said.get("method") == "Runtime.exceptionThrown" or said.get("params", {}).get("entry", {}).get("level") == "error":
+        if (
+            said.get("method") == "Runtime.exceptionThrown"
+            or said.get("params", {}).get("entry", {}).get("level") == "error"
+        ):
             self.errors.append(said["params"])
         self.loaded = said.get("method") == "Page.loadEventFired"
         return said
@@ -76,7 +88,13 @@ class Browser:
     def key(self, name: str) -> None:
         """Press a key."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode={"Tab": 9, "ArrowRight": 39}[name])
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=name,
+                code=name,
+                windowsVirtualKeyCode={"Tab": 9, "ArrowRight": 39}[name],
+            )
 
     def screen(self, width: int, height: int, dark: bool = False) -> None:
         """The size and the colour scheme of the window."""

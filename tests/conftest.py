@@ -12,7 +12,15 @@ from configs.schema import Config
 from training.cli import parse
 
 # A worker takes whole files. The longest come first, or one of them would begin when the other worker is nearly done.
-LONGEST = ["test_compare", "test_training", "test_process_group", "test_scripts", "test_mc_dropout", "test_faults", "test_docs"]
+LONGEST = [
+    "test_compare",
+    "test_training",
+    "test_process_group",
+    "test_scripts",
+    "test_mc_dropout",
+    "test_faults",
+    "test_docs",
+]
 
 TINY = [
     "--config", "configs/digits.yaml", "--teacher.lr", "0.005", "--teacher.epochs", "5", "--student.epochs", "3",
@@ -22,7 +30,9 @@ TINY = [
 
 
 # The configs of the pipeline; those of experiments/ have settings of their own.
-CONFIGS = [path for path in sorted(Path("configs").glob("**/*.yaml")) if not Path(f"experiments/{path.stem}.py").exists()]
+CONFIGS = [
+    path for path in sorted(Path("configs").glob("**/*.yaml")) if not Path(f"experiments/{path.stem}.py").exists()
+]
 
 
 @pytest.fixture
@@ -46,7 +56,8 @@ def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """A disk on which no file can grow beyond `size` bytes. What pytest captures is a file as well, but for tests with `capsys`."""
+    """A disk on which no file can grow beyond `size` bytes. What pytest captures is a file as well, but for tests with
+    `capsys`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

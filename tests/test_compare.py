@@ -1,4 +1,5 @@
-"""Comparisons: every method on two half moons, each within bounds that a broken loss would not keep; files, tables, costs."""
+"""Comparisons: every method on two half moons, each within bounds that a broken loss would not keep; files, tables,
+costs."""
 
 import json
 from functools import partial
@@ -35,7 +36,8 @@ MOONS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The results of every row of configs/two_moons.yaml, shortened. Times of one round: `cost` has tests of its own."""
+    """The results of every row of configs/two_moons.yaml, shortened. Times of one round: `cost` has tests of its
+    own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("moons"))
         patch.setattr(speed, "seconds_per_image", partial(speed.seconds_per_image, rounds=1))
@@ -47,8 +49,8 @@ def record(folder: Path, slug: str) -> dict:
     return json.loads((folder / f"{slug}-0.json").read_text())
 
 
-# Pearson with MC-dropout of predictive entropy and mutual information, and the scale of total variance: what it has to reach, from and
-# to. A likelihood's variance is too small, that of Truong 2019's student, from scratch, too large.
+# Pearson with MC-dropout of predictive entropy and mutual information, and the scale of total variance: what it has to
+# reach, from and to. A likelihood's variance is too small, that of Truong 2019's student, from scratch, too large.
 BOUNDS = {
     "variance-propagation": (0.9, 0.75, 0.15, 0.6),
     "end": (0.9, None, None, None),
@@ -83,15 +85,21 @@ def test_what_each_method_makes_of_dropout(folder, slug):
 
 
 def test_fifty_passes_are_about_fifty_equivalent_passes(folder):
-    """On the 4,096 points of the plane: 44 to 64 with nine seeds. On the test images alone, of which few are uncertain, 34 to 179."""
+    """On the 4,096 points of the plane: 44 to 64 with nine seeds. On the test images alone, of which few are uncertain,
+    34 to 179."""
     entry = record(folder, "mc-dropout")["agreement"]["plane"]["total_variance"]
     assert 35 < entry["equivalent_passes"] < 70
 
 
 def test_direct_methods_know_what_is_far_away(folder):
-    """In the plane around the data a softmax is sure of itself almost everywhere; distances between features are not."""
+    """In the plane around the data a softmax is sure of itself almost everywhere; distances between features are
+    not."""
     softmax = record(folder, "deterministic")["ood"]["plane"]
-    assert softmax["predictive_entropy"]["auroc"] < 0.3 and softmax.keys() == {"predictive_entropy", "max_probability", "energy"}
+    assert softmax["predictive_entropy"]["auroc"] < 0.3 and softmax.keys() == {
+        "predictive_entropy",
+        "max_probability",
+        "energy",
+    }
     assert record(folder, "ddu")["ood"]["plane"]["negative_log_density"]["auroc"] > 0.9
     several = record(folder, "ensemble")
     assert several["ood"]["plane"]["mutual_information"]["auroc"] > softmax["predictive_entropy"]["auroc"]
@@ -110,7 +118,11 @@ def test_every_method_is_in_the_comparison(folder):
 def test_the_same_command_again_goes_on(folder, monkeypatch):
     monkeypatch.chdir(folder.parents[1])
     assert (folder / "maps.png").stat().st_size > 10_000
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*-0.json") if "failed" not in json.loads(path.read_text())}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in folder.glob("*-0.json")
+        if "failed" not in json.loads(path.read_text())
+    }
     removed = folder / "end-0.json"
     removed.write_text(json.dumps({"title": "EnD", "place": 4, "seed": 0, "settings": {}, "failed": "power cut"}))
     weights = Path("runs/moons/end-0/student.safetensors")
@@ -185,18 +197,24 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     monkeypatch.setattr(data, "load_evaluation", lambda *_: pytest.fail("the test images were asked for"))
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
     rows += "{title: a Gaussian, of: passes, changes: {student: {method: logit_gaussian}}}]"
-    config, _ = parse([*TINY, "--runs", str(tmp_path / "runs"), "--name", "recipes", "--compared_on", "validation", "--rows", rows])
+    config, _ = parse(
+        [*TINY, "--runs", str(tmp_path / "runs"), "--name", "recipes", "--compared_on", "validation", "--rows", rows]
+    )
     monkeypatch.chdir(tmp_path)
     compare.main(config, overwrite=False)
     found = report.load(tmp_path / "results/recipes")
-    assert list(found) == ["passes", "the recipe", "a Gaussian"] and not any("failed" in r for records in found.values() for r in records)
+    assert list(found) == ["passes", "the recipe", "a Gaussian"] and not any(
+        "failed" in r for records in found.values() for r in records
+    )
     (recipe,), (gaussian,) = found["the recipe"], found["a Gaussian"]
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
     assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
     assert passes_table([recipe, gaussian]).splitlines()[2] in Path("results/recipes/README.md").read_text()
     assert passes_table([recipe, gaussian]).splitlines()[2].startswith("| the recipe | ")
-    without = {name: {m: v for m, v in of.items() if m != "total_variance"} for name, of in gaussian["agreement"].items()}
+    without = {
+        name: {m: v for m, v in of.items() if m != "total_variance"} for name, of in gaussian["agreement"].items()
+    }
     assert passes_table([gaussian | {"agreement": without}]).splitlines()[2].count(" - ") == 1
 
 
@@ -205,7 +223,10 @@ def test_a_teacher_is_shown_with_its_errors_and_the_mean_over_shifts():
     scores = {"predictive_entropy": {"auroc": 0.95}, "mutual_information": {"auroc": 0.8}}
     shifts = {"fog": {"predictive_entropy": {"auroc": 0.6}, "mutual_information": {"auroc": 0.4}}, "jpeg": scores}
     teacher = {"title": "ours", "before": {"accuracy": 0.9, "nll": 0.3, "ece": 0.02}, "errors": scores, "ood": shifts}
-    without = {name: {"predictive_entropy": found["predictive_entropy"]} for name, found in (shifts | {"errors": scores}).items()}
+    without = {
+        name: {"predictive_entropy": found["predictive_entropy"]}
+        for name, found in (shifts | {"errors": scores}).items()
+    }
     plain = teacher | {"title": "plain", "errors": without.pop("errors"), "ood": without}
     *_, first, second = teachers_table([teacher, plain]).splitlines()
     assert first == "| ours | 0.900 | 0.300 | 0.020 | 0.950 | 0.800 | 0.775 | 0.600 |"
@@ -218,17 +239,27 @@ def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
     settings = ["--evaluation.shifted", "150", "--evaluation.shifted_passes", "5"]
     config, _ = parse([*TINY, *settings, "--runs", str(tmp_path / "runs"), "--name", "shifts", "--rows", rows])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data.corruptions, "CORRUPTIONS", {kind: data.corruptions.CORRUPTIONS[kind] for kind in ("fog", "contrast")})
+    monkeypatch.setattr(
+        data.corruptions, "CORRUPTIONS", {kind: data.corruptions.CORRUPTIONS[kind] for kind in ("fog", "contrast")}
+    )
     compare.main(config, overwrite=False)
     passes, softmax = (record(Path("results/shifts"), slug)["shifts"] for slug in ("passes", "softmax"))
     assert list(passes) == ["none", "fog", "contrast", "class_priors"] and list(passes["fog"]) == ["1", "3", "5"]
     none, foggy = passes["none"]["0"], passes["fog"]["5"]
     assert none["coverage"] == pytest.approx(0.8, abs=0.01) and none["risk"] < 1 - none["accuracy"]
-    assert foggy["accuracy"] < none["accuracy"] and foggy["means"]["predictive_entropy"] > none["means"]["predictive_entropy"]
+    assert (
+        foggy["accuracy"] < none["accuracy"]
+        and foggy["means"]["predictive_entropy"] > none["means"]["predictive_entropy"]
+    )
     assert foggy["coverage"] < none["coverage"]
-    assert none["errors"].keys() == {*MEASURES, "max_probability", "energy"} and 0.5 < none["errors"]["max_probability"] <= 1
+    assert (
+        none["errors"].keys() == {*MEASURES, "max_probability", "energy"}
+        and 0.5 < none["errors"]["max_probability"] <= 1
+    )
     assert none["agreement"]["total_variance"]["scale"] == pytest.approx(1, abs=0.2)
-    assert none["means"]["energy"] == pytest.approx(softmax["none"]["0"]["means"]["energy"], rel=1e-4)  # of one network without dropout
+    assert none["means"]["energy"] == pytest.approx(
+        softmax["none"]["0"]["means"]["energy"], rel=1e-4
+    )  # of one network without dropout
     assert set(none["agreement"]) == set(MEASURES) and "agreement" not in softmax["none"]["0"]
     sampled = {path.name for path in Path("runs/shifts/passes-0/mc_samples").glob("*fog*")}
     assert "digits-fog-5-reference-a-plain-0x5.safetensors" in sampled
@@ -237,7 +268,10 @@ def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
 def test_tables_give_mean_and_standard_deviation():
     records = [{"a": {"b": value}} for value in (1.0, 2.0, 4.0)]
     assert report.spread(report.values(records, "a", "b"), 2) == "2.33 ± 1.53"
-    assert report.spread(report.values(records[:1], "a", "b"), 2) == "1.00" and report.spread(report.values(records, "c")) == "-"
+    assert (
+        report.spread(report.values(records[:1], "a", "b"), 2) == "1.00"
+        and report.spread(report.values(records, "c")) == "-"
+    )
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -245,7 +279,9 @@ def test_every_row_of_every_config_can_be_read_and_has_settings_that_its_method_
     config, _ = parse(["--config", str(path)])
     for row in config.rows:
         changed = compare.config_of(row, row.seeds[-1], config)
-        assert changed.seed == row.seeds[-1] and changed.teacher.method in TEACHERS and changed.student.method in STUDENTS
+        assert (
+            changed.seed == row.seeds[-1] and changed.teacher.method in TEACHERS and changed.student.method in STUDENTS
+        )
         if row.kind == "student":
             STUDENTS[changed.student.method].check(changed)
 

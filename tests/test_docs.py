@@ -49,19 +49,28 @@ def test_what_the_readme_says_in_words_is_so():
     text = (ROOT / "README.md").read_text()
     names = ("digits", "cifar10_cpu", "cifar10_vgg16", "cifar100_cpu")
     digits, cifar10, *others = (json.loads((ROOT / f"results/{name}/metrics.json").read_text()) for name in names)
-    assert "under 5 minutes on two CPU cores" in text and sum(digits["stages_s"].values()) < 150  # the rest is to install
+    assert (
+        "under 5 minutes on two CPU cores" in text and sum(digits["stages_s"].values()) < 150
+    )  # the rest is to install
     assert "some three hours on two CPU cores" in text and 150 < sum(cifar10["stages_s"].values()) / 60 < 210
     agreement = cifar10["agreement"].values()
-    assert "worth more than fifty passes" in text and all(entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement)
+    assert "worth more than fifty passes" in text and all(
+        entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement
+    )
     vgg16, cifar100 = (metrics["agreement"].values() for metrics in others)
-    worth, worth100 = ([round(entry["total_variance"]["equivalent_passes"]) for entry in entries] for entries in (vgg16, cifar100))
+    worth, worth100 = (
+        [round(entry["total_variance"]["equivalent_passes"]) for entry in entries] for entries in (vgg16, cifar100)
+    )
     assert f"with VGG-16, {min(worth)} to {max(worth)}" in text
     assert f"hundred classes of CIFAR-100, [{min(worth100)} to {max(worth100)}]" in text
     scales = [entry["mutual_information"]["scale"] for entry in (*agreement, *vgg16)]
     assert f"{min(scales):.1f} to {max(scales):.1f} times too large on CIFAR-10, and twice on CIFAR-100" in text
     assert {round(entry["mutual_information"]["scale"]) for entry in cifar100} == {2}
     rows = {title: records[0] for title, records in load(ROOT / "results/comparison").items()}
-    assert "An ensemble of five is more accurate" in text and max(rows, key=lambda title: rows[title]["before"]["accuracy"]) == "ensemble"
+    assert (
+        "An ensemble of five is more accurate" in text
+        and max(rows, key=lambda title: rows[title]["before"]["accuracy"]) == "ensemble"
+    )
     near = {title: {score: of["auroc"] for score, of in row["ood"]["CIFAR-100"].items()} for title, row in rows.items()}
     assert max(near, key=lambda title: max(near[title].values())) == "ensemble"
     assert "compared with every\n   epistemic measure of a dropout teacher" in text
@@ -71,7 +80,9 @@ def test_what_the_readme_says_in_words_is_so():
 
 def test_scripts_and_configs_that_are_named_exist():
     named = {
-        name for page in DOCS for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())
+        name
+        for page in DOCS
+        for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())
     }
     assert {"train_teacher.py", "configs/cifar10_cpu.yaml"} <= named
     assert not {name for name in named if not (ROOT / name).exists()} - {"birds.yaml"}
@@ -91,7 +102,9 @@ def test_the_config_for_own_images_works_as_it_stands(page, tmp_path, monkeypatc
     (config,) = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     Path("birds.yaml").write_text(config)
     small = ["--teacher.width", "0.125", "--student.width", "0.125", "--teacher.epochs", "2", "--student.epochs", "2"]
-    settings, _ = parse(["--config", "birds.yaml", *small, "--evaluation.passes", "4", "--evaluation.speed_images", "4"])
+    settings, _ = parse(
+        ["--config", "birds.yaml", *small, "--evaluation.passes", "4", "--evaluation.speed_images", "4"]
+    )
     for script in (train_teacher, train_student, evaluate):
         script.main(settings, overwrite=False)
     metrics = json.loads(Path("runs/birds/metrics.json").read_text())
@@ -101,15 +114,17 @@ def test_the_config_for_own_images_works_as_it_stands(page, tmp_path, monkeypatc
 def commands() -> list[str]:
     """Every command of README and docs that reads settings."""
     shown = "\n".join(page.read_text() for page in DOCS)
-    lines = re.findall(r"^((?:python|\./run\.sh|torchrun) [^#\n]*)|`((?:python|\./run\.sh|torchrun) [^`]*)`", shown, re.MULTILINE)
+    lines = re.findall(
+        r"^((?:python|\./run\.sh|torchrun) [^#\n]*)|`((?:python|\./run\.sh|torchrun) [^`]*)`", shown, re.MULTILINE
+    )
     tested_elsewhere = r"-m |predict\.py|export\.py|experiments/|docs/examples/.*py"
     return sorted({line for both in lines if not re.search(tested_elsewhere, line := "".join(both).strip())})
 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_accepted(command, tmp_path, monkeypatch):
-    """By the parser of its script: most take too long to be run. Those of predict.py, export.py and experiments/ have tests of their own,
-    and so have the birds' stages, below."""
+    """By the parser of its script: most take too long to be run. Those of predict.py, export.py and experiments/ have
+    tests of their own, and so have the birds' stages, below."""
     monkeypatch.chdir(tmp_path)
     for folder in ("configs", "docs"):
         Path(folder).symlink_to(ROOT / folder)
@@ -126,8 +141,18 @@ def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     alpha = rng.gamma(1.0, 2.0, (400, 3)) + 0.1
     draws = np.stack([rng.dirichlet(a, 70) for a in alpha])
-    np.savez("mine.npz", student=draws[:, 60:].var(1).sum(-1), half_a=draws[:, :30], half_b=draws[:, 30:60], groups=np.arange(400))
-    (code,) = [code for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/method.md").read_text(), re.DOTALL) if "mine.npz" in code]
+    np.savez(
+        "mine.npz",
+        student=draws[:, 60:].var(1).sum(-1),
+        half_a=draws[:, :30],
+        half_b=draws[:, 30:60],
+        groups=np.arange(400),
+    )
+    (code,) = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/method.md").read_text(), re.DOTALL)
+        if "mine.npz" in code
+    ]
     exec(code)
     found = eval(capsys.readouterr().out)
     assert 6 < found["equivalent_passes"] < 15 and not found["censored"]  # it was made of ten passes
@@ -145,7 +170,11 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
         exec(code, names)
     assert names["distribution"].mean.shape == (2, 10) and names["samples"].shape[1:] == (16, 10)
     (line, *others), axes = names["plt"].gca().lines, names["plt"].gca()
-    assert len(others) == 15 and line.get_ydata() == pytest.approx(names["samples"][0, 0].numpy()) and axes.get_ylim()[1] <= 1.1
+    assert (
+        len(others) == 15
+        and line.get_ydata() == pytest.approx(names["samples"][0, 0].numpy())
+        and axes.get_ylim()[1] <= 1.1
+    )
     assert Path("passes.png").stat().st_size > 1000
 
 

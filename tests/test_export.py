@@ -1,4 +1,5 @@
-"""Exported students: outputs against SciPy and Monte Carlo, any number of images, metadata, and the programs of docs/export.md."""
+"""Exported students: outputs against SciPy and Monte Carlo, any number of images, metadata, and the programs of
+docs/export.md."""
 
 import json
 import re
@@ -62,7 +63,9 @@ def test_a_dirichlets_outputs_follow_from_its_alpha(tmp_path, images, head):
     assert said["total_variance"] == pytest.approx([scipy.stats.dirichlet.var(a).sum() for a in alpha], abs=1e-6)
 
 
-@pytest.mark.parametrize("method, options", [("logit_gaussian", {}), ("logit_gaussian", {"rank": 2}), ("diagonal_gaussian", {})])
+@pytest.mark.parametrize(
+    "method, options", [("logit_gaussian", {}), ("logit_gaussian", {"rank": 2}), ("diagonal_gaussian", {})]
+)
 def test_a_gaussians_outputs_are_those_of_random_draws(tmp_path, images, method, options):
     said = exported(a_run(tmp_path, method=method, options=options), "a.onnx", images)
     torch.manual_seed(1)
@@ -70,14 +73,20 @@ def test_a_gaussians_outputs_are_those_of_random_draws(tmp_path, images, method,
     entropy, expected = (torch.special.entr(q).sum(-1) for q in (p.mean(1), p))
     assert "alpha" not in said and said["probabilities"] == pytest.approx(p.mean(1).numpy(), abs=0.02)
     assert said["mutual_information"] == pytest.approx((entropy - expected.mean(1)).numpy(), abs=0.02)
-    assert said["total_variance"] == pytest.approx(p.var(1).sum(1).numpy(), abs=0.02) and said["total_variance"].max() > 0.05
+    assert (
+        said["total_variance"] == pytest.approx(p.var(1).sum(1).numpy(), abs=0.02)
+        and said["total_variance"].max() > 0.05
+    )
 
 
 def test_the_metadata_say_how_to_use_the_file(tmp_path, images):
     said = exported(a_run(tmp_path), "a.onnx", images)
     about = onnxruntime.InferenceSession(tmp_path / "a.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == CLASSES and about["method"] == "dirichlet"
-    assert about["input"].startswith("images: uint8 [N, 8, 8, 1]") and json.loads(about["units"])["mutual_information"] == "nats"
+    assert (
+        about["input"].startswith("images: uint8 [N, 8, 8, 1]")
+        and json.loads(about["units"])["mutual_information"] == "nats"
+    )
     extra = {"metadata.json": ""}
     call("export.py", "--run", str(tmp_path), "--out", str(tmp_path / "a.pt2"))
     program = torch.export.load(tmp_path / "a.pt2", extra_files=extra)

@@ -1,10 +1,22 @@
-"""The layers of the house: a module imports from its own layer and from those below it, and no modules import each other in a circle."""
+"""The layers of the house: a module imports from its own layer and from those below it, and no modules import each
+other in a circle."""
 
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-LAYERS = ["configs", "training", "data", "models", "uncertainty", "methods", "plots", "scripts", "experiments", "speed"]  # upwards
+LAYERS = [
+    "configs",
+    "training",
+    "data",
+    "models",
+    "uncertainty",
+    "methods",
+    "plots",
+    "scripts",
+    "experiments",
+    "speed",
+]  # upwards
 ROOT = Path(__file__).parent.parent
 FILES = {path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).glob("**/*.py")} | {
     path.relative_to(ROOT) for path in ROOT.glob("*.py")
@@ -36,7 +48,12 @@ def layer_of(path: Path) -> int:
 
 
 def test_no_module_imports_from_a_layer_above_its_own():
-    upwards = [f"{path} imports {name}" for path in sorted(FILES) for name in imports_of(path) if layer_of(MODULES[name]) > layer_of(path)]
+    upwards = [
+        f"{path} imports {name}"
+        for path in sorted(FILES)
+        for name in imports_of(path)
+        if layer_of(MODULES[name]) > layer_of(path)
+    ]
     assert not upwards
 
 

@@ -1,4 +1,5 @@
-"""The scripts as a user calls them, on a tiny experiment: files, shape of metrics.json, predictions, and the README's table."""
+"""The scripts as a user calls them, on a tiny experiment: files, shape of metrics.json, predictions, and the README's
+table."""
 
 import base64
 import csv
@@ -110,7 +111,10 @@ def test_a_run_leaves_what_the_readme_promises(run):
     assert {"config.yaml", "teacher.safetensors", "student.safetensors", "metrics.json", "table.md", "log.txt"} <= names
     assert {"predictions.csv", "report.html"} <= names and (run / "report.html").stat().st_size < 10e6
     assert {f"plots/{name}.png" for name in PLOTS} <= names
-    assert {"mc_samples/digits-train-mixup-0x4.safetensors", "mc_samples/letters-reference-b-plain-0x6.safetensors"} <= names
+    assert {
+        "mc_samples/digits-train-mixup-0x4.safetensors",
+        "mc_samples/letters-reference-b-plain-0x6.safetensors",
+    } <= names
     assert not [name for name in names if name.endswith((".tmp", ".partial"))]
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["teacher"]["lr"] == 0.005 and config["teacher"]["momentum"] == 0.9
@@ -141,7 +145,9 @@ def test_metrics_have_the_promised_shape(metrics):
             assert all(who[measure].keys() == {"auroc", "auprc", "fpr95"} for measure in MEASURES)
     for who in ("teacher", "student"):
         assert all(abs(metrics["humans"][who][measure]["spearman"]) < 0.2 for measure in MEASURES)  # these people guess
-    assert metrics["speed"]["ratio"] == pytest.approx(metrics["speed"]["student_images_per_s"] / metrics["speed"]["teacher_images_per_s"])
+    assert metrics["speed"]["ratio"] == pytest.approx(
+        metrics["speed"]["student_images_per_s"] / metrics["speed"]["teacher_images_per_s"]
+    )
     assert metrics["stages_s"].keys() == {"teacher", "sampling", "student", "reference", "evaluate"}
     assert all(seconds > 0 for seconds in metrics["stages_s"].values())
 
@@ -218,7 +224,9 @@ def test_predictions_are_those_that_the_metrics_are_computed_from(run, metrics):
         assert (probs.argmax(1) == labels).mean() == pytest.approx(metrics[who]["accuracy"])
         assert -np.log(probs[np.arange(len(labels)), labels]).mean() == pytest.approx(metrics[who]["nll"], rel=1e-4)
     for name in metrics["agreement"]:
-        mine, theirs = ([float(row[f"{start}total_variance"]) for row in rows if row["set"] == name] for start in ("", "teacher "))
+        mine, theirs = (
+            [float(row[f"{start}total_variance"]) for row in rows if row["set"] == name] for start in ("", "teacher ")
+        )
         assert np.mean(mine) == pytest.approx(metrics["agreement"][name]["total_variance"]["student_mean"], rel=1e-4)
         entry = metrics["agreement"][name]["total_variance"]
         assert np.corrcoef(mine, theirs)[0, 1] == pytest.approx(entry["pearson"], abs=0.3)  # of six passes alone
@@ -234,13 +242,19 @@ def test_a_report_of_new_images(run, tmp_path, own):
     digits = data.load(parse(TINY)[0].data.train, "test", parse(TINY)[0].data)
     for i in range(4):
         Image.fromarray(digits.images[i, ..., 0].numpy()).resize((100, 60)).save(tmp_path / f"{i}.png")
-    done = call("predict.py", "--run", str(run), "--images", str(tmp_path), "--out", str(tmp_path / "a.csv"), "--report", *own)
+    done = call(
+        "predict.py", "--run", str(run), "--images", str(tmp_path), "--out", str(tmp_path / "a.csv"), "--report", *own
+    )
     assert done.code == 0 and f"report: {tmp_path / 'a.html'}" in done.out
     page = (tmp_path / "a.html").read_text()
     assert '"names": ["0.png", "1.png", "2.png", "3.png"]' in page and ('"precision": null' in page) == bool(own)
     start = page.index("data:image/webp;base64,") + len("data:image/webp;base64,")
     sheet = Image.open(io.BytesIO(base64.b64decode(page[start : page.index(")", start)])))
-    assert sheet.size == (40 * 48, 48) and np.asarray(sheet)[:, 48 * 4 + 8 :].max() < 16 and np.asarray(sheet)[:, : 48 * 4].max() > 100
+    assert (
+        sheet.size == (40 * 48, 48)
+        and np.asarray(sheet)[:, 48 * 4 + 8 :].max() < 16
+        and np.asarray(sheet)[:, : 48 * 4].max() > 100
+    )
 
 
 def test_three_lines_of_python(run):
@@ -271,7 +285,19 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, tmp_path):
     (photos / "c.jpg").write_bytes(b"broken")
     (photos / "notes.txt").write_text("no image")
     out = tmp_path / "out.csv"
-    done = call("predict.py", "--run", str(run), "--images", str(photos), "--out", str(out), "--batch-size", "2", "--device", "cpu")
+    done = call(
+        "predict.py",
+        "--run",
+        str(run),
+        "--images",
+        str(photos),
+        "--out",
+        str(out),
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+    )
     assert done.code == 0 and f"5 images: {out} (1 broken images and 1 other files left out)" in done.out
     assert not out.with_suffix(".html").exists()
     assert "skipped: broken image" in done.out and "c.jpg" in done.out
@@ -311,15 +337,21 @@ def test_predictions_that_fail_or_are_killed_leave_the_earlier_ones(run, tmp_pat
 
 def test_the_student_in_the_repository_predicts_at_once(tmp_path):
     for i in range(3):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
     out = tmp_path / "out.csv"
-    done = call("predict.py", "--run", "results/cifar10_cpu", "--images", str(tmp_path), "--out", str(out), "--device", "cpu")
+    done = call(
+        "predict.py", "--run", "results/cifar10_cpu", "--images", str(tmp_path), "--out", str(out), "--device", "cpu"
+    )
     assert done.code == 0, done.err
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 3 and "p(airplane)" in rows[0] and all(float(row["total_variance"]) > 0 for row in rows)
 
 
-@pytest.mark.parametrize("network, convolutions", [("vgg5", 3), ("vgg11", 8), ("vgg13", 10), ("vgg16", 13), ("vgg19", 16)])
+@pytest.mark.parametrize(
+    "network, convolutions", [("vgg5", 3), ("vgg11", 8), ("vgg13", 10), ("vgg16", 13), ("vgg19", 16)]
+)
 def test_vgg_has_its_published_depth_and_a_dropout_after_each_relu(network, convolutions):
     rates = [i / 100 for i in range(convolutions)]
     layers = vgg(Architecture(network, 0.125, 32, 3, 7, conv_dropout=rates, head_dropout=0.5))

@@ -1,4 +1,5 @@
-"""Files that a run keeps: written whole or not at all, checked when read. Tensors with metadata in one safetensors file; JSON; text."""
+"""Files that a run keeps: written whole or not at all, checked when read. Tensors with metadata in one safetensors
+file; JSON; text."""
 
 import hashlib
 import json
@@ -92,11 +93,14 @@ Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 
 @contextmanager
 def filled(path: Path, kind: str, layout: Layout, metadata: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-    """Tensors of these types and shapes, memory-mapped to the file that they are written to, which may be larger than memory.
+    """Tensors of these types and shapes, memory-mapped to the file that they are written to, which may be larger than
+    memory.
 
     At the end the file is as `save` would write it. Raises UserError if the system cannot write.
     """
-    layout = dict(sorted(layout.items(), key=lambda item: -item[1][0].itemsize))  # so that each is aligned to its item size
+    layout = dict(
+        sorted(layout.items(), key=lambda item: -item[1][0].itemsize)
+    )  # so that each is aligned to its item size
     text = json.dumps(metadata)
     entries: dict[str, Any] = {"__metadata__": {"kind": kind, "metadata": text, "sha256": "0" * 16}}
     end = 0
@@ -113,12 +117,16 @@ def filled(path: Path, kind: str, layout: Layout, metadata: dict[str, Any]) -> I
     with whole(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(header())
-            os.posix_fallocate(file.fileno(), 0, max(1, start + end))  # a full disk is an error here; later it would kill the process
+            os.posix_fallocate(
+                file.fileno(), 0, max(1, start + end)
+            )  # a full disk is an error here; later it would kill the process
         tensors = {}
         for name, (dtype, shape) in layout.items():
             place = start + entries[name]["data_offsets"][0]
             array = (
-                np.memmap(temporary, torch.empty(0, dtype=dtype).numpy().dtype, "r+", place, shape) if math.prod(shape) else np.empty(shape)
+                np.memmap(temporary, torch.empty(0, dtype=dtype).numpy().dtype, "r+", place, shape)
+                if math.prod(shape)
+                else np.empty(shape)
             )
             tensors[name] = torch.from_numpy(array).to(dtype)
         yield tensors
@@ -129,7 +137,8 @@ def filled(path: Path, kind: str, layout: Layout, metadata: dict[str, Any]) -> I
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata. Raises UserError if any bit of them is not what was written, or if the file is of another kind."""
+    """Tensors and metadata. Raises UserError if any bit of them is not what was written, or if the file is of another
+    kind."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
     try:
@@ -154,8 +163,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> Any:
-    """Write nested values, and return them as they were written: an undefined number (a correlation with a constant) becomes None, JSON's
-    null. Raises UserError if the system cannot write."""
+    """Write nested values, and return them as they were written: an undefined number (a correlation with a constant)
+    becomes None, JSON's null. Raises UserError if the system cannot write."""
     value = without_nan(value)
     write_text(path, json.dumps(value, indent=1, allow_nan=False, default=float) + "\n")
     return value

@@ -1,4 +1,5 @@
-"""Progress bars, and lines printed above them. Outside a terminal (a file, a CI log) a bar prints one line every half minute."""
+"""Progress bars, and lines printed above them. Outside a terminal (a file, a CI log) a bar prints one line every half
+minute."""
 
 import sys
 from typing import Any, TextIO

@@ -11,7 +11,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from jsonargparse import (
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_parsing_settings,
+)
 from jsonargparse.typing import OpenUnitInterval
 
 from configs.schema import Config
@@ -35,9 +42,17 @@ def make_parser(description: str = "", shown: Collection[str] = ()) -> ArgumentP
     shown: the groups of settings that the help lists beside the general ones; the others are accepted as well.
     """
     usage = "%(prog)s [--config FILE] [--overwrite] [--<setting> VALUE ...]"
-    parser = ArgumentParser(description=description, usage=usage, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action=ActionConfigFile, help=f"YAML file of settings, by default {DEFAULT}; later options override it")
-    parser.add_argument("--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it")
+    parser = ArgumentParser(
+        description=description, usage=usage, formatter_class=Formatter, exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config",
+        action=ActionConfigFile,
+        help=f"YAML file of settings, by default {DEFAULT}; later options override it",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start this stage anew instead of continuing or skipping it"
+    )
     parser.add_class_arguments(Config)
     for action in parser._actions:
         group, *inner = action.dest.split(".")
@@ -76,7 +91,8 @@ def override(config: Config, changes: dict[str, Any], where: str) -> Config:
 
 
 def read(kind: type, values: dict[str, Any], where: str) -> Any:
-    """The dataclass `kind` with the given values. Raises UserError, in one line, for an unknown name or an impossible value."""
+    """The dataclass `kind` with the given values. Raises UserError, in one line, for an unknown name or an impossible
+    value."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     return kind(**vars(_checked(parser, lambda: parser.parse_object(values), where, kind)))
@@ -96,7 +112,9 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Nested mappings merged: values of `changes` replace those of `settings`."""
     both = settings | changes
     return both | {
-        key: merged(settings[key], v) for key, v in changes.items() if isinstance(v, dict) and isinstance(settings.get(key), dict)
+        key: merged(settings[key], v)
+        for key, v in changes.items()
+        if isinstance(v, dict) and isinstance(settings.get(key), dict)
     }
 
 
@@ -148,7 +166,8 @@ def _one_line(message: str, parser: ArgumentParser, of: type) -> str:
     if keys := re.findall(r'Parser key "([\w.]+)":', message):
         key = ".".join(dict.fromkeys(keys))  # the message can name a key twice
         values = re.findall(
-            r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$", message
+            r"(?:Given|Got) value: (.*)$|Not of type \w+: (\S*) does not|Unable to load config '(.*?)'|: '([^']*)'$",
+            message,
         )
         if kind := type_of(key, of):
             given = next(filter(None, values[-1]), "''") if values else "that"
@@ -213,14 +232,17 @@ def settings_page() -> str:
         meaning = " ".join(action.help.split()).replace("|", "\\|")
         groups.setdefault(action.dest.rpartition(".")[0], []).append(f"| `{action.dest}` | `{default}` | {meaning} |")
     parts = [
-        "\n".join([f"## {group or 'The run, and comparisons'}\n", "| setting | default | meaning |", "|---|---|---|", *rows])
+        "\n".join(
+            [f"## {group or 'The run, and comparisons'}\n", "| setting | default | meaning |", "|---|---|---|", *rows]
+        )
         for group, rows in groups.items()
     ]
     return "\n\n".join(parts)
 
 
 def guard(work: Callable[[], None]) -> None:
-    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and exit code 2."""
+    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and exit code
+    2."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # file names can contain bytes that no encoding has
     try:
@@ -230,9 +252,13 @@ def guard(work: Callable[[], None]) -> None:
     except OSError as error:
         stop(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory|not enough memory", str(error)):
+        if not isinstance(error, MemoryError) and not re.search(
+            "out of memory|can't allocate memory|not enough memory", str(error)
+        ):
             raise
-        stop("not enough memory: lower width, or batch_size (of teacher, student, sampling or evaluation), or data.size")
+        stop(
+            "not enough memory: lower width, or batch_size (of teacher, student, sampling or evaluation), or data.size"
+        )
     except KeyboardInterrupt:
         stop("interrupted: the same command continues from what is finished", 130)
 

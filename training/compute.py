@@ -32,7 +32,8 @@ def choose(device: str, dtype: str) -> Compute:
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of that name; `auto` takes a GPU if there is one, each process its own. Raises UserError if there is no such device."""
+    """The device of that name; `auto` takes a GPU if there is one, each process its own. Raises UserError if there is
+    no such device."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("mps"):
@@ -40,7 +41,9 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and torch.cuda.is_available():
         return process_group.own_gpu()
     if device.startswith("cuda:") and process_group.world_size() > 1:
-        raise UserError(f"device: {device} is one GPU for {process_group.world_size()} processes: set cuda, and each uses its own")
+        raise UserError(
+            f"device: {device} is one GPU for {process_group.world_size()} processes: set cuda, and each uses its own"
+        )
     try:
         torch.empty(0, device=device)
         return torch.device(device)

@@ -36,7 +36,11 @@ def ahead(fetch: Callable[[Any], Any], parts: Sequence[Any], workers: bool) -> I
         yield from map(fetch, parts)
         return
     loader = DataLoader(
-        _Fetched(fetch, parts), batch_size=None, num_workers=WORKERS, multiprocessing_context="fork", generator=torch.Generator()
+        _Fetched(fetch, parts),
+        batch_size=None,
+        num_workers=WORKERS,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),
     )
     for fetched in loader:
         if isinstance(fetched, UserError):

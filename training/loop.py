@@ -97,11 +97,11 @@ class State:
 class Task:
     """A training task on `count` inputs.
 
-    optimizer: its learning rates are the schedule's peaks. batch(indices, epochs done): makes a batch on the CPU, without randomness.
-    losses(model, batch): "loss", which is minimized, and other values to show. schedule: epochs, batch size, warm-up. validate(model): a
-    "score", higher is better, and a "loss"; the best epoch's weights are kept, or without `validate` those of the last epoch. averaging:
-    the weights that are kept are an exponential moving average over this share of all steps. workers: whether worker processes make the
-    batches.
+    optimizer: its learning rates are the schedule's peaks. batch(indices, epochs done): makes a batch on the CPU,
+    without randomness. losses(model, batch): "loss", which is minimized, and other values to show. schedule: epochs,
+    batch size, warm-up. validate(model): a "score", higher is better, and a "loss"; the best epoch's weights are kept,
+    or without `validate` those of the last epoch. averaging: the weights that are kept are an exponential moving
+    average over this share of all steps. workers: whether worker processes make the batches.
     """
 
     model: nn.Module
@@ -118,10 +118,10 @@ class Task:
 def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Progress:
     """Train the task's model in place, by its optimizer and a one-cycle schedule.
 
-    All randomness comes from torch; each epoch is seeded from the seed that the caller has set. After each epoch the state is saved in
-    `run.checkpoint`, with `settings`, which determine the weights. An interrupted training continues from there. Each process trains on
-    its shard of every batch.
-    Raises UserError if a loss is not finite; the last finished epoch stays on disk.
+    All randomness comes from torch; each epoch is seeded from the seed that the caller has set. After each epoch the
+    state is saved in `run.checkpoint`, with `settings`, which determine the weights. An interrupted training continues
+    from there. Each process trains on its shard of every batch. Raises UserError if a loss is not finite; the last
+    finished epoch stays on disk.
     """
     epochs, batch_size = task.schedule.epochs, task.schedule.batch_size or fitting_batch(task.count)
     seed, steps = torch.initial_seed(), len(shuffled(task.count, batch_size, 0))
@@ -169,7 +169,9 @@ def fit(task: Task, run: Run, compute: Compute, settings: dict[str, Any]) -> Pro
 def _start(task: Task, steps: int) -> State:
     """The state before the first step."""
     peaks = [group["lr"] for group in task.optimizer.param_groups]
-    warmup = max(task.schedule.warmup, 2 / steps) if steps > 2 else 0.9  # the schedule cannot rise in less than two steps
+    warmup = (
+        max(task.schedule.warmup, 2 / steps) if steps > 2 else 0.9
+    )  # the schedule cannot rise in less than two steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(task.optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False)
     average = None
     if task.averaging:
@@ -178,7 +180,9 @@ def _start(task: Task, steps: int) -> State:
     return State(task.model, average, task.optimizer, schedule)
 
 
-def _train_epoch(model: nn.Module, state: State, batches: Iterator[Batch], losses, compute: Compute, bar: tqdm) -> dict[str, float]:
+def _train_epoch(
+    model: nn.Module, state: State, batches: Iterator[Batch], losses, compute: Compute, bar: tqdm
+) -> dict[str, float]:
     """One epoch; returns the mean of each loss."""
     sums: dict[str, Tensor] = {}
     for step, batch in enumerate(batches, 1):
@@ -208,7 +212,8 @@ def is_best(history: list[dict[str, float]]) -> bool:
 
 
 def fitting_batch(count: int) -> int:
-    """The default batch size for `count` images: a power of two from 32 to 256, with about twenty steps per epoch if possible."""
+    """The default batch size for `count` images: a power of two from 32 to 256, with about twenty steps per epoch if
+    possible."""
     return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
 
 
@@ -227,6 +232,8 @@ def shuffled(count: int, batch_size: int, seed: int) -> tuple[Tensor, ...]:
     """
     size = min(batch_size, count - count % process_group.world_size())
     if size % process_group.world_size() or size == 0:
-        raise UserError(f"batch_size: {size} images cannot be divided evenly among {process_group.world_size()} processes")
+        raise UserError(
+            f"batch_size: {size} images cannot be divided evenly among {process_group.world_size()} processes"
+        )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[: count // size * size].split(size)

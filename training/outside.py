@@ -42,8 +42,8 @@ def file_of(name: str) -> Path:
 def call(place: str, options: dict[str, Any]) -> Any:
     """Run the file of `file.py:callable`, call the callable with `options`, and return its result.
 
-    The file's code can do anything. It can import modules of its own folder even if this project has modules of the same name (`models`,
-    `data`). Raises UserError if there is no such callable, or if the file or the callable fails.
+    The file's code can do anything. It can import modules of its own folder even if this project has modules of the
+    same name (`models`, `data`). Raises UserError if there is no such callable, or if the file or the callable fails.
     """
     path, name = file_of(place), place.rpartition(":")[2]
     with imports_from(path.resolve().parent):
@@ -71,7 +71,11 @@ def called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
 def imports_from(folder: Path) -> Iterator[None]:
     """Within this context `import` looks into `folder` first, also for names that modules of this project have."""
     mine = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    theirs = {name for name in mine if (folder / f"{name}.py").exists() or (folder / name).is_dir()} if folder != ROOT else set()
+    theirs = (
+        {name for name in mine if (folder / f"{name}.py").exists() or (folder / name).is_dir()}
+        if folder != ROOT
+        else set()
+    )
 
     def taken() -> dict[str, Any]:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] in theirs}

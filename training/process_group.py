@@ -1,6 +1,7 @@
 """One run in several processes, started by torchrun. A process that is started alone is rank 0 of 1.
 
-All ranks see the same files and make the same calls of this module in the same order. Only rank 0 writes the files of a run and prints.
+All ranks see the same files and make the same calls of this module in the same order. Only rank 0 writes the files of a
+run and prints.
 """
 
 import ctypes
@@ -36,7 +37,8 @@ def started() -> Iterator[None]:
 
 
 def _end_with_torchrun() -> None:
-    """End this process if torchrun is killed (on Linux). An orphan would join the next torchrun on the same port, and both would hang."""
+    """End this process if torchrun is killed (on Linux). An orphan would join the next torchrun on the same port, and
+    both would hang."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != PARENT:
@@ -66,7 +68,8 @@ def barrier() -> None:
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """One process of each machine goes through this context before the others, which then find what it has downloaded or decoded."""
+    """One process of each machine goes through this context before the others, which then find what it has downloaded
+    or decoded."""
     leads = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if not leads:
         barrier()
@@ -82,10 +85,13 @@ def require_alone(script: str) -> None:
 
 
 def own_gpu() -> torch.device:
-    """This process's GPU: each process of a machine has its own. Raises UserError if there are fewer GPUs than processes."""
+    """This process's GPU: each process of a machine has its own. Raises UserError if there are fewer GPUs than
+    processes."""
     place, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if place >= there:
-        raise UserError(f"device: this machine has {there} GPU for more processes: start one for each (--nproc-per-node {there})")
+        raise UserError(
+            f"device: this machine has {there} GPU for more processes: start one for each (--nproc-per-node {there})"
+        )
     torch.cuda.set_device(place)
     return torch.device("cuda", place)
 

@@ -36,7 +36,8 @@ class Run:
         return self.folder / name
 
     def log(self, message: str) -> None:
-        """Print a line above any progress bar and append it to log.txt. Of several processes only the first one does so."""
+        """Print a line above any progress bar and append it to log.txt. Of several processes only the first one does
+        so."""
         if not process_group.is_first():
             return
         note(f"[{self.stage}] {message}")
@@ -53,13 +54,16 @@ class Run:
         return self / f"checkpoints/{self.stage}.safetensors"
 
     def begin(self, config: Config) -> None:
-        """With `overwrite`, record when it was first requested with these settings. Newer files were made by this command, or by an
-        interrupted one like it, and are continued. Without `overwrite`, delete the record."""
+        """With `overwrite`, record when it was first requested with these settings. Newer files were made by this
+        command, or by an interrupted one like it, and are continued. Without `overwrite`, delete the record."""
         if process_group.is_first() and not self.overwrite:
             self._overwriting.unlink(missing_ok=True)
         elif process_group.is_first():
             wanted = as_yaml(config)
-            if not self._overwriting.exists() or self._overwriting.read_text(encoding="utf-8", errors="replace") != wanted:
+            if (
+                not self._overwriting.exists()
+                or self._overwriting.read_text(encoding="utf-8", errors="replace") != wanted
+            ):
                 artifact.write_text(self._overwriting, wanted)
         process_group.barrier()
 
@@ -69,7 +73,8 @@ class Run:
             self._overwriting.unlink(missing_ok=True)
 
     def lacks(self, path: Path) -> bool:
-        """Whether `path` is missing, or is older than the request to overwrite. An old file stays until its successor is complete."""
+        """Whether `path` is missing, or is older than the request to overwrite. An old file stays until its successor
+        is complete."""
         if not path.exists():
             return True
         asked = self._overwriting  # another process with the same command can end first and remove it
@@ -82,7 +87,8 @@ class Run:
     def finished(self, file: str, settings: dict[str, Any]) -> bool:
         """Whether this stage has written `file`. With --overwrite, a checkpoint that cannot be continued is deleted.
 
-        Raises UserError, and changes no file, if the stage was run, or begun, with other settings, or if its file is damaged.
+        Raises UserError, and changes no file, if the stage was run, or begun, with other settings, or if its file is
+        damaged.
         """
         if not self.lacks(self / file):
             require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
@@ -91,7 +97,9 @@ class Run:
             return True
         if self.checkpoint.exists():
             try:
-                require_same(self.checkpoint, artifact.load(self.checkpoint, "checkpoint")[1]["settings"], settings, self.folder)
+                require_same(
+                    self.checkpoint, artifact.load(self.checkpoint, "checkpoint")[1]["settings"], settings, self.folder
+                )
             except UserError:
                 if not self.overwrite:
                     raise
@@ -108,7 +116,9 @@ class Run:
 
 def as_yaml(config: Config) -> str:
     """All settings, as a file that `--config` reads."""
-    plain = json.loads(json.dumps(asdict(config)))  # jsonargparse's restricted numbers are subclasses, which YAML refuses
+    plain = json.loads(
+        json.dumps(asdict(config))
+    )  # jsonargparse's restricted numbers are subclasses, which YAML refuses
     return yaml.safe_dump(plain, sort_keys=False)
 
 
@@ -163,8 +173,12 @@ def commit() -> str:
     """The commit of the code, marked `+changes` if the tracked files differ from it; `unknown` outside a repository."""
     here = Path(__file__).parent
     try:
-        revision = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return revision.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

@@ -1,8 +1,8 @@
 """How well an uncertainty agrees with the teacher's: correlation, equivalent passes and scale, with floors and limits.
 
-The reference is sampled twice, in halves A and B of T passes each. A student, or a floor, is correlated with each half, and the two
-correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is one-way: with the second half
-alone.
+The reference is sampled twice, in halves A and B of T passes each. A student, or a floor, is correlated with each half,
+and the two correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is
+one-way: with the second half alone.
 """
 
 from functools import cached_property
@@ -23,7 +23,8 @@ from uncertainty.samples import Samples
 class Reference:
     """Both halves of the teacher's samples on one data set, and the correlations that fewer passes reach.
 
-    group [N]: the mask group of each image; a group is resampled as a whole. In an ensemble (one_way) each image is a group of its own.
+    group [N]: the mask group of each image; a group is resampled as a whole. In an ensemble (one_way) each image is a
+    group of its own.
     """
 
     def __init__(self, halves: list[Samples], group: ndarray, one_way: bool, bootstrap: int, seed: int):
@@ -40,7 +41,8 @@ class Reference:
         self.seed = seed
 
     def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
-        """The entry of `agreement` in metrics.json for each measure among the student's scores [N]; docs/method.md says how to read it."""
+        """The entry of `agreement` in metrics.json for each measure among the student's scores [N]; docs/method.md says
+        how to read it."""
         entries = {}
         for name, x in ((name, student[name]) for name in self.whole if name in student):
             first, second = (half[name] for half in self.halves)
@@ -66,8 +68,8 @@ class Reference:
     def floors(self, deterministic: Tensor, head: Samples | None) -> dict[str, dict[str, float | None]]:
         """The floors of each measure: the correlations of estimates that cost little or nothing.
 
-        deterministic: the teacher's softmax without dropout [N, C]; the better one of its Gini impurity and its entropy counts. head:
-        samples of the teacher with dropout in its head alone.
+        deterministic: the teacher's softmax without dropout [N, C]; the better one of its Gini impurity and its entropy
+        counts. head: samples of the teacher with dropout in its head alone.
         """
         p = deterministic.double().cpu()
         free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
@@ -82,10 +84,11 @@ class Reference:
         return entries
 
     def judges(self, student: Distribution) -> dict[str, dict[str, float | None]]:
-        """{judge: {"student": of T samples of the student, "teacher": of the first half}}, each against the second half.
+        """{judge: {"student": of T samples of the student, "teacher": of the first half}}, each against the second
+        half.
 
-        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of the second half's
-        samples under the student, and has no entry for samples.
+        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of
+        the second half's samples under the student, and has no entry for samples.
         """
         second = self.samples[1]
         found = judged(samples_of(student, self.passes, self.seed), second)
@@ -97,7 +100,9 @@ class Reference:
     def judged_passes(self) -> dict[str, dict[str, float | None]]:
         """The first half's entries of `judges`: the same for every student."""
         first, second = self.samples
-        entries: dict[str, dict[str, float | None]] = {name: {"teacher": value} for name, value in judged(first, second).items()}
+        entries: dict[str, dict[str, float | None]] = {
+            name: {"teacher": value} for name, value in judged(first, second).items()
+        }
         entries["energy_distance"]["point"] = float(energy_distance(first.mean.unsqueeze(1), second.probs).mean())
         return entries
 
@@ -106,8 +111,11 @@ class Reference:
         return float(np.mean([(predicted == theirs).double().mean().item() for theirs in self.predicted]))
 
 
-def rejected(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], share: float = 0.05) -> dict[str, Any]:
-    """The shares of the images that teacher and student reject at the threshold where the teacher rejects `share` of the first set.
+def rejected(
+    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], share: float = 0.05
+) -> dict[str, Any]:
+    """The shares of the images that teacher and student reject at the threshold where the teacher rejects `share` of
+    the first set.
 
     teacher, student: {data set: {measure: [N]}}. Returns {measure: {data set: {"teacher": share, "student": share}}}.
     """
@@ -116,23 +124,32 @@ def rejected(teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str
     for measure, values in teacher[first].items():
         threshold = np.quantile(values, 1 - share)
         found[measure] = {
-            name: {who: float((by_set[name][measure] > threshold).mean()) for who, by_set in (("teacher", teacher), ("student", student))}
+            name: {
+                who: float((by_set[name][measure] > threshold).mean())
+                for who, by_set in (("teacher", teacher), ("student", student))
+            }
             for name in teacher
         }
     return found
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin per input."""
+    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin
+    per input."""
     parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])
 
 
-def with_humans(human_entropy: ndarray, measures: dict[str, ndarray], resamples: Resamples) -> dict[str, dict[str, Any]]:
+def with_humans(
+    human_entropy: ndarray, measures: dict[str, ndarray], resamples: Resamples
+) -> dict[str, dict[str, Any]]:
     """Pearson and Spearman of the entropy of people's labels [N] with each measure [N], with intervals."""
     entries = {}
     for name, x in measures.items():
-        pearson, spearman = resamples.pearson(x, [human_entropy]), resamples.pearson(rankdata(x), [rankdata(human_entropy)])
+        pearson, spearman = (
+            resamples.pearson(x, [human_entropy]),
+            resamples.pearson(rankdata(x), [rankdata(human_entropy)]),
+        )
         entries[name] = {
             "pearson": float(pearson[0]),
             "pearson_ci": interval(pearson),

@@ -1,4 +1,5 @@
-"""MC-dropout of any `nn.Module`: by the fast sampler of `uncertainty.mc_dropout` if the network fits it, else by the plain loop."""
+"""MC-dropout of any `nn.Module`: by the fast sampler of `uncertainty.mc_dropout` if the network fits it, else by the
+plain loop."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -31,21 +32,25 @@ def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
 
 
 def drops_only_in_layers(network: nn.Module) -> bool:
-    """Whether a network is an `nn.Sequential` of torch's and this project's layers in which only `nn.Dropout` is random, and no dropout
-    module is in two places."""
+    """Whether a network is an `nn.Sequential` of torch's and this project's layers in which only `nn.Dropout` is
+    random, and no dropout module is in two places."""
     modules = [module for _, module in network.named_modules(remove_duplicate=False)]
     known = all(type(module).__module__.startswith(("torch.nn.", "models.")) for module in modules)
     random = [module for module in modules if isinstance(module, RANDOM)]
     once = len(set(random)) == len(random)
-    return isinstance(network, nn.Sequential) and known and once and all(type(module) is nn.Dropout for module in random)
+    return (
+        isinstance(network, nn.Sequential) and known and once and all(type(module) is nn.Dropout for module in random)
+    )
 
 
 class PlainLoop:
-    """Samples any network by one pass after another, each pass on a whole group. It is correct for every kind of randomness.
+    """Samples any network by one pass after another, each pass on a whole group. It is correct for every kind of
+    randomness.
 
-    Everything that is random in training (dropout as a module, a function or in attention; stochastic depth) is random; every
-    normalization is as at test time. Each image of a group has its own masks. The network is copied.
-    If all randomness is in one last module, such as a classifier, the part before it is computed once. `head`: the name of that module.
+    Everything that is random in training (dropout as a module, a function or in attention; stochastic depth) is random;
+    every normalization is as at test time. Each image of a group has its own masks. The network is copied. If all
+    randomness is in one last module, such as a classifier, the part before it is computed once. `head`: the name of
+    that module.
     """
 
     def __init__(self, network: nn.Module):
@@ -57,12 +62,16 @@ class PlainLoop:
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 0
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch; `batch_size` has no effect.
+        """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch; `batch_size` has
+        no effect.
 
-        Raises UserError if the passes do not differ, if they change the network's buffers, or for masks that are functions.
+        Raises UserError if the passes do not differ, if they change the network's buffers, or for masks that are
+        functions.
         """
         if plan.masks == "function":
-            raise UserError("sampling.masks: function needs a network whose only randomness is nn.Dropout among its own layers")
+            raise UserError(
+                "sampling.masks: function needs a network whose only randomness is nn.Dropout among its own layers"
+            )
         for group, indices in groups:
             batch = images(indices)
             generator = torch.cuda.default_generators[batch.device.index] if batch.is_cuda else torch.default_generator
@@ -87,13 +96,15 @@ class PlainLoop:
         return lambda: head(seen.clone())  # the head may work in place
 
     def _check(self, batch: Tensor) -> None:
-        """Require that two passes on a batch differ and do not change the network. If they differ in one last module alone, that module is
-        the head."""
+        """Require that two passes on a batch differ and do not change the network. If they differ in one last module
+        alone, that module is the head."""
         before = {name: value.clone() for name, value in self.network.named_buffers()}
         logits = [self.network(batch) for _ in range(2)]
         for name, value in self.network.named_buffers():
             if not torch.equal(value, before[name]):
-                raise UserError(f"the passes change {name}, a buffer of the network: samples would depend on their order")
+                raise UserError(
+                    f"the passes change {name}, a buffer of the network: samples would depend on their order"
+                )
         if torch.equal(*logits):
             raise UserError("nothing in this network is random: no dropout with p > 0 was called")
         ends = modules_at_the_end(self.network, batch)
@@ -107,7 +118,11 @@ class PlainLoop:
         self.checked = True
 
     def __str__(self) -> str:
-        return "the plain loop" if self.head in (None, "module") else f"the plain loop over {self.head.removeprefix('module.')} alone"
+        return (
+            "the plain loop"
+            if self.head in (None, "module")
+            else f"the plain loop over {self.head.removeprefix('module.')} alone"
+        )
 
 
 def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
@@ -141,7 +156,8 @@ def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, 
 
 @contextmanager
 def only_random_in_training(network: nn.Module) -> Iterator[None]:
-    """Within this context every module is in training mode, except normalizations, which keep the statistics of test time."""
+    """Within this context every module is in training mode, except normalizations, which keep the statistics of test
+    time."""
     modes = {module: module.training for module in network.modules()}
     for module in modes:
         module.training = not isinstance(module, _NormBase)
@@ -168,8 +184,8 @@ class _Draws(TorchDispatchMode):
 
 @torch.no_grad()
 def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
-    """The name and the kind of each module that draws random numbers in a pass with dropout on. For a function, such as F.dropout, it is
-    the module that calls it."""
+    """The name and the kind of each module that draws random numbers in a pass with dropout on. For a function, such as
+    F.dropout, it is the module that calls it."""
     network = copy.deepcopy(network).eval()
     draws = _Draws()
     for name, part in network.named_modules():
@@ -187,7 +203,8 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
 
 
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
-    """The time of `passes` samples of `images`, in units of a single pass of the network; each time is the shortest of three."""
+    """The time of `passes` samples of `images`, in units of a single pass of the network; each time is the shortest of
+    three."""
     plan = Plan(passes, "grouped", len(images), (0, "cost"))
     works = {
         "samples": lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)),

@@ -1,7 +1,8 @@
 """The cache of a teacher's samples: made once, used by every student, never used for a request that does not match.
 
-`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each input, the statistics of
-`uncertainty.samples.statistics`, its mask group and, if asked for, all samples `log_probs` [N, T, C].
+`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each
+input, the statistics of `uncertainty.samples.statistics`, its mask group and, if asked for, all samples `log_probs` [N,
+T, C].
 """
 
 import glob
@@ -52,12 +53,21 @@ class Work:
 class SampleCache:
     """The samples of one teacher, made when they are first requested.
 
-    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`. The second one is for the reference's
-    second half, from which no student learns. checksum: of the teacher's weights. seconds: the time that sampling all requests has taken,
-    in this process or an earlier one. anew: with --overwrite, make all samples again.
+    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`. The second one is
+    for the reference's second half, from which no student learns. checksum: of the teacher's weights. seconds: the time
+    that sampling all requests has taken, in this process or an earlier one. anew: with --overwrite, make all samples
+    again.
     """
 
-    def __init__(self, config: Config, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str, anew: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        compute: Compute,
+        samplers: tuple[Sampling, Sampling],
+        checksum: str,
+        anew: bool = False,
+    ):
         self.config = config
         self.folder = config.source / "mc_samples"
         self.run = run
@@ -67,11 +77,13 @@ class SampleCache:
         self.anew = anew
         self.seconds = 0.0
 
-    def get(self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool) -> dict[str, Tensor]:
+    def get(
+        self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool
+    ) -> dict[str, Tensor]:
         """Statistics, mask groups (and samples, if kept) of the teacher on a view of `dataset`, in its order.
 
-        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged, is made again,
-        and the log says why. A partial file is continued.
+        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
+        is made again, and the log says why. A partial file is continued.
         """
         key = (self.config.seed, role, dataset.name, view.name)
         plan = Plan(settings.passes, settings.masks, settings.group_size, key)
@@ -97,14 +109,16 @@ class SampleCache:
         return tensors
 
     def reference(self, dataset: Dataset, settings: McDropout | None = None) -> tuple[list[Samples], ndarray]:
-        """Both halves of the reference on `dataset`, and the mask group of each image. settings: default `evaluation` of the config."""
+        """Both halves of the reference on `dataset`, and the mask group of each image. settings: default `evaluation`
+        of the config."""
         config = self.config
         (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, self.compute.device)
         halves = [self.get(dataset, half, view, settings or config.evaluation, True) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Sample what is missing, in shards. The first process merges the shards, one by one, in the data set's order."""
+        """Sample what is missing, in shards. The first process merges the shards, one by one, in the data set's
+        order."""
         shards = self._shards(path, work)
         process_group.barrier()
         done = {group for shard in shards.values() for group in shard["groups"]}
@@ -113,7 +127,12 @@ class SampleCache:
         keep = work.request["keep_samples"] or any(shard["request"]["keep_samples"] for shard in shards.values())
         work = replace(work, request=work.request | {"keep_samples": keep})
         missing = [group for group in work.plan.groups(work.count) if group[0] not in done]
-        self._sample(path, work, missing[process_group.rank() :: process_group.world_size()], work.count - sum(len(g[1]) for g in missing))
+        self._sample(
+            path,
+            work,
+            missing[process_group.rank() :: process_group.world_size()],
+            work.count - sum(len(g[1]) for g in missing),
+        )
         process_group.barrier()
         if process_group.is_first():
             shards = self._shards(path, work)
@@ -148,7 +167,8 @@ class SampleCache:
         return found
 
     def _sample(self, path: Path, work: Work, groups: list[Group], done: int) -> None:
-        """Sample groups. Finished groups go to a shard every minute, or when there are many images. done: images sampled earlier."""
+        """Sample groups. Finished groups go to a shard every minute, or when there are many images. done: images
+        sampled earlier."""
 
         def images(chosen: Tensor) -> Tensor:
             return work.view.images(chosen, next(pixels))

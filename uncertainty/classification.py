@@ -66,10 +66,14 @@ def aurc(confidence: ndarray, correct: ndarray) -> float:
     return risk_coverage(confidence, correct)[1].mean()
 
 
-def resampled(probs: ndarray, labels: ndarray, scores: dict[str, tuple[ndarray, ndarray]], count: int) -> dict[str, list[float]]:
-    """Accuracy, NLL, Brier score, and the AUROC of `scores` {name: (inside [N], outside [M])}, of the data and of `count` resamples.
+def resampled(
+    probs: ndarray, labels: ndarray, scores: dict[str, tuple[ndarray, ndarray]], count: int
+) -> dict[str, list[float]]:
+    """Accuracy, NLL, Brier score, and the AUROC of `scores` {name: (inside [N], outside [M])}, of the data and of
+    `count` resamples.
 
-    The images that are drawn depend on N, M and `count` alone. So two methods can be compared in pairs: by differences, place by place.
+    The images that are drawn depend on N, M and `count` alone. So two methods can be compared in pairs: by differences,
+    place by place.
     """
 
     def weights(size: int, seed: int) -> ndarray:
@@ -80,7 +84,9 @@ def resampled(probs: ndarray, labels: ndarray, scores: dict[str, tuple[ndarray, 
     for name, (inside, outside) in scores.items():
         is_outside = np.repeat([0, 1], [len(inside), len(outside)])
         drawn = np.concatenate([weights(len(inside), 0), weights(len(outside), 1)], 1)
-        rows[name] = np.array([roc_auc_score(is_outside, np.concatenate([inside, outside]), sample_weight=w) for w in drawn])
+        rows[name] = np.array(
+            [roc_auc_score(is_outside, np.concatenate([inside, outside]), sample_weight=w) for w in drawn]
+        )
     return {name: row.round(5).tolist() for name, row in rows.items()}
 
 

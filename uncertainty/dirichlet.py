@@ -1,4 +1,5 @@
-"""The Dirichlet distribution over class probabilities: every measure in closed form, and the likelihood that fits it."""
+"""The Dirichlet distribution over class probabilities: every measure in closed form, and the likelihood that fits
+it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,8 @@ from uncertainty.distribution import Distribution
 
 @dataclass(frozen=True)
 class Dirichlet(Distribution):
-    """Dir(α) for each input, α [N, C] > 0, with precision α₀ = Σ_c α_c. Closed forms as in Malinin & Gales (2018), appendix C."""
+    """Dir(α) for each input, α [N, C] > 0, with precision α₀ = Σ_c α_c. Closed forms as in Malinin & Gales (2018),
+    appendix C."""
 
     alpha: Tensor
 
@@ -42,7 +44,8 @@ class Dirichlet(Distribution):
     def mutual_information(self) -> Tensor:
         """Σ_c α_c/α₀ · g(α_c) − g(α₀) with g(x) = ψ(x + 1) − log x.
 
-        This is H(E[p]) − E[H(p)] without the logarithms that cancel: at high precision the two entropies are nearly equal.
+        This is H(E[p]) − E[H(p)] without the logarithms that cancel: at high precision the two entropies are nearly
+        equal.
         """
         return (self.mean * _digamma_minus_log(self.alpha)).sum(-1) - _digamma_minus_log(self.precision)
 
@@ -61,7 +64,8 @@ class Dirichlet(Distribution):
 
 
 def _digamma_minus_log(x: Tensor) -> Tensor:
-    """ψ(x + 1) − log x > 0; for x ≥ 32 by its asymptotic series 1/2x − 1/12x² + 1/120x⁴ − 1/252x⁶, as the difference would cancel."""
+    """ψ(x + 1) − log x > 0; for x ≥ 32 by its asymptotic series 1/2x − 1/12x² + 1/120x⁴ − 1/252x⁶, as the difference
+    would cancel."""
     inverse = 1 / x.clamp_min(32.0)
     square = inverse * inverse
     series = inverse / 2 - square * (1 / 12 - square * (1 / 120 - square / 252))

@@ -1,7 +1,7 @@
 """The interface that all methods share: a distribution over class probabilities.
 
-A teacher's samples are one (`samples.Samples`), a student's Dirichlet is another (`dirichlet.Dirichlet`). All have the same measures,
-so evaluation and plots do not depend on the method. All entropies are in nats.
+A teacher's samples are one (`samples.Samples`), a student's Dirichlet is another (`dirichlet.Dirichlet`). All have the
+same measures, so evaluation and plots do not depend on the method. All entropies are in nats.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,8 @@ def entropy(probs: Tensor) -> Tensor:
 
 
 class Distribution(ABC):
-    """A distribution of the class probabilities p of each of N inputs. Every property is a tensor [N], `mean` is [N, C]."""
+    """A distribution of the class probabilities p of each of N inputs. Every property is a tensor [N], `mean` is [N,
+    C]."""
 
     @property
     @abstractmethod
@@ -44,10 +45,12 @@ class Distribution(ABC):
 
     @abstractmethod
     def sample(self, count: int) -> Tensor:
-        """`count` samples of p [N, count, C] by torch's global random numbers; all that there are, if there are fewer."""
+        """`count` samples of p [N, count, C] by torch's global random numbers; all that there are, if there are
+        fewer."""
 
     def log_density(self, log_probs: Tensor) -> Tensor | None:
-        """The mean log density on the simplex, in nats, of T samples [N, T, C] of p. Returns [N]; None: there is no density."""
+        """The mean log density on the simplex, in nats, of T samples [N, T, C] of p. Returns [N]; None: there is no
+        density."""
         return None
 
     @property

@@ -1,13 +1,15 @@
-"""Equivalent passes: how many passes of the teacher an estimate of its uncertainty is worth. (After the deep-ensemble equivalent of Ashukha
-et al. 2020, arXiv 2002.06470.)
+"""Equivalent passes: how many passes of the teacher an estimate of its uncertainty is worth. (After the deep-ensemble
+equivalent of Ashukha et al. 2020, arXiv 2002.06470.)
 
-The reference is sampled twice, in halves of T passes each. The curve c(N) is the correlation of N passes of one half with the other half.
-Over the images, an unbiased estimate from N passes has the variance V + E/N; V is the variance of the true values. So its correlation obeys
+The reference is sampled twice, in halves of T passes each. The curve c(N) is the correlation of N passes of one half
+with the other half. Over the images, an unbiased estimate from N passes has the variance V + E/N; V is the variance of
+the true values. So its correlation obeys
 
     1 / c(N)² = a (1 + k / N),                                                                                              (1)
 
-a straight line in 1/N. A student's correlation c is worth N = a k / (1/c² − a) passes. Everything is computed for the data themselves (row
-0) and for each resample of whole mask groups (the other rows), so that an interval covers the error of student and curve together.
+a straight line in 1/N. A student's correlation c is worth N = a k / (1/c² − a) passes. Everything is computed for the
+data themselves (row 0) and for each resample of whole mask groups (the other rows), so that an interval covers the
+error of student and curve together.
 """
 
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.samples import Samples
 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100)
-# (1) is fitted to N ≥ STRAIGHT. For 300 passes of known Dirichlets, a fit to N ≥ 8 gave 184 to 301, a fit to N ≥ 16 gave 253 to 318.
+# (1) is fitted to N ≥ STRAIGHT. For 300 passes of known Dirichlets, a fit to N ≥ 8 gave 184 to 301, a fit to N ≥ 16
+# gave 253 to 318.
 STRAIGHT = 16
 REACH = 4  # times T: (1) is used up to here, beyond the curve's end
 ENTROPIES = ("predictive_entropy", "expected_entropy")  # the measures that one pass gives
@@ -31,7 +34,8 @@ DRAWS = 3  # random sets of N passes from each half
 
 
 class Resamples:
-    """How often each mask group counts: once in row 0; in `count` further rows as often as it is drawn (with replacement).
+    """How often each mask group counts: once in row 0; in `count` further rows as often as it is drawn (with
+    replacement).
 
     Images that shared masks have correlated errors, so groups [N] are resampled whole.
     """
@@ -45,8 +49,8 @@ class Resamples:
     def pearson(self, x: ndarray, halves: list[ndarray]) -> ndarray:
         """The correlation of x [N] with each half [N], averaged, in each row; NaN if one of them is constant.
 
-        A correlation is a function of six sums, so a row only weighs the groups' sums. For Spearman's correlation pass ranks: every row
-        uses the ranks in the whole set.
+        A correlation is a function of six sums, so a row only weighs the groups' sums. For Spearman's correlation pass
+        ranks: every row uses the ranks in the whole set.
         """
         values = []
         for half in halves:
@@ -77,7 +81,8 @@ class Curve:
 
     @cached_property
     def line(self) -> tuple[ndarray, ndarray]:
-        """a [1 + R] and a k [1 + R] of (1), by least squares over N ≥ 16, or over all N if fewer than two points have N ≥ 16."""
+        """a [1 + R] and a k [1 + R] of (1), by least squares over N ≥ 16, or over all N if fewer than two points have N
+        ≥ 16."""
         chosen = self.passes >= STRAIGHT
         if chosen.sum() < 2:
             chosen = np.full(len(self.passes), True)
@@ -97,7 +102,8 @@ class Curve:
         return float(np.abs(fitted / self.passes[chosen] - 1).max())
 
     def equivalent(self, student: ndarray) -> dict[str, Any]:
-        """The entries `equivalent_passes`, `equivalent_passes_ci` and `censored` for `student` [1 + R], its correlation in each row.
+        """The entries `equivalent_passes`, `equivalent_passes_ci` and `censored` for `student` [1 + R], its correlation
+        in each row.
 
         More than 4T passes count as 4T; `censored` says whether row 0 does. For a constant `equivalent_passes` is None.
         """
@@ -117,7 +123,8 @@ class Curve:
 
 
 def _between(c: float, passes: ndarray, curve: ndarray) -> float:
-    """N of a correlation, by (1) between the points of a curve; below the first point N falls to 0 in proportion to the correlation."""
+    """N of a correlation, by (1) between the points of a curve; below the first point N falls to 0 in proportion to the
+    correlation."""
     curve = np.maximum.accumulate(curve.clip(1e-3))
     if c <= curve[0]:
         return float(passes[0] * max(c, 0.0) / curve[0])
@@ -125,7 +132,8 @@ def _between(c: float, passes: ndarray, curve: ndarray) -> float:
 
 
 def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = False) -> dict[str, Curve]:
-    """c(N) of each measure: N passes of one half, drawn DRAWS times, are correlated with the whole other half; both ways are averaged.
+    """c(N) of each measure: N passes of one half, drawn DRAWS times, are correlated with the whole other half; both
+    ways are averaged.
 
     one_way: only passes of the first half are correlated with the second half.
     """
@@ -152,9 +160,10 @@ def equivalent_passes(
 ) -> dict[str, Any]:
     """How many passes of a teacher an estimate is worth. It needs arrays alone, from any method and any teacher.
 
-    student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the class probabilities of
-    T passes of the teacher each. groups [N]: which images shared dropout masks, as numbers (`np.arange(N)` if none did).
-    Returns `pearson`, `pearson_ci`, `equivalent_passes`, `equivalent_passes_ci`, `censored` (beyond 4T) and `residual` (of the fit of (1)).
+    student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the
+    class probabilities of T passes of the teacher each. groups [N]: which images shared dropout masks, as numbers
+    (`np.arange(N)` if none did). Returns `pearson`, `pearson_ci`, `equivalent_passes`, `equivalent_passes_ci`,
+    `censored` (beyond 4T) and `residual` (of the fit of (1)).
     """
     halves = [Samples(torch.as_tensor(half).clamp_min(1e-30).log()) for half in (half_a, half_b)]
     rows = Resamples(groups, resamples, 0)

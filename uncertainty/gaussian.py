@@ -17,10 +17,12 @@ SMALLEST = 1e-9  # variance of a logit
 
 @dataclass(frozen=True)
 class LogitGaussian(Distribution):
-    """p = softmax(z), z ~ N(loc, F Fᵀ + diag(scale²)) for each input: loc [N, C], factor F [N, C, R], scale [N, C] or None.
+    """p = softmax(z), z ~ N(loc, F Fᵀ + diag(scale²)) for each input: loc [N, C], factor F [N, C, R], scale [N, C] or
+    None.
 
-    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input. So they are smooth
-    functions of loc and factor, and the same in training and later: no variance of random draws biases a squared loss.
+    Its measures have no closed form: they are those of DRAWS quasi-random draws, the same ones for every input. So they
+    are smooth functions of loc and factor, and the same in training and later: no variance of random draws biases a
+    squared loss.
     """
 
     loc: Tensor
@@ -34,9 +36,12 @@ class LogitGaussian(Distribution):
         return cls(loc, torch.linalg.cholesky(covariance.double() + smallest).to(loc.dtype))
 
     def draw(self, noise: Tensor) -> Samples:
-        """The samples from standard normal `noise`: [T, R], or [T, R + C] with a scale; [N, T, ...] if each input has its own."""
+        """The samples from standard normal `noise`: [T, R], or [T, R + C] with a scale; [N, T, ...] if each input has
+        its own."""
         rank = self.factor.shape[-1]
-        z = self.loc.unsqueeze(-1) + self.factor @ noise[..., :rank].mT  # [N, C, T]: a softmax of short rows would be slow
+        z = (
+            self.loc.unsqueeze(-1) + self.factor @ noise[..., :rank].mT
+        )  # [N, C, T]: a softmax of short rows would be slow
         if self.scale is not None:
             z = z + self.scale.unsqueeze(-1) * noise[..., rank:].mT
         return Samples(z.log_softmax(-2).mT)
@@ -46,13 +51,18 @@ class LogitGaussian(Distribution):
         return self.draw(torch.randn(len(self.loc), count, self.dimensions).to(self.loc)).probs
 
     def log_density(self, log_probs: Tensor) -> Tensor:
-        """log N(y; A loc, A Σ Aᵀ) − Σ_c log p_c with Σ = F Fᵀ + diag(scale²), y = A log p = log p_c − log p_C (Aitchison & Shen 1980)."""
+        """log N(y; A loc, A Σ Aᵀ) − Σ_c log p_c with Σ = F Fᵀ + diag(scale²), y = A log p = log p_c − log p_C
+        (Aitchison & Shen 1980)."""
         loc, factor, log_p = self.loc.double(), self.factor.double(), log_probs.double()
         if self.scale is not None:
             factor = torch.cat([factor, torch.diag_embed(self.scale.double())], -1)
         differences = factor[:, :-1] - factor[:, -1:]
-        covariance = differences @ differences.mT + SMALLEST * torch.eye(loc.shape[-1] - 1, dtype=loc.dtype, device=loc.device)
-        normal = torch.distributions.MultivariateNormal((loc[:, :-1] - loc[:, -1:]).unsqueeze(1), covariance.unsqueeze(1))
+        covariance = differences @ differences.mT + SMALLEST * torch.eye(
+            loc.shape[-1] - 1, dtype=loc.dtype, device=loc.device
+        )
+        normal = torch.distributions.MultivariateNormal(
+            (loc[:, :-1] - loc[:, -1:]).unsqueeze(1), covariance.unsqueeze(1)
+        )
         return (normal.log_prob(log_p[..., :-1] - log_p[..., -1:]) - log_p.sum(-1)).mean(1)
 
     @property

@@ -1,4 +1,5 @@
-"""Judges that no student is trained on: each compares samples of class probabilities with other samples of the teacher."""
+"""Judges that no student is trained on: each compares samples of class probabilities with other samples of the
+teacher."""
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ CHUNK = 256  # images whose distances are in memory at once
 
 
 def judged(mine: Samples, teacher: Samples) -> dict[str, float | None]:
-    """The judges that need samples alone. energy_distance: the mean over the images. covariance: the mean RV coefficient. variation_ratio:
-    Pearson's correlation over the images; None if one of them is constant."""
+    """The judges that need samples alone. energy_distance: the mean over the images. covariance: the mean RV
+    coefficient. variation_ratio: Pearson's correlation over the images; None if one of them is constant."""
     pair = np.stack([samples.variation_ratio.double().numpy() for samples in (mine, teacher)])
     return {
         "energy_distance": float(energy_distance(mine.probs, teacher.probs).mean()),
@@ -25,8 +26,8 @@ def judged(mine: Samples, teacher: Samples) -> dict[str, float | None]:
 def energy_distance(p: Tensor, q: Tensor) -> Tensor:
     """2 E‖p − q‖ − E‖p − p'‖ − E‖q − q'‖ ≥ 0 for each image, from samples p [N, S, C] and q [N, T, C]. Returns [N].
 
-    It is 0 only if the distributions are equal (Székely & Rizzo 2013, eq. 5). The estimate is unbiased, so it can fall below 0. One sample
-    alone is taken as certain.
+    It is 0 only if the distributions are equal (Székely & Rizzo 2013, eq. 5). The estimate is unbiased, so it can fall
+    below 0. One sample alone is taken as certain.
     """
     parts = []
     for a, b in zip(p.split(CHUNK), q.split(CHUNK)):
@@ -41,9 +42,11 @@ def within(p: Tensor) -> Tensor:
 
 
 def rv_coefficient(p: Tensor, q: Tensor) -> Tensor:
-    """tr(ΣΣ') / (‖Σ‖ ‖Σ'‖) of the classes' covariances Σ of samples p [N, S, C] and Σ' of q [N, T, C] (Escoufier 1973). Returns [N].
+    """tr(ΣΣ') / (‖Σ‖ ‖Σ'‖) of the classes' covariances Σ of samples p [N, S, C] and Σ' of q [N, T, C] (Escoufier 1973).
+    Returns [N].
 
-    It is 1 if the probabilities vary in the same directions, whatever the size, and 0 if they vary in other ones, or not at all.
+    It is 1 if the probabilities vary in the same directions, whatever the size, and 0 if they vary in other ones, or
+    not at all.
     """
     parts = []
     for a, b in zip(p.split(CHUNK), q.split(CHUNK)):

@@ -1,7 +1,7 @@
 """MC-dropout (Gal & Ghahramani 2016): T passes with dropout on and everything else, batch norm too, as at test time.
 
-Works on any `nn.Sequential` with `nn.Dropout` layers. Images come in groups; the masks of pass t come from a seed made of
-(seed, role, data set, view, group, pass), so that no two uses share a mask and the batch size changes nothing.
+Works on any `nn.Sequential` with `nn.Dropout` layers. Images come in groups; the masks of pass t come from a seed made
+of (seed, role, data set, view, group, pass), so that no two uses share a mask and the batch size changes nothing.
 """
 
 import copy
@@ -32,7 +32,8 @@ BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # {bytes of a number: t
 class Plan:
     """How a data set is sampled. Two equal plans on the same teacher and images give the same samples.
 
-    passes: T. masks: as in `configs.schema.McDropout`. group_size: images that share a mask. key: (seed, role, data set, view).
+    passes: T. masks: as in `configs.schema.McDropout`. group_size: images that share a mask. key: (seed, role, data
+    set, view).
     """
 
     passes: int
@@ -75,8 +76,8 @@ class Sampler:
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
 
-        Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch of up to
-        `batch_size`; layers before the first active dropout run once for all passes.
+        Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch
+        of up to `batch_size`; layers before the first active dropout run once for all passes.
         """
         dtype = torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else torch.float32
         if dtype not in self.folded:
@@ -110,7 +111,8 @@ class Unscaled(nn.Dropout):
 
 
 def unscaled(model: nn.Sequential) -> nn.Sequential:
-    """A copy in which the next layer with weights does a dropout's scaling, if only layers that commute with a factor are in between."""
+    """A copy in which the next layer with weights does a dropout's scaling, if only layers that commute with a factor
+    are in between."""
     model = copy.deepcopy(model)
     for i, layer in enumerate(model):
         if is_active(layer):
@@ -135,8 +137,8 @@ def split(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def split_head(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """Cut a network before the first active dropout of its classifier (the layers after the last Flatten); None if that has none, or
-    if the network is no `nn.Sequential`."""
+    """Cut a network before the first active dropout of its classifier (the layers after the last Flatten); None if that
+    has none, or if the network is no `nn.Sequential`."""
     if not isinstance(model, nn.Sequential):
         return None
     flat = max((i for i, layer in enumerate(model) if isinstance(layer, nn.Flatten)), default=len(model))
@@ -152,17 +154,22 @@ def is_active(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, spare: dict[torch.Size, Tensor]) -> Iterator[None]:
+def dropout_masks(
+    model: nn.Module, seeds: list[int], size: int, shared: bool, spare: dict[torch.Size, Tensor]
+) -> Iterator[None]:
     """Within this context dropout layers of `model`, in eval mode, drop: pass t by masks from `seeds[t]`.
 
-    The first dropout layer turns a batch of `size` inputs into P·size, pass by pass, P = len(seeds); later layers keep that shape. With
-    `shared`, all inputs share one mask per pass. spare: memory for the first layer's output, the largest one, used again for every batch.
+    The first dropout layer turns a batch of `size` inputs into P·size, pass by pass, P = len(seeds); later layers keep
+    that shape. With `shared`, all inputs share one mask per pass. spare: memory for the first layer's output, the
+    largest one, used again for every batch.
     """
 
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
         x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
         channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
-        masks = keep_mask(torch.stack([bits(math.prod(channels_last)) for bits in streams]), layer.p).unflatten(1, channels_last)
+        masks = keep_mask(torch.stack([bits(math.prod(channels_last)) for bits in streams]), layer.p).unflatten(
+            1, channels_last
+        )
         whole = BITS[x.element_size()]
         masks = masks.movedim(-1, 2).to(whole)
         if layer is layers[0]:
@@ -183,12 +190,15 @@ def dropout_masks(model: nn.Module, seeds: list[int], size: int, shared: bool, s
 
 
 def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
-    """A stream: count → the next `count` random int16. The same seed gives the same numbers on the same kind of device."""
+    """A stream: count → the next `count` random int16. The same seed gives the same numbers on the same kind of
+    device."""
     if device.type == "cpu":  # several times as fast as torch's Mersenne twister
         words = np.random.SFC64(seed)
         return lambda count: torch.from_numpy(words.random_raw(-(-count // 4)).view(np.int16)[:count])
     generator = torch.Generator(device).manual_seed(seed)
-    return lambda count: torch.empty(count, dtype=torch.int16, device=device).random_(-(2**15), 2**15, generator=generator)
+    return lambda count: torch.empty(count, dtype=torch.int16, device=device).random_(
+        -(2**15), 2**15, generator=generator
+    )
 
 
 def keep_mask(bits: Tensor, p: float) -> Tensor:

@@ -14,8 +14,8 @@ LEVELS = (0.5, 0.9, 0.95)  # of central intervals
 class Regression:
     """A distribution of Gaussian predictions N(μ, σ²) of y for each of N inputs; μ is random, σ² may be.
 
-    Var(y) = E σ² + Var μ (Kendall & Gal 2017, eq. 9): `predictive_variance` is the sum of `expected_variance` (aleatoric) and of
-    `total_variance` (epistemic).
+    Var(y) = E σ² + Var μ (Kendall & Gal 2017, eq. 9): `predictive_variance` is the sum of `expected_variance`
+    (aleatoric) and of `total_variance` (epistemic).
     """
 
     mean: ndarray
@@ -38,7 +38,8 @@ class Regression:
         return norm.logpdf(y, self.mean, np.sqrt(self.predictive_variance))
 
     def crps(self, y: ndarray) -> ndarray:
-        """The continuous ranked probability score of that Gaussian; lower is better (Gneiting & Raftery 2007, eq. 21)."""
+        """The continuous ranked probability score of that Gaussian; lower is better (Gneiting & Raftery 2007, eq.
+        21)."""
         s = np.sqrt(self.predictive_variance)
         z = (y - self.mean) / s
         return s * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))

@@ -11,7 +11,8 @@ from uncertainty.distribution import Distribution, entropy
 
 @dataclass(frozen=True)
 class Samples(Distribution):
-    """T samples of the class probabilities of each input, as log-probabilities [N, T, C]. Raises ValueError for another shape."""
+    """T samples of the class probabilities of each input, as log-probabilities [N, T, C]. Raises ValueError for another
+    shape."""
 
     log_probs: Tensor
 
@@ -67,8 +68,8 @@ STATISTICS = ("mean_log_prob", "mean", "total_variance", "expected_entropy")
 def statistics(log_probs: Tensor) -> dict[str, Tensor]:
     """The statistics of samples [N, T, C] that a student learns from: 2C + 2 numbers per input, for every T.
 
-    mean_log_prob [N, C] is sufficient for a Dirichlet's likelihood; mean [N, C], total_variance [N] and expected_entropy [N] are
-    the moments, all unbiased for any T ≥ 2.
+    mean_log_prob [N, C] is sufficient for a Dirichlet's likelihood; mean [N, C], total_variance [N] and
+    expected_entropy [N] are the moments, all unbiased for any T ≥ 2.
     """
     samples = Samples(log_probs)
     return dict(zip(STATISTICS, (log_probs.mean(1), samples.mean, samples.total_variance, samples.expected_entropy)))

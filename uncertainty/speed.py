@@ -40,19 +40,28 @@ def compare_speed(sampler: Callable, student: nn.Module, images: Tensor, config:
     with compute.autocast():
         for suffix, size in BATCHES:
             count = settings.speed_images if size > 1 else 16
-            seconds = seconds_per_image({"teacher": teacher_pass, "student": student_pass}, images[:count], size, rounds=3)
+            seconds = seconds_per_image(
+                {"teacher": teacher_pass, "student": student_pass}, images[:count], size, rounds=3
+            )
             result |= {f"{who}_images_per_s{suffix}": 1 / value for who, value in seconds.items()}
             result[f"ratio{suffix}"] = seconds["teacher"] / seconds["student"]
     return result
 
 
-def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor) -> dict[str, float]:
+def cost(
+    predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], modules: list[nn.Module], images: Tensor
+) -> dict[str, float]:
     """The cost of `predict`, which uses `modules`, and its time relative to that of `baseline`.
 
-    parameters, bytes on disk (safetensors, float32): of the modules alone. flops: of one image's matrix products and convolutions.
-    peak_bytes: the largest memory of a batch of 256, besides weights. seconds (per image) and ratio: at batch size 256 and (_batch1) 1.
+    parameters, bytes on disk (safetensors, float32): of the modules alone. flops: of one image's matrix products and
+    convolutions. peak_bytes: the largest memory of a batch of 256, besides weights. seconds (per image) and ratio: at
+    batch size 256 and (_batch1) 1.
     """
-    tensors = {f"{i}.{name}": value.float().contiguous() for i, module in enumerate(modules) for name, value in module.state_dict().items()}
+    tensors = {
+        f"{i}.{name}": value.float().contiguous()
+        for i, module in enumerate(modules)
+        for name, value in module.state_dict().items()
+    }
     with FlopCounterMode(display=False) as counter:
         predict(images[:1])
     result = {
@@ -67,16 +76,20 @@ def cost(predict: Callable[[Tensor], Any], baseline: Callable[[Tensor], Any], mo
     return result
 
 
-def seconds_per_image(works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 10) -> dict[str, float]:
+def seconds_per_image(
+    works: dict[str, Callable[[Tensor], Any]], images: Tensor, batch_size: int, rounds: int = 10
+) -> dict[str, float]:
     """The median seconds per image of each work, over rounds of all `images`."""
     batches = images.split(batch_size)
-    seconds = in_turn({who: lambda work=work: [work(batch) for batch in batches] for who, work in works.items()}, rounds)
+    seconds = in_turn(
+        {who: lambda work=work: [work(batch) for batch in batches] for who, work in works.items()}, rounds
+    )
     return {who: median(values) / len(images) for who, values in seconds.items()}
 
 
 def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str | None = None) -> Seconds:
-    """The seconds of each work in each round. The works take turns, A B C A B C ..., so that other load on the machine affects all alike;
-    a first round warms up and is not counted. title: of a progress bar."""
+    """The seconds of each work in each round. The works take turns, A B C A B C ..., so that other load on the machine
+    affects all alike; a first round warms up and is not counted. title: of a progress bar."""
     seconds: Seconds = {name: [] for name in works}
     turns = range(rounds + 1)
     for turn in progress_bar(turns, desc=title, unit="round") if title else turns:
@@ -97,7 +110,8 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
-    """The most memory that tensors made by `work` hold at once: on a GPU as torch counts it, else from the profiler's allocations."""
+    """The most memory that tensors made by `work` hold at once: on a GPU as torch counts it, else from the profiler's
+    allocations."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -107,7 +121,9 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
     held = peak = 0
-    for event in profiled.profiler.kineto_results.events():  # in order of time; profiled.events() lacks operators' allocations
+    for (
+        event
+    ) in profiled.profiler.kineto_results.events():  # in order of time; profiled.events() lacks operators' allocations
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)

@@ -1,7 +1,7 @@
 """Variance propagation: the effect of dropout on the logits, from one pass of mean and variance, without training.
 
-Mean and variance of every activation are carried from layer to layer as if activations were independent and Gaussian (Gast & Roth 2018;
-for dropout, Postels et al. 2019); the last layer gives the full covariance of the logits.
+Mean and variance of every activation are carried from layer to layer as if activations were independent and Gaussian
+(Gast & Roth 2018; for dropout, Postels et al. 2019); the last layer gives the full covariance of the logits.
 """
 
 import math
@@ -19,7 +19,8 @@ SMALLEST = 1e-12  # variance whose square root is taken
 
 
 def propagate(network: nn.Sequential, images: Tensor) -> LogitGaussian:
-    """The Gaussian of the logits of `images` under `network`'s dropout; the network ends in a linear layer and is in eval mode.
+    """The Gaussian of the logits of `images` under `network`'s dropout; the network ends in a linear layer and is in
+    eval mode.
 
     Raises UserError for a network without dropout, or a layer that `MOMENTS` does not know.
     """
@@ -28,7 +29,9 @@ def propagate(network: nn.Sequential, images: Tensor) -> LogitGaussian:
     variance = torch.zeros_like(mean)
     for layer in suffix[:-1]:
         if type(layer) not in MOMENTS:
-            raise UserError(f"variance propagation does not support {type(layer).__name__}: add its moments to {__name__}.MOMENTS")
+            raise UserError(
+                f"variance propagation does not support {type(layer).__name__}: add its moments to {__name__}.MOMENTS"
+            )
         mean, variance = (moment.float() for moment in MOMENTS[type(layer)](layer, mean, variance))
     last = suffix[-1]
     with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16 it might be no valid covariance

@@ -13,8 +13,11 @@ def dropped(blocks: nn.Sequential, rate: float) -> None:
 
 
 def make_mobilenet(classes: int = 10, dropout: float = 0.05) -> nn.Module:
-    """torchvision's MobileNetV3 (small). Its batch norm averages over some hundred steps, which a small set of images does not have."""
-    network = torchvision.models.mobilenet_v3_small(num_classes=classes, norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1))
+    """torchvision's MobileNetV3 (small). Its batch norm averages over some hundred steps, which a small set of images
+    does not have."""
+    network = torchvision.models.mobilenet_v3_small(
+        num_classes=classes, norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1)
+    )
     dropped(network.features, dropout)
     return network
 
@@ -29,6 +32,8 @@ def make_resnet18(classes: int = 10, dropout: float = 0.1) -> nn.Module:
 
 def make_vit(classes: int = 10, dropout: float = 0.1) -> nn.Module:
     """torchvision's vision transformer, small enough for 8x8 images of one channel."""
-    network = torchvision.models.VisionTransformer(8, 2, 4, 4, 64, 128, dropout=dropout, attention_dropout=dropout, num_classes=classes)
+    network = torchvision.models.VisionTransformer(
+        8, 2, 4, 4, 64, 128, dropout=dropout, attention_dropout=dropout, num_classes=classes
+    )
     network.conv_proj = nn.Conv2d(1, 64, 2, 2)
     return network

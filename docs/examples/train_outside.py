@@ -1,4 +1,5 @@
-"""A MobileNetV3 with dropout in its blocks, trained on a folder of images by PyTorch alone: it knows nothing of this project.
+"""A MobileNetV3 with dropout in its blocks, trained on a folder of images by PyTorch alone: it knows nothing of this
+project.
 
     python docs/examples/train_outside.py          # see docs/own_networks.md
 
@@ -32,7 +33,9 @@ def write_images() -> None:
 def main(epochs: int = 12) -> None:
     """Write the images, train the network, save its weights."""
     write_images()
-    prepare = transforms.Compose([transforms.Resize(32), transforms.ToTensor(), transforms.Normalize(3 * [0.3], 3 * [0.38])])
+    prepare = transforms.Compose(
+        [transforms.Resize(32), transforms.ToTensor(), transforms.Normalize(3 * [0.3], 3 * [0.38])]
+    )
     train, test = (ImageFolder(FOLDER / split, prepare) for split in ("train", "test"))
     torch.manual_seed(0)
     network = make_mobilenet()

@@ -1,4 +1,5 @@
-"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet. Not the Gauss of Hydra+."""
+"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet. Not the Gauss of
+Hydra+."""
 
 import math
 from dataclasses import dataclass
@@ -38,4 +39,6 @@ def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
     return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
 
 
-METHOD = StudentMethod(head, loss, lambda options: "−log likelihood, nats", lambda classes, options: classes, Options, needs_samples=True)
+METHOD = StudentMethod(
+    head, loss, lambda options: "−log likelihood, nats", lambda classes, options: classes, Options, needs_samples=True
+)

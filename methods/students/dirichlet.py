@@ -1,7 +1,8 @@
 """The Dirichlet student: one pass gives α > 0 through a softplus, and α gives every measure in closed form.
 
-In the heads `points` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives U [C, R] for each
-input, and the head is approximately the Dirichlet with the mean and the total variance of softmax(z + U ε).
+In the heads `points` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives U
+[C, R] for each input, and the head is approximately the Dirichlet with the mean and the total variance of softmax(z + U
+ε).
 """
 
 import math
@@ -23,10 +24,10 @@ SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class Options:
-    """head: how α is computed (see `head`). loss: `moments`, or `likelihood` of the teacher's samples, as in Truong 2019. matched: the
-    measures that `moments` matches besides the mean; no Dirichlet has both the right variance and the right expected entropy. mean_weight:
-    the weight of the mean in `moments`. rank: R, the number of columns of U; default: the number of classes. hidden, propagation: of the
-    perceptron (`methods.student`)."""
+    """head: how α is computed (see `head`). loss: `moments`, or `likelihood` of the teacher's samples, as in Truong
+    2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right variance and
+    the right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of U;
+    default: the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
 
     head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
     loss: Literal["moments", "likelihood"] = "moments"
@@ -38,15 +39,17 @@ class Options:
 
 
 def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean m = mean p and precision (1 − s) / (s − ‖m‖²), s = mean ‖p‖², of the 2R fixed points p = softmax(z ± √R u_r).
+    """Mean m = mean p and precision (1 − s) / (s − ‖m‖²), s = mean ‖p‖², of the 2R fixed points p = softmax(z ± √R
+    u_r).
 
-    z ± √R u_r have the mean and the covariance of z + U ε; the mean of any cubic function over them is exact (Arasaratnam & Haykin 2009).
+    z ± √R u_r have the mean and the covariance of z + U ε; the mean of any cubic function over them is exact
+    (Arasaratnam & Haykin 2009).
     """
     moves = math.sqrt(factor.shape[-1]) * factor.mT
     p = torch.cat([z.unsqueeze(1) + moves, z.unsqueeze(1) - moves], 1).softmax(-1)
     m = p.mean(1)
-    # r = p, but 1 − p of the likeliest class, as the sum of the others: near 1, float32 keeps too few digits of p. Variance and p (1 − p)
-    # are the same for r.
+    # r = p, but 1 − p of the likeliest class, as the sum of the others: near 1, float32 keeps too few digits of p.
+    # Variance and p (1 − p) are the same for r.
     likeliest = F.one_hot(m.argmax(-1), m.shape[-1]).unsqueeze(1)
     others = p * (1 - likeliest)
     r = others + likeliest * others.sum(-1, keepdim=True)
@@ -56,7 +59,8 @@ def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """α_c = (1 − 2/C + e^{z_c}/C² Σ_j e^{−z_j}) / Σ_cc with Σ = U Uᵀ and Σ_c z_c = 0, as mean and precision (Hobbhahn et al. 2022)."""
+    """α_c = (1 − 2/C + e^{z_c}/C² Σ_j e^{−z_j}) / Σ_cc with Σ = U Uᵀ and Σ_c z_c = 0, as mean and precision (Hobbhahn
+    et al. 2022)."""
     classes = z.shape[-1]
     z = z - z.mean(-1, keepdim=True)
     bridge = 1 - 2 / classes + (z + (-z).logsumexp(-1, keepdim=True) - 2 * math.log(classes)).clamp_max(30).exp()
@@ -71,9 +75,9 @@ STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
 def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
     """Dir(α) of the logits [N, C] and of the perceptron's head parameters [N, K].
 
-    last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C head parameters. softplus: α = softplus(z).
-    points, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next head parameter is o, the rest is U; z and U give the mean m and the
-    precision α₀. That softplus is 1 at the start.
+    last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C head parameters.
+    softplus: α = softplus(z). points, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next head parameter is o,
+    the rest is U; z and U give the mean m and the precision α₀. That softplus is 1 at the start.
     """
     if options.head == "last_layer":
         return Dirichlet(F.softplus(logits) + SMALLEST)
@@ -104,4 +108,6 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
 
 
 LOSSES = {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}
-METHOD = StudentMethod(head, loss, lambda options: LOSSES[options.loss], head_parameters, options=Options, ood_score="total_variance")
+METHOD = StudentMethod(
+    head, loss, lambda options: LOSSES[options.loss], head_parameters, options=Options, ood_score="total_variance"
+)

@@ -28,7 +28,8 @@ class Options:
 
 
 class DropLinear(nn.Linear):
-    """Dropout, then a linear layer: [N, F] → [N, 1, G] in training, with a mask for each input; else [N, M, G], with the same M masks."""
+    """Dropout, then a linear layer: [N, F] → [N, 1, G] in training, with a mask for each input; else [N, M, G], with
+    the same M masks."""
 
     def __init__(self, linear: nn.Linear, rate: float, draws: int):
         super().__init__(linear.in_features, linear.out_features)
@@ -41,7 +42,8 @@ class DropLinear(nn.Linear):
 
 
 def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
-    """(1 − α) CE(labels; q) + α T² 1/M Σ_m KL(p_m ‖ q), both softened by T in the second part; q is one random sample (authors' code)."""
+    """(1 − α) CE(labels; q) + α T² 1/M Σ_m KL(p_m ‖ q), both softened by T in the second part; q is one random sample
+    (authors' code)."""
     o, drawn = context.options, student.log_probs
     return o.correctness * correctness(drawn, targets["labels"]) + o.individuality * individuality(
         drawn, targets["log_probs"].float(), o.temperature

@@ -1,5 +1,5 @@
-"""EDFM (Park et al. 2025): a small network moves noise to the teacher's logits, by flow matching. Its authors published no code: where
-their text leaves something open, such as the shape of that network, it is ours."""
+"""EDFM (Park et al. 2025): a small network moves noise to the teacher's logits, by flow matching. Its authors published
+no code: where their text leaves something open, such as the shape of that network, it is ours."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ from uncertainty.samples import Samples
 
 @dataclass(frozen=True)
 class Options:
-    """units: in each of the two hidden layers of the small network. steps: of Euler's method. draws: samples of a prediction, from
-    the same noise for every image."""
+    """units: in each of the two hidden layers of the small network. steps: of Euler's method. draws: samples of a
+    prediction, from the same noise for every image."""
 
     units: Count = 256
     steps: Count = 8
@@ -25,10 +25,11 @@ class Options:
 
 
 class Flow(nn.Linear):
-    """A linear layer, and the velocity v(z, t, h) of logits z at the time t, given the hidden layer h and the linear layer's logits.
+    """A linear layer, and the velocity v(z, t, h) of logits z at the time t, given the hidden layer h and the linear
+    layer's logits.
 
-    [N, F] → draws [N, M, G], the ends of paths that begin at M points of noise. In training, which needs no draws, the linear layer's
-    logits [N, 1, G]; the hidden layer is kept for `matching`.
+    [N, F] → draws [N, M, G], the ends of paths that begin at M points of noise. In training, which needs no draws, the
+    linear layer's logits [N, 1, G]; the hidden layer is kept for `matching`.
     """
 
     def __init__(self, linear: nn.Linear, options: Options):
@@ -39,7 +40,9 @@ class Flow(nn.Linear):
         self.register_buffer("noise", torch.randn(options.draws, outputs))
         self.condition = nn.Linear(inputs + outputs, options.units)
         self.place = nn.Linear(outputs + 1, options.units)
-        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(options.units, options.units), nn.ReLU(), nn.Linear(options.units, outputs))
+        self.rest = nn.Sequential(
+            nn.ReLU(), nn.Linear(options.units, options.units), nn.ReLU(), nn.Linear(options.units, outputs)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -51,7 +54,8 @@ class Flow(nn.Linear):
         return z
 
     def conditions(self, x: Tensor) -> Tensor:
-        """What the velocity depends on besides place and time, [N, 1, H]: it is computed once for all draws and steps."""
+        """What the velocity depends on besides place and time, [N, 1, H]: it is computed once for all draws and
+        steps."""
         return self.condition(torch.cat([x, centred(super().forward(x))], 1)).unsqueeze(1)
 
     def velocity(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
@@ -59,16 +63,20 @@ class Flow(nn.Linear):
         return self.rest(condition + self.place(torch.cat([z, t], -1)))
 
     def matching(self, z_1: Tensor) -> Tensor:
-        """E ‖v(z_t, t, h) − (z_1 − z_0)‖² / C at z_t = (1 − t) z_0 + t z_1, z_0 ~ N(0, I), t ~ U(0, 1), for logits z_1 [N, M, G]."""
+        """E ‖v(z_t, t, h) − (z_1 − z_0)‖² / C at z_t = (1 − t) z_0 + t z_1, z_0 ~ N(0, I), t ~ U(0, 1), for logits z_1
+        [N, M, G]."""
         z_0, t = torch.randn_like(z_1), torch.rand_like(z_1[..., :1])
         found = self.velocity((1 - t) * z_0 + t * z_1, t, self.conditions(self.hidden))
         return (found - (z_1 - z_0)).square().mean()
 
 
 def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
-    """Flow matching to the teacher's centred logits. On validation images: KL of the teacher's mean to that of the draws."""
+    """Flow matching to the teacher's centred logits. On validation images: KL of the teacher's mean to that of the
+    draws."""
     teacher, flow = targets["log_probs"].float(), context.network.classifier
     return flow.matching(centred(teacher)) if flow.training else aggregation(student.log_probs, teacher)
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.draws, last_layer=Flow, needs_samples=True)
+METHOD = StudentMethod(
+    head, loss, options=Options, heads=lambda options: options.draws, last_layer=Flow, needs_samples=True
+)

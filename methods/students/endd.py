@@ -1,4 +1,5 @@
-"""EnDD, ensemble distribution distillation (Malinin, Mlodozeniec & Gales 2020): a Dirichlet by maximum likelihood, with annealing."""
+"""EnDD, ensemble distribution distillation (Malinin, Mlodozeniec & Gales 2020): a Dirichlet by maximum likelihood, with
+annealing."""
 
 from dataclasses import dataclass
 
@@ -28,7 +29,8 @@ def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet
 
 
 def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """−1/M Σ_m log Dir((1 − γ) softmax(z_m / T) + γ/C; exp(z / T)) (eq. 8, with temperature and smoothing of section 4)."""
+    """−1/M Σ_m log Dir((1 − γ) softmax(z_m / T) + γ/C; exp(z / T)) (eq. 8, with temperature and smoothing of section
+    4)."""
     options = context.options
     t = options.temperature_at(context.progress)
     probs = (targets["log_probs"].double() / t).softmax(-1)

@@ -1,4 +1,5 @@
-"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the samples."""
+"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the
+samples."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ TRAINED = 1.0  # the offset of α in training (section 4)
 
 @dataclass(frozen=True)
 class Options:
-    """offset: is added to exp(z) in prediction. 0 gives the mean softmax(z), by which the authors classify; 1, as in training, gives the
-    Dirichlet by which they measure uncertainty."""
+    """offset: is added to exp(z) in prediction. 0 gives the mean softmax(z), by which the authors classify; 1, as in
+    training, gives the Dirichlet by which they measure uncertainty."""
 
     offset: NonNegative = 0.0
 
@@ -27,7 +28,8 @@ def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet
 
 
 def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M, C].
+    """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M,
+    C].
 
     β₀ is the precision of maximum likelihood, by Stirling's formula (eq. 9-10).
     """
@@ -45,7 +47,12 @@ def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
     alpha = student.alpha + (TRAINED - context.options.offset)
     alpha_0, classes = alpha.sum(-1), alpha.shape[-1]
     expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
-    to_uniform = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(classes) + ((alpha - 1) * expected_log).sum(-1)
+    to_uniform = (
+        torch.lgamma(alpha_0)
+        - torch.lgamma(alpha).sum(-1)
+        - math.lgamma(classes)
+        + ((alpha - 1) * expected_log).sum(-1)
+    )
     return (to_uniform / (beta_0 + classes) - (mean * expected_log).sum(-1)).mean()
 
 

@@ -1,4 +1,5 @@
-"""The "Gauss" of Hydra+'s authors (Ferianc & Rodrigues 2022): a network whose last layer's weights are independent Gaussians."""
+"""The "Gauss" of Hydra+'s authors (Ferianc & Rodrigues 2022): a network whose last layer's weights are independent
+Gaussians."""
 
 from dataclasses import dataclass
 
@@ -59,5 +60,10 @@ def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
 
 
 METHOD = StudentMethod(
-    head, loss, options=Options, heads=lambda options: 2, last_layer=lambda linear, options: GaussLinear(linear), needs_samples=True
+    head,
+    loss,
+    options=Options,
+    heads=lambda options: 2,
+    last_layer=lambda linear, options: GaussLinear(linear),
+    needs_samples=True,
 )

@@ -31,8 +31,12 @@ def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     """1/M Σ_m KL(p_m ‖ q_m), p_m of the teacher's function m, q_m of head m (eq. 4)."""
     teacher = targets["log_probs"].float()
     if teacher.shape[1] != student.log_probs.shape[1]:
-        raise UserError(f"student.options.heads: {student.log_probs.shape[1]} heads for {teacher.shape[1]} functions (sampling.passes)")
+        raise UserError(
+            f"student.options.heads: {student.log_probs.shape[1]} heads for {teacher.shape[1]} functions (sampling.passes)"
+        )
     return divergence(teacher, student.log_probs).mean()
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True)
+METHOD = StudentMethod(
+    head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True
+)

@@ -15,10 +15,12 @@ from uncertainty.samples import Samples
 
 @dataclass(frozen=True)
 class Options:
-    """heads: their number S, which can differ from the number M of the teacher's functions. temperature: of individuality.
+    """heads: their number S, which can differ from the number M of the teacher's functions. temperature: of
+    individuality.
 
-    correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. The first three and the temperature are
-    the authors' for CIFAR-10. The authors' code takes diversity row by row against the heads' mean, with a weight that grows in training.
+    correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. The first three and
+    the temperature are the authors' for CIFAR-10. The authors' code takes diversity row by row against the heads' mean,
+    with a weight that grows in training.
     """
 
     heads: Count = 5
@@ -71,4 +73,6 @@ def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
     )
 
 
-METHOD = StudentMethod(head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True)
+METHOD = StudentMethod(
+    head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True
+)

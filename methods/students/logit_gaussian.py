@@ -1,5 +1,5 @@
-"""This project's other student: a Gaussian over the logits, with a full covariance. Its measures have no closed form, but it can match
-the teacher's total variance and its mutual information at once, which no Dirichlet can."""
+"""This project's other student: a Gaussian over the logits, with a full covariance. Its measures have no closed form,
+but it can match the teacher's total variance and its mutual information at once, which no Dirichlet can."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,9 @@ from uncertainty.gaussian import LogitGaussian
 
 @dataclass(frozen=True)
 class Options:
-    """matched: the measures that the loss matches, besides the mean. mean_weight: the weight of the mean. rank: of a covariance to which a
-    diagonal is added; default: a full covariance. hidden, propagation: of the perceptron (`methods.student`)."""
+    """matched: the measures that the loss matches, besides the mean. mean_weight: the weight of the mean. rank: of a
+    covariance to which a diagonal is added; default: a full covariance. hidden, propagation: of the perceptron
+    (`methods.student`)."""
 
     matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
     mean_weight: Positive = 4.0
@@ -26,7 +27,8 @@ class Options:
 
 
 def gaussian(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:
-    """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, the covariance is U Uᵀ + diag(softplus²)."""
+    """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, the covariance is U Uᵀ +
+    diag(softplus²)."""
     classes = logits.shape[-1]
     shift, scale, rest = head_parameters.tensor_split((classes, 2 * classes), 1)
     loc, scale = logits + shift, F.softplus(scale)

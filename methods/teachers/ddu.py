@@ -1,4 +1,5 @@
-"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): a network that keeps distances, and one Gaussian per class on its features.
+"""DDU, deep deterministic uncertainty (Mukhoti et al. 2021): a network that keeps distances, and one Gaussian per class
+on its features.
 
 `teacher.spectral_norm` bounds the convolutions (3.0 in the paper); without it this is the paper's ablation.
 """
@@ -20,7 +21,8 @@ JITTERS = [0.0] + [10.0**exponent for exponent in range(-20, 1)]
 
 
 def pooled(network: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Cut a network behind its pooled convolutional features, which the authors' density is of; one without any, before the classifier.
+    """Cut a network behind its pooled convolutional features, which the authors' density is of; one without any, before
+    the classifier.
 
     Linear layers with a ReLU between pooling and classifier give features that are zero for whole classes.
     """
@@ -33,7 +35,8 @@ def pooled(network: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def fit(features: Tensor, labels: Tensor) -> tuple[MultivariateNormal, Tensor]:
-    """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1); the smallest jitter makes every Σ_y positive definite."""
+    """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1); the smallest jitter makes every Σ_y
+    positive definite."""
     features = features.double()
     classes = [features[labels == c] for c in range(int(labels.max()) + 1)]
     mean, covariance = torch.stack([z.mean(0) for z in classes]), torch.stack([z.T.cov() for z in classes])
@@ -61,7 +64,9 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     @torch.inference_mode()
     def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute).cpu()
-        return Prediction(Point(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()})
+        return Prediction(
+            Point(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()}
+        )
 
     return predict
 

@@ -1,7 +1,7 @@
 """Deep ensembles (Lakshminarayanan et al. 2017): M networks that differ in their seed alone; each is a sample.
 
-2M networks are trained. The first M are the ensemble, from which students learn. The other M are the reference that students are compared
-with.
+2M networks are trained. The first M are the ensemble, from which students learn. The other M are the reference that
+students are compared with.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +30,9 @@ def sample(
     """
     members = len(networks)
     if plan.passes != members:
-        raise UserError(f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes")
+        raise UserError(
+            f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes"
+        )
     for group, indices in groups:
         batch = images(indices)
         yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in networks], 1)
@@ -41,7 +43,9 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     members = networks[: len(networks) // 2]
 
     def predict(images: Tensor, name: str) -> Prediction:
-        return Prediction(Samples(torch.stack([outputs_of(member, images, compute).log_softmax(-1) for member in members], 1).cpu()))
+        return Prediction(
+            Samples(torch.stack([outputs_of(member, images, compute).log_softmax(-1) for member in members], 1).cpu())
+        )
 
     return predict
 

@@ -1,4 +1,5 @@
-"""Variance propagation (Postels et al. 2019; Gast & Roth 2018): the effect of dropout on the logits, in one pass, without training."""
+"""Variance propagation (Postels et al. 2019; Gast & Roth 2018): the effect of dropout on the logits, in one pass,
+without training."""
 
 import torch
 from torch import Tensor

@@ -26,7 +26,9 @@ def test_noise_has_the_published_strength():
     assert changed("gaussian_noise", 1, GREY).std() == pytest.approx(0.04, rel=0.02)
     assert changed("shot_noise", 3, GREY).var() == pytest.approx(x / 100, rel=0.03)
     values, counts = np.unique(changed("impulse_noise", 5, GREY), return_counts=True)
-    assert values.tolist() == pytest.approx([0, x, 1]) and counts / counts.sum() == pytest.approx([0.035, 0.93, 0.035], rel=0.06)
+    assert values.tolist() == pytest.approx([0, x, 1]) and counts / counts.sum() == pytest.approx(
+        [0.035, 0.93, 0.035], rel=0.06
+    )
 
 
 def test_contrast_and_light_are_what_their_formulas_say():
@@ -47,7 +49,9 @@ def test_blurs_keep_what_is_even_and_spread_a_point():
         assert changed(kind, 5, GREY) == pytest.approx(100 / 255, abs=1.01 / 255)
     point = np.zeros((1, 33, 33, 3), np.uint8)
     point[0, 16, 16] = 255
-    disk = changed("defocus_blur", 4, point)[0, 13:20, 13:20, 0]  # of five pixels; the edge's weights of σ = .2 are as good as none
+    disk = changed("defocus_blur", 4, point)[
+        0, 13:20, 13:20, 0
+    ]  # of five pixels; the edge's weights of σ = .2 are as good as none
     assert disk[3, 3] == pytest.approx(1 / 5, abs=1.01 / 255) and disk[2:5, 2:5].sum() == pytest.approx(1, abs=5 / 255)
     wide = changed("defocus_blur", 5, point)[0, 14:19, 14:19, 0]
     assert wide[1:4, 1:4] == pytest.approx(1 / 9, abs=1.01 / 255) and wide.sum() == pytest.approx(1, abs=9 / 255)
@@ -100,7 +104,9 @@ def test_the_sets_are_of_the_same_images_but_for_other_priors():
         for severity, dataset in by_severity.items():
             assert dataset.fingerprint == again[kind][severity].fingerprint and len(dataset) == 200
             assert kind == "class_priors" or dataset.names == names
-    assert len({dataset.name for by_severity in sets.values() for dataset in by_severity.values()}) == 1 + 3 * (len(CORRUPTIONS) + 1)
+    assert len({dataset.name for by_severity in sets.values() for dataset in by_severity.values()}) == 1 + 3 * (
+        len(CORRUPTIONS) + 1
+    )
     assert tuple(sets["fog"]) == SEVERITIES
     many = shifted_sets(test, 300, 0)["class_priors"]
     counts = torch.bincount(many[5].labels, minlength=4)

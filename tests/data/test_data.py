@@ -94,13 +94,18 @@ def test_class_folders_are_the_same_data_set_as_the_published_files(cifar, tmp_p
     assert found.name == "cifar10-10-of-10000" and found.classes == list("abcdefghij")
     chosen = [i for i, name in enumerate(found.names) if name.endswith(("5.png", "4.png"))]
     published = split_of("cifar10", tmp_path)
-    assert torch.equal(found.images[chosen], published.images) and found.labels[chosen].tolist() == published.labels.tolist()
+    assert (
+        torch.equal(found.images[chosen], published.images)
+        and found.labels[chosen].tolist() == published.labels.tolist()
+    )
     assert found.subset(torch.tensor(chosen)).fingerprint == published.fingerprint
 
 
 def test_a_part_of_a_published_set_has_to_be_asked_for(cifar, tmp_path):
     settings = config(DataSet("cifar10", str(tmp_path)), tmp_path)
-    with pytest.raises(UserError, match="cifar10: 2 of 10000 test images are below .*; add the others, or set `partial: true`"):
+    with pytest.raises(
+        UserError, match="cifar10: 2 of 10000 test images are below .*; add the others, or set `partial: true`"
+    ):
         data.load(settings.train, "test", settings)
 
 
@@ -108,14 +113,18 @@ def test_a_published_set_with_a_changed_pixel_is_refused(cifar, tmp_path, monkey
     """Of the sets whose fingerprint is known; MNIST's files have no digest of their own."""
     known = published.SETS["cifar10"]
     monkeypatch.setitem(
-        published.SETS, "cifar10", replace(known, counts={"test": 2}, fingerprints={"test": split_of("cifar10", tmp_path).fingerprint})
+        published.SETS,
+        "cifar10",
+        replace(known, counts={"test": 2}, fingerprints={"test": split_of("cifar10", tmp_path).fingerprint}),
     )
     settings = config(DataSet("cifar10", str(tmp_path)), tmp_path)
     assert len(data.load(settings.train, "test", settings)) == 2
     content = bytearray((tmp_path / "cifar-10-batches-py/test_batch").read_bytes())
     content[content.index(cifar[0][4].transpose(2, 0, 1).tobytes())] ^= 1
     (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(content)
-    with pytest.raises(UserError, match="the test images below .* are not the published ones; `partial: true` takes them"):
+    with pytest.raises(
+        UserError, match="the test images below .* are not the published ones; `partial: true` takes them"
+    ):
         data.load(settings.train, "test", settings)
 
 
@@ -141,7 +150,9 @@ def raw_files(raw: Path) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-@pytest.mark.parametrize("source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
+@pytest.mark.parametrize(
+    "source, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+)
 def test_mnist_and_its_kin_become_what_the_network_wants(tmp_path, source, folder):
     pixels, labels = raw_files(tmp_path / folder / "raw")
     test = split_of(source, tmp_path, size=28, channels=1)
@@ -163,7 +174,8 @@ def test_raw_files_of_other_images_are_refused(tmp_path, monkeypatch, source, fo
 
 
 def test_tiny_imagenet_from_its_archive_and_from_folders_without_what_cifar10_shows(tmp_path, monkeypatch):
-    """Two classes, one of which shows a goose, zipped as their authors did; the archive lies where the download would put it."""
+    """Two classes, one of which shows a goose, zipped as their authors did; the archive lies where the download would
+    put it."""
     left_out, kept = "n01855672", "n01443537"
     pixels = [RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
     root = tmp_path / "made/tiny-imagenet-200"
@@ -180,7 +192,10 @@ def test_tiny_imagenet_from_its_archive_and_from_folders_without_what_cifar10_sh
     archive = shutil.make_archive(str(tmp_path / "new/tiny-imagenet-200"), "zip", tmp_path / "made")
     digest = hashlib.md5(Path(archive).read_bytes()).hexdigest()
     monkeypatch.setattr(published, "TINY_IMAGENET", (published.TINY_IMAGENET[0], digest))
-    downloaded, folders = split_of("tiny_imagenet", tmp_path / "new", size=64), split_of("tiny_imagenet", tmp_path / "folders", size=64)
+    downloaded, folders = (
+        split_of("tiny_imagenet", tmp_path / "new", size=64),
+        split_of("tiny_imagenet", tmp_path / "folders", size=64),
+    )
     assert len(downloaded) == 2 and downloaded.classes == folders.classes == [kept]
     assert downloaded.fingerprint == folders.fingerprint
 
@@ -191,7 +206,9 @@ def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch):
 
     monkeypatch.setitem(published.SETS, "svhn", replace(published.SETS["svhn"], reader=fail))
     settings = config(DataSet("svhn", str(tmp_path)), tmp_path)
-    with pytest.raises(UserError, match="failed .no route to host.. .* files at .*/test_32x32.mat, or images at .*/svhn/test/<class>/"):
+    with pytest.raises(
+        UserError, match="failed .no route to host.. .* files at .*/test_32x32.mat, or images at .*/svhn/test/<class>/"
+    ):
         data.load(settings.train, "test", settings)
 
 
@@ -361,7 +378,9 @@ def test_mixup():
 @pytest.mark.parametrize("kind", [kind for kind in VIEWS if kind != "other"])
 def test_a_view_is_the_same_however_it_is_asked_for(kind):
     images = in_memory(torch.from_numpy(RNG.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)))
-    first, second, other = (make_views([kind] * 2, images, Augmentation(), seed, torch.device("cpu")) for seed in (0, 0, 1))
+    first, second, other = (
+        make_views([kind] * 2, images, Augmentation(), seed, torch.device("cpu")) for seed in (0, 0, 1)
+    )
     everything = first[0].images(torch.arange(20))
     parts = torch.stack([second[0].images(torch.tensor([i]))[0] for i in range(20)])
     assert torch.equal(everything, parts)
@@ -381,7 +400,9 @@ def test_a_views_labels_are_the_shares_of_its_pixels(kind):
     if kind == "strong":  # changes brightness, but mixes nothing
         assert torch.equal(labels.argmax(1), white)
     else:
-        torch.testing.assert_close(view.images(torch.arange(30)).float().mean((1, 2, 3)) / 255, labels[:, 1], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            view.images(torch.arange(30)).float().mean((1, 2, 3)) / 255, labels[:, 1], atol=1e-4, rtol=0
+        )
     assert ((labels.amax(1) < 0.99).sum() > 5) == (kind in ("mixup", "cutmix"))
 
 
@@ -391,7 +412,10 @@ def test_a_view_of_other_images_has_them_in_place_of_the_own_and_no_labels():
     plain, view = make_views(["augmented", "other"], own, Augmentation(), 0, torch.device("cpu"), other)
     pixels = view.images(torch.arange(20)).float().mean((1, 2, 3))
     assert pixels.tolist() == [float(i % 7 + 1) for i in range(20)] and not plain.images(torch.arange(20)).any()
-    assert view.labels(torch.arange(20)).shape == plain.labels(torch.arange(20)).shape and not view.labels(torch.arange(20)).any()
+    assert (
+        view.labels(torch.arange(20)).shape == plain.labels(torch.arange(20)).shape
+        and not view.labels(torch.arange(20)).any()
+    )
     assert view.dataset.fingerprint != plain.dataset.fingerprint and len(view.dataset) == 20
     assert (view.dataset.name, view.name) == (other.name, "other-0")
 
@@ -403,7 +427,9 @@ def test_a_view_of_other_images_has_them_in_place_of_the_own_and_no_labels():
 def test_toys_are_classes_that_their_nearest_neighbours_tell(source, count, classes, lowest, tmp_path):
     settings = config(DataSet(source=source), tmp_path, size=1, channels=2, augmentation=Augmentation(crop=0))
     train, test = (data.load(settings.train, split, settings) for split in ("train", "test"))
-    assert train.images.shape == (count, 1, 1, 2) and train.images.dtype == torch.uint8 and len(train.classes) == classes
+    assert (
+        train.images.shape == (count, 1, 1, 2) and train.images.dtype == torch.uint8 and len(train.classes) == classes
+    )
     assert train.images.amin() > 0 and train.images.amax() < 255  # all of them within the plane
     assert not torch.equal(train.images[:300], test.images[:300])
     distance = torch.cdist(test.images.flatten(1).float(), train.images.flatten(1).float())
@@ -411,7 +437,8 @@ def test_toys_are_classes_that_their_nearest_neighbours_tell(source, count, clas
 
 
 def test_the_spiral_is_that_of_its_authors(tmp_path):
-    """t (cos t, sin t) + u with u in [0, 0.5]², and the same turned by 120 and 240 degrees, in a plane of ±20; t: half above 2π √½."""
+    """t (cos t, sin t) + u with u in [0, 0.5]², and the same turned by 120 and 240 degrees, in a plane of ±20; t: half
+    above 2π √½."""
     settings = config(DataSet(source="spiral"), tmp_path, size=1, channels=2, augmentation=Augmentation(crop=0))
     spiral = data.load(settings.train, "test", settings)
     x, y = (spiral.images.flatten(1).numpy() / 255 * 40 - 20).T
@@ -428,6 +455,8 @@ def test_the_plane_is_a_grid_from_corner_to_corner(tmp_path):
     settings = config(DataSet(source="plane"), tmp_path, size=1, channels=2, augmentation=Augmentation(crop=0))
     plane = data.load(settings.train, "test", settings)
     points = plane.images.view(64, 64, 2)
-    assert points[0, 0].tolist() == [0, 0] and points[0, -1].tolist() == [255, 0] and points[-1, -1].tolist() == [255, 255]
+    assert (
+        points[0, 0].tolist() == [0, 0] and points[0, -1].tolist() == [255, 0] and points[-1, -1].tolist() == [255, 255]
+    )
     with pytest.raises(UserError, match="images of 1 channels cannot be made into ones of 2"):
         data.load(DataSet(source="digits"), "test", settings)

@@ -86,7 +86,9 @@ def test_a_picture_of_more_pixels_than_is_safe_is_named(tmp_path):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
     with pytest.raises(UserError, match="bomb.png: Image size .* exceeds limit"):
         decoded(tmp_path / "bomb.png")
 
@@ -148,7 +150,9 @@ def test_decoded_images_that_were_changed_are_made_again(tree, capsys):
 
 def test_runs_that_decode_the_same_folder_at_once_get_the_same_pixels(tree):
     results = []
-    threads = [threading.Thread(target=lambda: results.append(folder.load(tree[0], "train", tree[1]).images)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: results.append(folder.load(tree[0], "train", tree[1]).images)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

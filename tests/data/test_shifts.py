@@ -1,4 +1,5 @@
-"""Strong changes and synthetic shifts of images, image by image against NumPy and SciPy; people's labels in both forms."""
+"""Strong changes and synthetic shifts of images, image by image against NumPy and SciPy; people's labels in both
+forms."""
 
 import io
 from dataclasses import replace
@@ -33,7 +34,8 @@ def test_warp_against_scipy():
         matrix = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) / z
         centre = np.array([7.5, 7.5])
         expected = [
-            scipy.ndimage.affine_transform(plane, matrix, centre - matrix @ centre, order=1, mode="grid-mirror") for plane in image.numpy()
+            scipy.ndimage.affine_transform(plane, matrix, centre - matrix @ centre, order=1, mode="grid-mirror")
+            for plane in image.numpy()
         ]
         assert np.abs(found.numpy() - np.array(expected)).max() < 1
 
@@ -41,7 +43,9 @@ def test_warp_against_scipy():
 def test_blur_against_scipy():
     images = picture()
     kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
-    blurred = np.array([[scipy.ndimage.convolve(plane, kernel, mode="nearest") for plane in image] for image in images.numpy()])
+    blurred = np.array(
+        [[scipy.ndimage.convolve(plane, kernel, mode="nearest") for plane in image] for image in images.numpy()]
+    )
     found = distort.blur(images, torch.tensor([0.0, 0.5, 1.0])).numpy()
     assert found[0] == pytest.approx(images[0].numpy())
     assert found[1] == pytest.approx((images[1].numpy() + blurred[1]) / 2, rel=1e-4)
@@ -76,7 +80,11 @@ def test_patches_move_and_nothing_is_lost():
 def test_a_shift_is_fixed_by_its_seed_and_changes_every_image(kind, channels):
     original = dataset(channels)
     first, again, other = (shifted(original, kind, seed) for seed in (0, 0, 1))
-    assert first.name == f"toy-{kind}" and first.images.shape == original.images.shape and first.images.dtype == torch.uint8
+    assert (
+        first.name == f"toy-{kind}"
+        and first.images.shape == original.images.shape
+        and first.images.dtype == torch.uint8
+    )
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.images, other.images) == (kind in ("pixelate", "jpeg"))
     assert all((a != b).any() for a, b in zip(first.images, original.images))
@@ -97,7 +105,9 @@ def test_pixelate_and_jpeg_by_hand():
 
 @pytest.fixture
 def labelled() -> Dataset:
-    return Dataset("toy", torch.zeros(3, 1, 1, 3), torch.zeros(3), ["test/b/y.png", "test/a/x.png", "test/b/z.png"], ["a", "b"])
+    return Dataset(
+        "toy", torch.zeros(3, 1, 1, 3), torch.zeros(3), ["test/b/y.png", "test/a/x.png", "test/b/z.png"], ["a", "b"]
+    )
 
 
 COUNTS = {"test/a/x.png": (40, 8), "test/b/y.png": (0, 50), "test/b/z.png": (25, 25)}
@@ -135,7 +145,10 @@ def test_labels_in_the_authors_form(labelled, tmp_path):
 def test_labels_that_are_no_counts_are_named(labelled, tmp_path, row):
     rows = ["0,test/a/x.png,40,8", f"1,test/b/y.png,{row}", "2,test/b/z.png,25,25"]
     (tmp_path / "h.csv").write_text("\n".join(["test_index,image,a,b", *rows]))
-    with pytest.raises(UserError, match="h.csv: (1 images have labels that are not counts, such as test/b/y.png|cannot be read as people)"):
+    with pytest.raises(
+        UserError,
+        match="h.csv: (1 images have labels that are not counts, such as test/b/y.png|cannot be read as people)",
+    ):
         humans.load(tmp_path / "h.csv", labelled)
 
 
@@ -143,7 +156,9 @@ def test_labels_of_one_image_twice_and_damaged_files(labelled, tmp_path):
     (tmp_path / "h.csv").write_text("test_index,image,a,b\n0,test/a/x.png,1,2\n1,test/a/x.png,2,1\n")
     with pytest.raises(UserError, match="two rows of image test/a/x.png"):
         humans.load(tmp_path / "h.csv", labelled)
-    (tmp_path / "h.csv").write_text("test_index,image,a,b\n0,test/a/x.png,1,2\n1,test/b/y.png,2,1\n01,test/b/z.png,2,1\n")
+    (tmp_path / "h.csv").write_text(
+        "test_index,image,a,b\n0,test/a/x.png,1,2\n1,test/b/y.png,2,1\n01,test/b/z.png,2,1\n"
+    )
     with pytest.raises(UserError, match="two rows of image cifar10-test-00001"):
         humans.load(tmp_path / "h.csv", labelled)
     for name, content in (("h.csv", b"\xff\x00,"), ("h.npy", b"\x93NUMPY"), ("g.npy", b"")):

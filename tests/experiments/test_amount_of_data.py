@@ -1,4 +1,5 @@
-"""Networks of parts of a training set, shortened, on digits in the place of CIFAR-10 and letters in the place of CIFAR-100."""
+"""Networks of parts of a training set, shortened, on digits in the place of CIFAR-10 and letters in the place of
+CIFAR-100."""
 
 import json
 from dataclasses import replace
@@ -33,7 +34,10 @@ def test_parts_of_the_images_are_trained_on_for_as_many_steps(tmp_path, monkeypa
     parts = json.loads(Path("results/amount_of_data/amount_of_data.json").read_text())["parts"]
     quarter, half, whole = (parts[name]["images"] for name in ("quarter", "half", "whole"))
     assert quarter == -(-whole // 4) and half == -(-whole // 2)
-    epochs = {name: yaml.safe_load(Path(f"runs/amount_of_data/{name}/config.yaml").read_text())["teacher"]["epochs"] for name in parts}
+    epochs = {
+        name: yaml.safe_load(Path(f"runs/amount_of_data/{name}/config.yaml").read_text())["teacher"]["epochs"]
+        for name in parts
+    }
     assert epochs == {"quarter": 8, "half": 4, "whole": 2}
     for of in parts.values():
         assert of["means"].keys() == amount_of_data.COLOURS.keys()

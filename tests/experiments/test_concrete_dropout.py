@@ -17,7 +17,9 @@ def test_a_relaxed_mask_is_nearly_a_mask_of_its_rate():
     torch.manual_seed(0)
     logit = torch.tensor(math.log(0.2 / 0.8), requires_grad=True)
     y = concrete(torch.ones(200_000), logit)
-    assert y.mean().item() == pytest.approx(1, abs=0.01) and (y < 0.5).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert y.mean().item() == pytest.approx(1, abs=0.01) and (y < 0.5).float().mean().item() == pytest.approx(
+        0.2, abs=0.01
+    )
     assert y.var().item() == pytest.approx(0.25, abs=0.05)  # p / (1 − p); a relaxed mask varies a little less
     y.square().mean().backward()
     assert logit.grad > 0  # a higher rate, a higher variance
@@ -25,7 +27,9 @@ def test_a_relaxed_mask_is_nearly_a_mask_of_its_rate():
 
 def test_the_entropy_is_a_coins():
     for p in (0.01, 0.3, 0.5):
-        assert negative_entropy(torch.tensor(math.log(p / (1 - p)))).item() == pytest.approx(-bernoulli(p).entropy(), rel=1e-5)
+        assert negative_entropy(torch.tensor(math.log(p / (1 - p)))).item() == pytest.approx(
+            -bernoulli(p).entropy(), rel=1e-5
+        )
 
 
 def test_the_regularizer_is_that_of_the_paper():

@@ -32,7 +32,11 @@ def digits(source: DataSet, split: str, settings: Data) -> Dataset:
 
 def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module, name in ((compare.report, "main"), (compare, "cost"), (compare, "resampled")):  # these take most of the time
+    for module, name in (
+        (compare.report, "main"),
+        (compare, "cost"),
+        (compare, "resampled"),
+    ):  # these take most of the time
         monkeypatch.setattr(module, name, lambda *_: {})
     monkeypatch.setattr(dirty_mnist, "PUBLISHED", {"mnist": ""})
     (tmp_path / "experiments").mkdir()
@@ -44,12 +48,24 @@ def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, mon
     dirty_mnist.LETTERS.parent.mkdir(parents=True)
     letters = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
     dirty_mnist.LETTERS.write_bytes(struct.pack(">4i", 2051, *letters.shape) + letters.tobytes())
-    small = {"ambiguous": 30, "vae_epochs": 60, "judges": 1, "judge_epochs": 10, "epochs": 2, "student_epochs": 1, "ddu_epochs": 0}
+    small = {
+        "ambiguous": 30,
+        "vae_epochs": 60,
+        "judges": 1,
+        "judge_epochs": 10,
+        "epochs": 2,
+        "student_epochs": 1,
+        "ddu_epochs": 0,
+    }
     dirty_mnist.main(dirty_mnist.Settings(**small, members=2))
     arrays = np.load(dirty_mnist.IMAGES)
     assert arrays["train_ambiguous"].shape == (30, 28, 28, 1) and arrays["train_ambiguous_labels"].shape == (30, 3)
     images, labels = dirty_mnist.dirty("train").tensors
-    assert len(images) == 300 + 90 and torch.equal(images[300], images[302]) and labels[302] == arrays["train_ambiguous_labels"][0, 2]
+    assert (
+        len(images) == 300 + 90
+        and torch.equal(images[300], images[302])
+        and labels[302] == arrays["train_ambiguous_labels"][0, 2]
+    )
     record = json.loads(Path("results/dirty_mnist/dirty_mnist.json").read_text())
     scores = {"MC-dropout": "mutual_information", "softmax": "energy"}  # each method's own
     methods, published = record["methods"], record["published"]

@@ -21,7 +21,9 @@ def test_a_student_keeps_both_parts(tmp_path, monkeypatch):
         assert parts["expected_variance"]["scale"] == pytest.approx(1, abs=0.15)
         found = record["by_points"][kind]["256"]
         assert found["teacher"]["total_variance"]["beyond"] > found["teacher"]["total_variance"]["data"]
-    assert np.sqrt(record["by_points"]["constant"]["256"]["teacher"]["expected_variance"]["data"]) == pytest.approx(0.224, rel=0.01)
+    assert np.sqrt(record["by_points"]["constant"]["256"]["teacher"]["expected_variance"]["data"]) == pytest.approx(
+        0.224, rel=0.01
+    )
     assert record["agreement"]["constant"]["expected_variance"]["pearson"] is None  # a constant
     assert record["agreement"]["learned"]["expected_variance"]["pearson"] > 0.8
     assert all(Path(f"results/regression/{name}").exists() for name in ("bands.png", "points.png", "README.md"))

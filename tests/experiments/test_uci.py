@@ -34,7 +34,15 @@ def root(tmp_path) -> Path:
 def test_a_line_is_learned_and_its_noise_is_chosen(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     settings = uci.Settings(
-        root=str(root), sets=["yacht"], splits=3, multiplier=4, passes=400, views=3, student_passes=20, student_steps=600, half=40
+        root=str(root),
+        sets=["yacht"],
+        splits=3,
+        multiplier=4,
+        passes=400,
+        views=3,
+        student_passes=20,
+        student_steps=600,
+        half=40,
     )
     uci.main(settings)
     record = json.loads(Path("results/uci/uci.json").read_text())["yacht"]

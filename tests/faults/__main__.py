@@ -53,7 +53,25 @@ TINY = (
     '--data.ood [{"source":"noise"}] --data.max_ood 40 --student.options {"hidden":16} --device cpu --dtype float32'
 ).split()
 DAMAGES = ("bit", "bit", "bit", "zeros", "cut", "longer", "swapped", "foreign")
-BAD = (-1, 0, float("nan"), float("inf"), True, 1.5, 10**30, "", "wrong", "../x", "x" * 300, [], [1, 2, 3], [-0.5], {}, {"x": 1}, None)
+BAD = (
+    -1,
+    0,
+    float("nan"),
+    float("inf"),
+    True,
+    1.5,
+    10**30,
+    "",
+    "wrong",
+    "../x",
+    "x" * 300,
+    [],
+    [1, 2, 3],
+    [-0.5],
+    {},
+    {"x": 1},
+    None,
+)
 USES = {"teacher": ["teacher", "student"], "sampling": ["student"], "student": ["student"], "evaluation": ["evaluate"]}
 
 
@@ -65,7 +83,12 @@ def config_of(runs: Path) -> Config:
 KEYS = [key for key in cli.make_parser().get_defaults().keys(branches=True) if key not in ("config", "overwrite")]
 KEYS += [f"{place}.0.{field.name}" for place, kind in (("data.ood", DataSet), ("rows", Row)) for field in fields(kind)]
 ALL = [f"file {file} {seed}" for file in range(10) for seed in range(120)]
-ALL += [f"{kind} {stage} {seed}" for kind, count in (("kill", 24), ("disk", 9), ("race", 4)) for seed in range(count) for stage in STAGES]
+ALL += [
+    f"{kind} {stage} {seed}"
+    for kind, count in (("kill", 24), ("disk", 9), ("race", 4))
+    for seed in range(count)
+    for stage in STAGES
+]
 ALL += [f"torchrun teacher {seed}" for seed in range(6)]
 ALL += [f"setting {key} {number}" for key in KEYS for number in range(len(BAD))]
 
@@ -89,7 +112,8 @@ def undisturbed(runs: Path) -> tuple[dict[str, Any], float]:
 
 
 def outcome(trial: Callable[[], None], seconds: int = 600) -> str:
-    """Of a trial, guarded as the scripts are: held; clear, if it ends with one line; wrong, if it raises anything else or hangs."""
+    """Of a trial, guarded as the scripts are: held; clear, if it ends with one line; wrong, if it raises anything else
+    or hangs."""
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(AssertionError("hang")))
     signal.alarm(seconds)
     try:
@@ -106,7 +130,8 @@ def outcome(trial: Callable[[], None], seconds: int = 600) -> str:
 
 
 def start(config: Config, stage: str, overwrite: bool = False, limit: int | None = None) -> tuple[ForkProcess, TextIO]:
-    """A process that runs a stage, forked from this one, which has imported everything, and what it says. limit: of a file, in bytes."""
+    """A process that runs a stage, forked from this one, which has imported everything, and what it says. limit: of a
+    file, in bytes."""
     end, beginning = os.pipe()  # which is under no limit
 
     def work() -> None:
@@ -129,8 +154,9 @@ def await_end(process: ForkProcess, said: TextIO, *codes: int) -> None:
 
 
 def disturbed(kind: str, base: Path, runs: Path, stage: str, seed: int) -> None:
-    """All stages, one of them disturbed before it is run again: by kills, three at random moments, a third of them of an --overwrite;
-    by a disk on which no file can grow beyond a random size; or by a race of two. The numbers are those of an undisturbed run."""
+    """All stages, one of them disturbed before it is run again: by kills, three at random moments, a third of them of
+    an --overwrite; by a disk on which no file can grow beyond a random size; or by a race of two. The numbers are those
+    of an undisturbed run."""
     rng, config = np.random.default_rng(seed), config_of(runs)
     expected, seconds = undisturbed(base)
     for name in STAGES:
@@ -151,7 +177,15 @@ def disturbed(kind: str, base: Path, runs: Path, stage: str, seed: int) -> None:
 
 def torchrun(base: Path, runs: Path, stage: str, seed: int) -> None:
     """Two processes under torchrun are killed; the same command then ends well."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(29600 + seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(29600 + seed),
+    ]
     command += [f"train_{stage}.py", *TINY, "--runs", str(runs)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     time.sleep(np.random.default_rng(seed).uniform(6, 16))
@@ -164,12 +198,15 @@ def torchrun(base: Path, runs: Path, stage: str, seed: int) -> None:
 
 @cache
 def readers(base: Path) -> dict[Path, tuple[Callable[[], Any], Any]]:
-    """Files of a copy of a finished run and of a user, what reads each, and what it gives: of a user's file, that it can be read."""
+    """Files of a copy of a finished run and of a user, what reads each, and what it gives: of a user's file, that it
+    can be read."""
     runs = shutil.copytree(base, base.with_name("files"))
     config = config_of(runs)
     run, compute = begin(config, "test")
     trained, tests = teacher.load_teacher(config, compute), data.load(config.data.train, "test", config.data)
-    reference = partial(SampleCache(config, run, compute, trained.samplers("mc_dropout"), trained.checksum).reference, tests)
+    reference = partial(
+        SampleCache(config, run, compute, trained.samplers("mc_dropout"), trained.checksum).reference, tests
+    )
     people, row, checkpoint = runs / "people.csv", runs / "row-0.json", run / "checkpoints/student.safetensors"
     votes = [f"{i},{name}" + 10 * ",5" for i, name in enumerate(tests.names)]
     people.write_text("\n".join([",".join(["test_index", "image", *tests.classes]), *votes]))
@@ -185,7 +222,9 @@ def readers(base: Path) -> dict[Path, tuple[Callable[[], Any], Any]]:
         run / teacher.FILE: lambda: teacher.load_teacher(config, compute).checksum,
         run / student.FILE: lambda: artifact.checksum(student.load_student(config.folder).state_dict()),
         checkpoint: lambda: artifact.checksum(artifact.load(checkpoint, "checkpoint")[0]),
-        next(config.folder.glob("mc_samples/digits-reference-a*")): lambda: artifact.checksum({"": reference()[0][0].log_probs}),
+        next(config.folder.glob("mc_samples/digits-reference-a*")): lambda: artifact.checksum(
+            {"": reference()[0][0].log_probs}
+        ),
         next((runs / "decoded").iterdir()): lambda: artifact.checksum({"": photos().images}),
         **{image: lambda: len(photos()) for image in images[:2]},
         people: lambda: len(humans.load(people, tests)),
@@ -196,7 +235,8 @@ def readers(base: Path) -> dict[Path, tuple[Callable[[], Any], Any]]:
 
 
 def broken(base: Path, runs: Path, number: str, seed: int) -> None:
-    """One file, one damage, half of them near its beginning: what is read is what was read before. Afterwards the file is as it was."""
+    """One file, one damage, half of them near its beginning: what is read is what was read before. Afterwards the file
+    is as it was."""
     files, rng, how = list(readers(base)), np.random.default_rng(seed), DAMAGES[seed % len(DAMAGES)]
     file, other = files[int(number)], files[(int(number) + 1 + seed % 8) % len(files)]
     (read, before), content = readers(base)[file], file.read_bytes()
@@ -227,7 +267,9 @@ def bad_setting(base: Path, runs: Path, key: str, number: int) -> None:
     config, _ = cli.parse(["--config", str(runs / "bad.yaml")])
     if key.split(".")[0] not in ("rows", "runs") and key != "data.decoded":  # these would be written to
         used = USES.get(key.split(".")[0], STAGES)
-        shutil.copytree(base / "digits", config.folder, ignore=shutil.ignore_patterns(*(f"{stage}.safetensors" for stage in used)))
+        shutil.copytree(
+            base / "digits", config.folder, ignore=shutil.ignore_patterns(*(f"{stage}.safetensors" for stage in used))
+        )
         for stage in used:
             STAGES[stage](config, False)
 
@@ -246,14 +288,18 @@ def table(outcomes: dict[str, str]) -> str:
     lines = ["| fault | tried | held | clear | wrong |", "|---|---|---|---|---|"]
     for kind, meaning in KINDS.items():
         said = [outcome.split(":")[0] for trial, outcome in outcomes.items() if trial.startswith(kind)]
-        lines.append(f"| {meaning} | {len(said)} | {said.count('held')} | {said.count('clear')} | {said.count('wrong')} |")
+        lines.append(
+            f"| {meaning} | {len(said)} | {said.count('held')} | {said.count('clear')} | {said.count('wrong')} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Trials until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default="runs/faults", help="where it works and keeps outcomes.json (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=Path, default="runs/faults", help="where it works and keeps outcomes.json (default: %(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=40, help="how long (default: %(default)s)")
     parser.add_argument("--only", default="", choices=["", *KINDS], help="one kind of fault")
     options = parser.parse_args()
@@ -266,8 +312,12 @@ def main() -> None:
         for trial in takewhile(lambda _: time.monotonic() < until, progress_bar(chosen, "faults", unit="trial")):
             outcomes[trial] = attempt(Path(folder), trial)
             artifact.write_json(file, outcomes)
-    print(table(outcomes), *(f"{trial}: {said}" for trial, said in outcomes.items() if said.startswith("wrong")), sep="\n")
-    PAGE.write_text(re.sub("(?s)(?<=<!-- faults -->\n).*(?=<!-- end -->)", f"\n{table(outcomes)}\n\n", PAGE.read_text()))
+    print(
+        table(outcomes), *(f"{trial}: {said}" for trial, said in outcomes.items() if said.startswith("wrong")), sep="\n"
+    )
+    PAGE.write_text(
+        re.sub("(?s)(?<=<!-- faults -->\n).*(?=<!-- end -->)", f"\n{table(outcomes)}\n\n", PAGE.read_text())
+    )
 
 
 if __name__ == "__main__":

@@ -73,9 +73,15 @@ def test_the_proxy_loss_is_the_authors_whatever_the_prediction_reads(logits, tar
 
     def both(logits):
         alpha = TorchDirichlet(logits.exp() + 1)
-        to_proxy, to_uniform = (kl_divergence(alpha, other) for other in (beta, TorchDirichlet(torch.ones(N, C).double())))
-        exact = (to_proxy - to_uniform) / beta_0 + to_uniform / beta.concentration.sum(-1)  # the first is the cross-entropy
-        return endd_proxy.loss(endd_proxy.head(logits, None, options), targets, Context({}, options=options)), exact.mean()
+        to_proxy, to_uniform = (
+            kl_divergence(alpha, other) for other in (beta, TorchDirichlet(torch.ones(N, C).double()))
+        )
+        exact = (to_proxy - to_uniform) / beta_0 + to_uniform / beta.concentration.sum(
+            -1
+        )  # the first is the cross-entropy
+        return endd_proxy.loss(
+            endd_proxy.head(logits, None, options), targets, Context({}, options=options)
+        ), exact.mean()
 
     moved = torch.randn(N, C, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     first, second = both(logits), both(logits + moved)
@@ -107,7 +113,10 @@ def test_hydra_matches_head_by_head(targets):
 def test_individuality_pairs_any_number_of_heads_with_any_of_functions(heads, functions):
     student, teacher = torch.randn(N, heads, C).log_softmax(-1), torch.randn(N, functions, C).log_softmax(-1)
     pairs = [(i % functions, i % heads) for i in range(max(heads, functions))]
-    soft = [(scipy.special.softmax(teacher[:, m].numpy() / 3, -1), scipy.special.softmax(student[:, s].numpy() / 3, -1)) for m, s in pairs]
+    soft = [
+        (scipy.special.softmax(teacher[:, m].numpy() / 3, -1), scipy.special.softmax(student[:, s].numpy() / 3, -1))
+        for m, s in pairs
+    ]
     expected = 9 * np.mean([kl(p, q).mean() for p, q in soft])
     assert hydra_plus.individuality(student, teacher, 3.0).item() == pytest.approx(expected, rel=1e-4)
 
@@ -148,7 +157,9 @@ def test_drop_takes_one_random_mask_in_training_and_the_same_masks_for_every_inp
     linear = nn.Linear(4000, C)
     layer = drop.DropLinear(linear, 0.25, 3)
     layer.load_state_dict(linear.state_dict(), strict=False)
-    assert layer.masks.unique().tolist() == pytest.approx([0, 4 / 3]) and layer.masks.mean().item() == pytest.approx(1, abs=0.05)
+    assert layer.masks.unique().tolist() == pytest.approx([0, 4 / 3]) and layer.masks.mean().item() == pytest.approx(
+        1, abs=0.05
+    )
     x = torch.rand(2, 4000)
     for m in range(3):
         torch.testing.assert_close(layer.eval()(x)[:, m], linear(x * layer.masks[m]))
@@ -158,7 +169,9 @@ def test_drop_takes_one_random_mask_in_training_and_the_same_masks_for_every_inp
 
 def test_the_loss_of_drop_is_the_softened_divergence_and_the_cross_entropy(targets):
     drawn = torch.randn(N, 1, C).log_softmax(-1)
-    found = drop.loss(Samples(drawn), targets, Context({}, options=drop.Options(correctness=0.3, individuality=0.7, temperature=2.0)))
+    found = drop.loss(
+        Samples(drawn), targets, Context({}, options=drop.Options(correctness=0.3, individuality=0.7, temperature=2.0))
+    )
     soft = [scipy.special.softmax(z.numpy() / 2, -1) for z in (targets["log_probs"], drawn)]
     labels = F.nll_loss(drawn[:, 0], targets["labels"].argmax(1)).item()
     assert found.item() == pytest.approx(0.3 * labels + 0.7 * 4 * kl(*np.broadcast_arrays(*soft)).mean(), rel=1e-4)
@@ -176,7 +189,9 @@ def test_gauss_is_a_layer_of_random_weights():
         p.detach().numpy() for p in (layer.weight, layer.log_variance, layer.bias, layer.bias_log_variance)
     )
     weights = generator.normal(weight, np.exp(log_variance / 2), (200_000, C, 3))
-    z = np.einsum("ni,tci->ntc", x.numpy(), weights) + generator.normal(bias, np.exp(bias_log_variance / 2), (200_000, C))
+    z = np.einsum("ni,tci->ntc", x.numpy(), weights) + generator.normal(
+        bias, np.exp(bias_log_variance / 2), (200_000, C)
+    )
     assert distribution.loc.detach().numpy() == pytest.approx(z.mean(1), abs=0.03)
     for n in range(2):
         covariance = (distribution.factor[n] @ distribution.factor[n].T).detach().numpy()
@@ -204,8 +219,13 @@ def test_flow_matching_learns_a_gaussian_whose_spread_depends_on_the_input():
     with torch.no_grad():
         drawn = flow.eval()(x)
     assert drawn.shape == (64, 400, C) and (drawn.mean(1) - mean).abs().mean() < 0.05
-    found, expected = drawn.std(1).mean(1), spread.squeeze(1) * ((C - 1) / C) ** 0.5  # centring takes a C-th of the variance
-    assert torch.corrcoef(torch.stack([found, expected]))[0, 1] > 0.98 and found.mean() == pytest.approx(expected.mean().item(), rel=0.1)
+    found, expected = (
+        drawn.std(1).mean(1),
+        spread.squeeze(1) * ((C - 1) / C) ** 0.5,
+    )  # centring takes a C-th of the variance
+    assert torch.corrcoef(torch.stack([found, expected]))[0, 1] > 0.98 and found.mean() == pytest.approx(
+        expected.mean().item(), rel=0.1
+    )
 
 
 def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targets):
@@ -352,7 +372,9 @@ def test_networks_with_a_spectral_norm_train_and_load(network):
     assert any(isinstance(layer, nn.LeakyReLU) for layer in one.modules()) == ("resnet" in network)
 
 
-@pytest.mark.parametrize("network, parameters", [("resnet18", 11_173_962), ("resnet50", 23_520_842), ("wide_resnet28_10", 36_479_194)])
+@pytest.mark.parametrize(
+    "network, parameters", [("resnet18", 11_173_962), ("resnet50", 23_520_842), ("wide_resnet28_10", 36_479_194)]
+)
 def test_residual_networks_have_their_published_size(network, parameters):
     with torch.device("meta"):
         layers = build(Architecture(network, 1.0, 32, 3, 10))
@@ -393,7 +415,11 @@ def test_laplace_of_the_last_layer(tiny):
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
     train = Dataset("toy", images, labels, [""] * 200, ["a", "b"])
-    distribution = teacher_method("laplace").predictor([network.eval()], train, tiny, choose("cpu", "float32"))(images, "toy").distribution
+    distribution = (
+        teacher_method("laplace")
+        .predictor([network.eval()], train, tiny, choose("cpu", "float32"))(images, "toy")
+        .distribution
+    )
     assert (distribution.predicted == labels).float().mean() > 0.95
     border = (images[:, 0, 0, 0].float() - 127.5).abs() < 15
     assert distribution.total_variance[border].mean() > 2 * distribution.total_variance[~border].mean()
@@ -414,5 +440,8 @@ def test_a_temperature_is_found_and_never_lowers_the_likelihood():
     for scale in (1e-4, 1e3):  # nearly uniform, and nearly certain
         for labels in (torch.randint(C, (50,), generator=generator), logits[:50].argmax(1)):
             probs = (scale * logits[:50]).softmax(-1)
-            before, after = (F.nll_loss(p.clamp_min(1e-12).log(), labels) for p in (probs, tempered(probs, fit_temperature(probs, labels))))
+            before, after = (
+                F.nll_loss(p.clamp_min(1e-12).log(), labels)
+                for p in (probs, tempered(probs, fit_temperature(probs, labels)))
+            )
             assert after <= before + 1e-6

@@ -62,7 +62,9 @@ def own(tiny, tmp_path, monkeypatch) -> Config:
     (tmp_path / "my_models.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     tiny.name, tiny.runs = "own", "runs"
-    tiny.teacher = TeacherSettings(network="my_models.py:make", options={"width": 4, "p": 0.2}, epochs=3, batch_size=64, lr=0.05)
+    tiny.teacher = TeacherSettings(
+        network="my_models.py:make", options={"width": 4, "p": 0.2}, epochs=3, batch_size=64, lr=0.05
+    )
     tiny.student = StudentSettings(epochs=2, batch_size=64)
     tiny.data.ood, tiny.data.max_ood = tiny.data.ood[:1], 40
     return tiny
@@ -156,16 +158,24 @@ def test_modules_of_the_same_name_as_ours(tmp_path):
     """In a process of its own: what it imports stays imported."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models/__init__.py").write_text("")
-    (tmp_path / "models/vgg.py").write_text("from torch import nn\ndef vgg(n): return nn.Sequential(nn.Flatten(), nn.Linear(4, n))")
+    (tmp_path / "models/vgg.py").write_text(
+        "from torch import nn\ndef vgg(n): return nn.Sequential(nn.Flatten(), nn.Linear(4, n))"
+    )
     (tmp_path / "data.py").write_text("CLASSES = 3")
-    (tmp_path / "mine.py").write_text("from models.vgg import vgg\nfrom data import CLASSES\ndef make(): return vgg(CLASSES)")
+    (tmp_path / "mine.py").write_text(
+        "from models.vgg import vgg\nfrom data import CLASSES\ndef make(): return vgg(CLASSES)"
+    )
     code = (
         "import sys, torch; from models.networks import build; from models.architecture import Architecture; "
         f"network = build(Architecture({str(tmp_path / 'mine.py') + ':make'!r}, 1.0, 2, 1, 3)); "
         "import models.vgg, data; print(network.module[1].out_features, len(models.vgg.BLOCKS), len(data.SOURCES) > 5)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.split() == ["3", "5", "True"], done.stderr
 
@@ -176,7 +186,10 @@ def test_torchvisions_network_with_dropout_in_its_head_needs_no_student(own, tmp
     train_teacher.main(own, overwrite=False)
     train_student.main(own, overwrite=False)
     log = (own.folder / "log.txt").read_text()
-    assert "1 modules are random, sampled by the plain loop over classifier alone" in log and "this teacher needs no student" in log
+    assert (
+        "1 modules are random, sampled by the plain loop over classifier alone" in log
+        and "this teacher needs no student" in log
+    )
     Path("photos").mkdir()
     for i in range(3):
         Image.fromarray(np.full((40, 40, 3), 80 * i, np.uint8)).save(f"photos/{i}.png")
@@ -184,7 +197,9 @@ def test_torchvisions_network_with_dropout_in_its_head_needs_no_student(own, tmp
     predict.main()
     rows = list(csv.DictReader(open("t.csv")))
     assert (
-        len(rows) == 3 and all(float(row["total_variance"]) >= 0 for row in rows) and any(float(row["mutual_information"]) for row in rows)
+        len(rows) == 3
+        and all(float(row["total_variance"]) >= 0 for row in rows)
+        and any(float(row["mutual_information"]) for row in rows)
     )
 
 
@@ -243,7 +258,9 @@ def test_items_are_what_they_were(tmp_path):
     """uint8 [H, W, C] and float [C, H, W], in memory and as they come; the larger is made smaller."""
     grey = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     for items in ([(image, 1) for image in grey], [(image.transpose(2, 0, 1) / np.float32(255), 1) for image in grey]):
-        kept, coming = (dataset_of(items, Data(size=8, channels=1, decoded=where), ["a", "b"]) for where in (str(tmp_path), None))
+        kept, coming = (
+            dataset_of(items, Data(size=8, channels=1, decoded=where), ["a", "b"]) for where in (str(tmp_path), None)
+        )
         assert torch.equal(kept.images, torch.from_numpy(grey)) and torch.equal(coming.images, kept.images)
         assert coming.workers and not kept.workers and kept.labels.tolist() == [1] * 6
         assert torch.equal(coming.subset(torch.tensor([4, 1])).batch(torch.tensor([1])), kept.images[1:2])
@@ -260,7 +277,14 @@ def test_a_source_of_the_users_file(tmp_path, monkeypatch):
         "def spectrograms(split): return Items(split)\n"
     )
     monkeypatch.chdir(tmp_path)
-    source = ["--data.train", '{"source": "my_data.py:spectrograms"}', "--data.validation", "10", "--teacher.epochs", "3"]
+    source = [
+        "--data.train",
+        '{"source": "my_data.py:spectrograms"}',
+        "--data.validation",
+        "10",
+        "--teacher.epochs",
+        "3",
+    ]
     config, _ = parse(["--config", str(ROOT / "configs/digits.yaml"), *source])
     train_teacher.main(config, overwrite=False)
     trained = load_teacher(config, choose("cpu", "float32"))
@@ -307,11 +331,15 @@ def test_a_plain_sequential_from_outside_takes_the_fast_sampler():
     layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(144, 4)).eval()
     network = Own(layers, 8, 1, 4)
     assert str(sampler_of(network)) == "the fast sampler"
-    assert sampler_of(Own(nn.Sequential(*layers[:2], nn.Dropout2d(0.3), *layers[3:]), 8, 1, 4)).__class__.__name__ == "PlainLoop"
+    assert (
+        sampler_of(Own(nn.Sequential(*layers[:2], nn.Dropout2d(0.3), *layers[3:]), 8, 1, 4)).__class__.__name__
+        == "PlainLoop"
+    )
 
 
 @pytest.mark.parametrize(
-    "network, dropped, places", [("vgg5", "channels", 3), ("vgg5", "filters", 3), ("resnet18", "channels", 8), ("resnet18", "filters", 8)]
+    "network, dropped, places",
+    [("vgg5", "channels", 3), ("vgg5", "filters", 3), ("resnet18", "channels", 8), ("resnet18", "filters", 8)],
 )
 def test_whole_channels_and_filters(network, dropped, places):
     """Zeros are whole maps; of filters, before batch norm, which makes the same number of every zero."""
@@ -324,7 +352,9 @@ def test_whole_channels_and_filters(network, dropped, places):
     (before, after) = seen[0]
     kept = (after != 0).flatten(2).float().mean(2)
     alive = (before != 0).flatten(2).float().mean(2) > 0
-    assert set(((kept == 0) | torch.isclose(kept, (before != 0).flatten(2).float().mean(2))).flatten().tolist()) == {True}
+    assert set(((kept == 0) | torch.isclose(kept, (before != 0).flatten(2).float().mean(2))).flatten().tolist()) == {
+        True
+    }
     assert 0.3 < (kept[alive] == 0).float().mean() < 0.7
     assert (before.min() < 0) == (dropped == "filters")
     torch.testing.assert_close(after[kept > 0], 2 * before[kept > 0])
@@ -350,7 +380,12 @@ def test_resize_of_what_is_no_square(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     cropped, padded, squashed = (decode(tmp_path / "a.png", 12, 3, how) for how in ("crop", "pad", "squash"))
     assert (cropped == 200).all()
-    assert (padded[:3] == 0).all() and (padded[9:] == 0).all() and (padded[3:9, 4:8] == 200).all() and (padded[3:9, :2] == 0).all()
+    assert (
+        (padded[:3] == 0).all()
+        and (padded[9:] == 0).all()
+        and (padded[3:9, 4:8] == 200).all()
+        and (padded[3:9, :2] == 0).all()
+    )
     assert (squashed[:, 4:8] == 200).all() and (squashed[:, :2] == 0).all()
     for how, expected in (("crop", cropped), ("squash", squashed)):
         assert np.abs(fit_to(torch.from_numpy(pixels)[None], 12, 3, how)[0].numpy().astype(int) - expected).max() <= 1

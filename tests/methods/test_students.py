@@ -1,4 +1,5 @@
-"""What a student outputs and is trained by: heads against autograd and Monte Carlo, losses against what they must not be biased by."""
+"""What a student outputs and is trained by: heads against autograd and Monte Carlo, losses against what they must not
+be biased by."""
 
 from typing import get_args
 
@@ -56,7 +57,9 @@ def test_quasi_random_measures_against_monte_carlo(rank):
     if rank is not None:
         covariance = covariance + torch.diag_embed(student.scale**2)
     for n in range(6):
-        z = np.random.default_rng(n).multivariate_normal(student.loc[n].numpy(), covariance[n].double().numpy(), size=200_000)
+        z = np.random.default_rng(n).multivariate_normal(
+            student.loc[n].numpy(), covariance[n].double().numpy(), size=200_000
+        )
         p = scipy.special.softmax(z, 1)
         assert student.mean[n].numpy() == pytest.approx(p.mean(0), abs=0.01)
         assert student.total_variance[n].item() == pytest.approx(p.var(0).sum(), abs=0.012)
@@ -76,10 +79,14 @@ def test_quasi_normal_numbers_are_normal():
 def test_the_moment_loss_of_a_closed_form_is_kl_and_weighted_squares():
     student = Dirichlet(torch.rand(5, 3) * 4 + 0.1)
     targets = {"mean": torch.rand(5, 3).softmax(-1), "total_variance": torch.rand(5), "expected_entropy": torch.rand(5)}
-    loss = moments(student, targets, Context({"total_variance": 0.2, "expected_entropy": 0.5}, options=GaussianOptions()))
+    loss = moments(
+        student, targets, Context({"total_variance": 0.2, "expected_entropy": 0.5}, options=GaussianOptions())
+    )
     kl = (targets["mean"] * (targets["mean"].log() - student.mean.log())).sum(1)
     squares = ((student.total_variance - targets["total_variance"]) / 0.2) ** 2 / (0.5 + student.total_variance / 0.2)
-    squares = squares + ((student.expected_entropy - targets["expected_entropy"]) / 0.5) ** 2 / (0.5 + student.expected_entropy / 0.5)
+    squares = squares + ((student.expected_entropy - targets["expected_entropy"]) / 0.5) ** 2 / (
+        0.5 + student.expected_entropy / 0.5
+    )
     assert loss.item() == pytest.approx((4 * kl + squares).mean().item(), rel=1e-5)
 
 
@@ -88,7 +95,9 @@ def test_noise_around_what_the_student_says_does_not_move_it():
     student = Dirichlet(alpha.expand(2, 3))
     noise = torch.tensor([-0.1, 0.1])
     targets = {"mean": student.mean.detach(), "total_variance": student.total_variance.detach() + noise}
-    (gradient,) = torch.autograd.grad(moments(student, targets, Context({"total_variance": 0.2}, options=dirichlet.Options())), alpha)
+    (gradient,) = torch.autograd.grad(
+        moments(student, targets, Context({"total_variance": 0.2}, options=dirichlet.Options())), alpha
+    )
     assert gradient.abs().max() < 1e-6
 
 
@@ -112,12 +121,15 @@ def moved(count: int = 40, classes: int = 3) -> LogitGaussian:
 
 
 def learnt(method: str, options: dict, truth: LogitGaussian) -> tuple[Distribution, dict[str, torch.Tensor]]:
-    """What a loss makes of free numbers, beside a deterministic network's logits, and the targets: moments of a known Gaussian."""
+    """What a loss makes of free numbers, beside a deterministic network's logits, and the targets: moments of a known
+    Gaussian."""
     targets = statistics(truth.draw(torch.randn(len(truth.loc), 4000, truth.dimensions)).log_probs)
     chosen = STUDENTS[method]
     options = chosen.read_options(Settings(method=method, options=options))
     logits = truth.loc.clone().requires_grad_(True)
-    numbers = (0.05 * torch.randn(len(logits), chosen.head_parameters(truth.loc.shape[1], options))).requires_grad_(True)
+    numbers = (0.05 * torch.randn(len(logits), chosen.head_parameters(truth.loc.shape[1], options))).requires_grad_(
+        True
+    )
     optimizer = torch.optim.Adam([logits, numbers], 0.06)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 1500)
     context = Context({name: targets[name].std().item() for name in get_args(Matched)}, options=options)
@@ -153,13 +165,21 @@ def test_a_gaussian_has_both():
 
 def test_by_likelihood_a_dirichlet_is_the_most_likely_one():
     student, targets = learnt("dirichlet", {"head": "last_layer", "loss": "likelihood"}, moved())
-    for own, mean_log_prob in zip(student.nll(targets["mean_log_prob"]).tolist(), targets["mean_log_prob"].double().numpy()):
+    for own, mean_log_prob in zip(
+        student.nll(targets["mean_log_prob"]).tolist(), targets["mean_log_prob"].double().numpy()
+    ):
 
         def nll(log_alpha, mean_log_prob=mean_log_prob):
             alpha = np.exp(log_alpha)
-            return scipy.special.gammaln(alpha).sum() - scipy.special.gammaln(alpha.sum()) - ((alpha - 1) * mean_log_prob).sum()
+            return (
+                scipy.special.gammaln(alpha).sum()
+                - scipy.special.gammaln(alpha.sum())
+                - ((alpha - 1) * mean_log_prob).sum()
+            )
 
-        assert own == pytest.approx(scipy.optimize.minimize(nll, np.zeros(len(mean_log_prob)), method="Nelder-Mead").fun, abs=0.02)
+        assert own == pytest.approx(
+            scipy.optimize.minimize(nll, np.zeros(len(mean_log_prob)), method="Nelder-Mead").fun, abs=0.02
+        )
     precision = (1 - targets["mean"].square().sum(-1)) / targets["total_variance"] - 1
     by_moments = Dirichlet(precision.unsqueeze(-1) * targets["mean"])
     assert likelihood(student, targets, Context({})) < likelihood(by_moments, targets, Context({}))
@@ -184,7 +204,9 @@ def test_and_where_they_move_much_they_tell_which_moves_most():
     z, factor = 2 * torch.randn(100, 10), torch.randn(100, 10, 10) * 3 * torch.rand(100, 1, 1)
     mean, precision = dirichlet.points(z, factor)
     student = Dirichlet(precision.unsqueeze(-1) * mean)
-    truth = [LogitGaussian(z[i : i + 1], factor[i : i + 1]).draw(torch.randn(20_000, 10)).total_variance for i in range(100)]
+    truth = [
+        LogitGaussian(z[i : i + 1], factor[i : i + 1]).draw(torch.randn(20_000, 10)).total_variance for i in range(100)
+    ]
     assert np.corrcoef(student.total_variance, torch.cat(truth))[0, 1] > 0.95
 
 
@@ -199,7 +221,8 @@ def test_the_points_precision_keeps_its_digits_where_one_class_is_nearly_certain
 
 
 def test_fixed_points_have_the_mean_and_the_covariance_of_the_gaussian():
-    """A softmax is nearly linear where nothing moves far: then the moments must be those of first order, to the last digits."""
+    """A softmax is nearly linear where nothing moves far: then the moments must be those of first order, to the last
+    digits."""
     z, factor = torch.randn(5, 4, dtype=torch.float64), 1e-3 * torch.randn(5, 4, 3, dtype=torch.float64)
     mean, precision = dirichlet.points(z, factor)
     jacobian = torch.diag_embed(z.softmax(-1)) - z.softmax(-1).unsqueeze(-1) * z.softmax(-1).unsqueeze(-2)
@@ -225,7 +248,9 @@ def test_concentrations_are_positive_and_finite_for_the_surest_and_the_least_sur
         student = dirichlet.head(logits, numbers, options)
         assert (student.alpha > 0).all() and student.alpha.isfinite().all()
         assert all(getattr(student, measure).isfinite().all() for measure in MEASURES)
-        loss = moments(student, statistics(torch.randn(3, 5, 3).log_softmax(-1)), Context({"total_variance": 0.1}, options=options))
+        loss = moments(
+            student, statistics(torch.randn(3, 5, 3).log_softmax(-1)), Context({"total_variance": 0.1}, options=options)
+        )
         assert torch.autograd.grad(loss, numbers)[0].isfinite().all()
 
 
@@ -243,7 +268,9 @@ def test_a_student_gives_every_measure_and_a_gradient_to_every_weight(method):
     torch.manual_seed(0)
     settings = Settings(method=method)
     options = STUDENTS[method].read_options(settings)
-    student = Student(Architecture("vgg5", 0.125, 8, 1, 4, heads=STUDENTS[method].heads(options)), settings, list("abcd")).eval()
+    student = Student(
+        Architecture("vgg5", 0.125, 8, 1, 4, heads=STUDENTS[method].heads(options)), settings, list("abcd")
+    ).eval()
     images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
     distribution = student(images)
     assert distribution.mean.shape == (7, 4)
@@ -293,7 +320,10 @@ def test_a_student_of_any_method_keeps_its_teachers_statistics(method):
 def test_propagated_features_are_the_propagated_gaussian(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture("vgg5", 0.25, 8, 1, 4, 0.1, 0.5)
-    teacher, student = vgg(architecture).eval(), Student(architecture, Settings(options={"propagation": True}), list("abcd"))
+    teacher, student = (
+        vgg(architecture).eval(),
+        Student(architecture, Settings(options={"propagation": True}), list("abcd")),
+    )
     student.init_from(teacher)
     images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
     gaussian = propagate(teacher, images)

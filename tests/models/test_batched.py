@@ -22,7 +22,9 @@ def test_networks_that_are_trained_at_once_do_not_touch_each_other():
     batched.fit(free, x, y, loss, 30, 0.0, "free")
     batched.fit(both, x, y, loss, 30, decay, "both")
     batched.fit(alone, x[1:], y[1:], loss, 30, decay[1:], "alone")
-    assert all((mine[0].norm() < theirs[0].norm()).item() for mine, theirs in zip(both.weights, free.weights))  # a decay of 0.5
+    assert all(
+        (mine[0].norm() < theirs[0].norm()).item() for mine, theirs in zip(both.weights, free.weights)
+    )  # a decay of 0.5
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(both.state_dict()[name][1:], value, rtol=1e-4, atol=1e-5)
 

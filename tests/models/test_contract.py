@@ -35,7 +35,9 @@ class Blind(Network):
         return [], super().features(images)[1]
 
 
-@pytest.mark.parametrize("kind, said", [(nn.Sequential, "Sequential has no `features`"), (Doubled, "rule 4"), (Blind, "rule 3")])
+@pytest.mark.parametrize(
+    "kind, said", [(nn.Sequential, "Sequential has no `features`"), (Doubled, "rule 4"), (Blind, "rule 3")]
+)
 def test_a_network_that_breaks_it_is_told_how(kind, said):
     layers = OrderedDict(build(Architecture("vgg5", 0.125, 32, 3, 4)).named_children())
     check(Network(layers), IMAGES)

@@ -26,7 +26,9 @@ def test_a_folded_network_is_the_same_function_with_less_batch_norm(network, req
     images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
         expected = network(images)
-        torch.testing.assert_close(folded(network)(images), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+        torch.testing.assert_close(
+            folded(network)(images), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()
+        )
         assert torch.equal(network(images), expected)  # the network itself is left alone
 
     def norms(model: nn.Module) -> int:
@@ -37,7 +39,9 @@ def test_a_folded_network_is_the_same_function_with_less_batch_norm(network, req
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(3, 2), nn.MaxPool2d(2, ceil_mode=True)])
+@pytest.mark.parametrize(
+    "layer", [nn.MaxPool2d(2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(3, 2), nn.MaxPool2d(2, ceil_mode=True)]
+)
 def test_pooling_and_relu_are_the_same_for_odd_sizes_and_other_kinds(layer, dtype):
     x = torch.randn(2, 3, 7, 5).to(dtype, memory_format=torch.channels_last)
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Dropout(0.5), layer).to(dtype).eval()
@@ -66,7 +70,11 @@ def test_what_relu_and_pooling_give_of_special_numbers(dtype, inference):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folded_network_has_the_derivatives_of_the_one_that_it_was(dtype):
-    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 1)).to(dtype).eval()
+    network = (
+        nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 1))
+        .to(dtype)
+        .eval()
+    )
     x = torch.randn(2, 3, 4, 4, dtype=dtype)
     both = network, folded(network, dtype)
     torch.testing.assert_close(*(torch.func.grad(lambda x, model=model: model(x).sum())(x) for model in both))

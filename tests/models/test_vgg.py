@@ -38,7 +38,9 @@ def test_layers_begin_by_passing_on_what_they_are_given():
     start_as_identity(deep)
     torch.testing.assert_close(deep.head1(torch.eye(32)), torch.eye(32) + deep.head1.bias)
     assert torch.equal(network(images), torch.zeros(2, 4))
-    assert not any(p.requires_grad for name, p in network.named_parameters() if name.startswith("norm") and name.endswith("weight"))
+    assert not any(
+        p.requires_grad for name, p in network.named_parameters() if name.startswith("norm") and name.endswith("weight")
+    )
 
 
 def test_a_whitened_vgg16_halves_images_of_32_pixels_five_times():
@@ -72,6 +74,11 @@ def test_each_part_has_its_learning_rate():
     network = vgg7(whiten=True)
     groups = parameter_groups(network, Teacher(lr=0.5, shift_lr=8.0, weight_decay=1e-3))
     lrs = {id(p): (group.get("lr", 0.5), group["weight_decay"]) for group in groups for p in group["params"]}
-    expected = {"conv2_1.weight": (0.5, 1e-3), "norm1_1.bias": (8.0, 0.0), "head.weight": (0.5, 1e-3), "head.bias": (0.5, 0.0)}
+    expected = {
+        "conv2_1.weight": (0.5, 1e-3),
+        "norm1_1.bias": (8.0, 0.0),
+        "head.weight": (0.5, 1e-3),
+        "head.bias": (0.5, 0.0),
+    }
     assert {name: lrs[id(network.get_parameter(name))] for name in expected} == expected
     assert id(network.whiten.weight) not in lrs and len(lrs) == len(list(network.parameters())) - 1

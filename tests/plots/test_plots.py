@@ -1,4 +1,5 @@
-"""What the figures show: every image is counted, every number is the one that was measured, no text leaves the canvas."""
+"""What the figures show: every image is counted, every number is the one that was measured, no text leaves the
+canvas."""
 
 import numpy as np
 import pytest
@@ -37,11 +38,15 @@ def texts(figure: Figure) -> str:
     for text in shown:
         box = text.get_window_extent()
         ticks = any(text in axis.get_xticklabels() + axis.get_yticklabels() for axis in figure.axes)
-        assert ticks or (box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1), text.get_text()
+        assert ticks or (box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1), (
+            text.get_text()
+        )
     return "\n".join(text.get_text() for text in shown)
 
 
-@pytest.mark.parametrize("names", [("CIFAR-10",), ("CIFAR-10", "MNIST"), ("CIFAR-10", "CIFAR-100", "Tiny-ImageNet", "MNIST")])
+@pytest.mark.parametrize(
+    "names", [("CIFAR-10",), ("CIFAR-10", "MNIST"), ("CIFAR-10", "CIFAR-100", "Tiny-ImageNet", "MNIST")]
+)
 @pytest.mark.parametrize("measures", [TRUONG, INFORMATION])
 def test_every_image_is_in_the_density_or_counted_beyond_it(names, measures):
     teacher, student = values(*names), values(*names)
@@ -77,7 +82,9 @@ def test_a_histogram_leaves_no_image_out_and_has_no_false_last_bin():
         assert len(outlines) == 4 and not any(patch.get_fill() for patch in axis.patches) and axis.get_yscale() == "log"
         for outline in outlines:
             assert outline[1:-1:2, 1].sum() == pytest.approx(1)
-        assert axis.patches[0].get_xy()[:, 0].max() == pytest.approx(max(v[at][measure].max() for v in (teacher, student) for at in v))
+        assert axis.patches[0].get_xy()[:, 0].max() == pytest.approx(
+            max(v[at][measure].max() for v in (teacher, student) for at in v)
+        )
     assert figure.axes[0].patches[0].get_xy()[-2, 1] == pytest.approx(1 / COUNT)  # one image in the last bin
 
 
@@ -94,11 +101,18 @@ def test_roc_has_two_curves_a_set_and_says_what_is_below_chance(outside):
 
 
 def test_training_curves_name_the_loss():
-    rows = [{"epoch": e, "loss": 1 / e, "validation_loss": 1.1 / e, "accuracy": 0.5, "validation_accuracy": 0.4} for e in (1, 2, 3)]
+    rows = [
+        {"epoch": e, "loss": 1 / e, "validation_loss": 1.1 / e, "accuracy": 0.5, "validation_accuracy": 0.4}
+        for e in (1, 2, 3)
+    ]
     student = [{key: value for key, value in row.items() if "accuracy" not in key} for row in rows]
-    figure = plots.training_curves({"teacher": rows, "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"})
+    figure = plots.training_curves(
+        {"teacher": rows, "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"}
+    )
     assert "cross-entropy, nats" in texts(figure) and "4 KL" in texts(figure) and "validation loss" in texts(figure)
-    alone = plots.training_curves({"teacher": [], "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"})
+    alone = plots.training_curves(
+        {"teacher": [], "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"}
+    )
     assert "cross-entropy, nats" not in texts(alone) and "4 KL" in texts(alone)
 
 
@@ -106,7 +120,10 @@ def test_reliability_markers_are_shares_and_whole():
     confidence = np.array([0.999] * 90 + [0.55] * 10)
     who = ("teacher_deterministic", "teacher", "student")
     figure = plots.reliability(dict.fromkeys(who, confidence), dict.fromkeys(who, np.arange(100) < 90), "digits")
-    assert "ECE 0." in texts(figure) and figure.axes[0].title.get_window_extent().y1 < figure._suptitle.get_window_extent().y0
+    assert (
+        "ECE 0." in texts(figure)
+        and figure.axes[0].title.get_window_extent().y1 < figure._suptitle.get_window_extent().y0
+    )
     (markers,) = [c for c in figure.axes[0].collections if len(c.get_offsets()) == 2 and len(c.get_sizes()) == 2]
     assert markers.get_sizes().tolist() == pytest.approx([10 + 300 * 0.1, 10 + 300 * 0.9]) and not markers.get_clip_on()
 
@@ -133,14 +150,27 @@ def test_nothing_is_cut_with_few_sets(names):
 def test_covariate_shift_is_averaged_over_shifts_at_each_severity():
     def entry(accuracy: float, passes: float | None) -> dict:
         agreement = {m: {"equivalent_passes": passes, "scale": 1.0} for m in MEASURES}
-        return {"accuracy": accuracy, "nll": 1.0, "ece": 0.1, "coverage": 0.8, "risk": None, "errors": {}, "agreement": agreement}
+        return {
+            "accuracy": accuracy,
+            "nll": 1.0,
+            "ece": 0.1,
+            "coverage": 0.8,
+            "risk": None,
+            "errors": {},
+            "agreement": agreement,
+        }
 
     record = {"title": "student", "shifts": {
         "none": {"0": entry(0.9, 50)}, "fog": {"1": entry(0.8, 40), "5": entry(0.4, 8)},
         "jpeg": {"1": entry(0.7, 20), "5": entry(0.2, None)}, "class_priors": {"5": entry(0.99, 90)},
     }}  # fmt: skip
     lines = shifts.shift_table([record]).splitlines()[2:]
-    assert [line.split(" | ")[1:3] for line in lines] == [["0", "0.900"], ["1", "0.750"], ["5", "0.300"], ["class priors 5", "0.990"]]
+    assert [line.split(" | ")[1:3] for line in lines] == [
+        ["0", "0.900"],
+        ["1", "0.750"],
+        ["5", "0.300"],
+        ["class priors 5", "0.990"],
+    ]
     assert [line.split(" | ")[8] for line in lines] == ["50", "30", "8", "90"] and lines[0].split(" | ")[7] == "-"
     assert shifts.faithful(record) == pytest.approx((50 + 40 + 8 + 20 + 90) / 5)
     without = {"title": "EnD", "shifts": {"none": {"0": entry(0.9, None)}}}
@@ -170,7 +200,9 @@ def test_the_last_map_is_of_a_score_that_other_methods_lack():
     values = np.random.default_rng(0).random(16)
     student = {name: values for name in (*MEASURES, "max_probability")}
     softmax = {name: values for name in ("predictive_entropy", "max_probability", "energy")}
-    figure = plots.maps({"student": student, "softmax": softmax}, np.zeros((4, 1, 1, 2), np.uint8), np.array([0, 1, 0, 1]))
+    figure = plots.maps(
+        {"student": student, "softmax": softmax}, np.zeros((4, 1, 1, 2), np.uint8), np.array([0, 1, 0, 1])
+    )
     drawn = [len(axis.get_images()) for axis in figure.axes]
     assert drawn == [1, 1, 1, 1, 0] + [1, 0, 0, 0, 1]
     assert sorted(figure.axes[9].get_images()[0].get_array().flatten()) == list(range(1, 17))

@@ -26,7 +26,11 @@ def rows_of_set(name: str, count: int, rng: np.random.Generator) -> list[dict]:
             chosen = CLASSES[p.argmax()]
             if not start:
                 row["right"] = ("no", "yes")[chosen == label] if label else ""
-            row |= {f"{start}class": chosen, f"{start}probability": p.max(), **{start + m: rng.random() for m in MEASURE_NAMES}}
+            row |= {
+                f"{start}class": chosen,
+                f"{start}probability": p.max(),
+                **{start + m: rng.random() for m in MEASURE_NAMES},
+            }
             row |= {f"{start}precision": rng.random()} if not start else {}
             row |= {f"{start}p({c})": share for c, share in zip(CLASSES, p)}
         rows.append(row)
@@ -95,9 +99,16 @@ def test_images_are_sorted(browser, rows, sort, value):
 
 def test_images_are_filtered(browser, rows):
     choose(browser, set="0", predicted="2", right="0", label=str(sorted(CLASSES).index("dog")))
-    chosen = [r for r in rows if r["set"] == "pets" and r["class"] == CLASSES[2] and r["right"] == "no" and r["label"] == "dog"]
+    chosen = [
+        r
+        for r in rows
+        if r["set"] == "pets" and r["class"] == CLASSES[2] and r["right"] == "no" and r["label"] == "dog"
+    ]
     assert sorted(names(browser)) == sorted(row["image"] for row in chosen) and 10 < len(chosen) < 240
-    assert browser.run("document.getElementById('count').textContent") == f"{len(chosen)} of 1000 images shown here, of 1000 in all"
+    assert (
+        browser.run("document.getElementById('count').textContent")
+        == f"{len(chosen)} of 1000 images shown here, of 1000 in all"
+    )
     choose(browser, set="", predicted="", right="", label="")
 
 
@@ -106,7 +117,9 @@ def test_answers_below_a_threshold(browser, rows, share):
     choose(browser, answer_by="teacher total_variance", threshold=str(share))
     inside = [row["teacher total_variance"] for row in rows if row["set"] == "pets"]
     threshold = np.sort(inside)[round(len(inside) * share / 100) - 1] if share else -1
-    lines = browser.run("[...document.querySelectorAll('#answers tr')].map(r => [...r.children].map(c => c.textContent))")[1:]
+    lines = browser.run(
+        "[...document.querySelectorAll('#answers tr')].map(r => [...r.children].map(c => c.textContent))"
+    )[1:]
     for line, (name, count) in zip(lines, COUNTS.items()):
         answered = [row for row in rows if row["set"] == name and row["teacher total_variance"] <= threshold]
         wrong = [row["right"] == "no" for row in answered if row["right"]]
@@ -131,7 +144,9 @@ def test_an_image_in_detail(browser, rows):
 @pytest.mark.parametrize("number, name", [*enumerate(COUNTS)])
 def test_an_image_is_the_part_of_its_sets_sheet_at_its_place(browser, number, name):
     choose(browser, set=str(number))
-    places = browser.run("[...document.querySelectorAll('#grid .image')].map(e => getComputedStyle(e).backgroundPosition)")
+    places = browser.run(
+        "[...document.querySelectorAll('#grid .image')].map(e => getComputedStyle(e).backgroundPosition)"
+    )
     for image, place in zip(names(browser), places):
         line, column = divmod(int(Path(image).stem), 40)
         assert place == f"{-48 * column}px {-48 * line}px".replace("-0px", "0px")
@@ -141,7 +156,10 @@ def test_an_image_is_the_part_of_its_sets_sheet_at_its_place(browser, number, na
 
 def test_markdown_becomes_html():
     made = report.markdown("One **two** <three>.\n\n| a | b |\n|---|---|\n| **1** | x |\n\n- *one*: 1\n- two")
-    assert "<p>One <b>two</b> &lt;three&gt;.</p>" in made and "<tr><th>a</th><th>b</th></tr><tr><td><b>1</b></td><td>x</td></tr>" in made
+    assert (
+        "<p>One <b>two</b> &lt;three&gt;.</p>" in made
+        and "<tr><th>a</th><th>b</th></tr><tr><td><b>1</b></td><td>x</td></tr>" in made
+    )
     assert "<ul><li><i>one</i>: 1</li><li>two</li></ul>" in made
 
 
@@ -157,7 +175,12 @@ def test_the_page_fits_its_window(browser, width, dark):
 
 def test_a_report_of_predictions_alone(tmp_path, rows, browser, monkeypatch):
     """No sets, no labels, no teacher; a sample of the images."""
-    left_out = ("set", "label", "right", *(f"p({c})" for c in CLASSES))  # probabilities: as if there were very many classes
+    left_out = (
+        "set",
+        "label",
+        "right",
+        *(f"p({c})" for c in CLASSES),
+    )  # probabilities: as if there were very many classes
     few = [{k: v for k, v in row.items() if not k.startswith("teacher") and k not in left_out} for row in rows]
     many = [row | {"image": f"{i}.png"} for i, row in enumerate(3 * few)]
     with open(tmp_path / "p.csv", "w", newline="") as file:
@@ -171,14 +194,24 @@ def test_a_report_of_predictions_alone(tmp_path, rows, browser, monkeypatch):
 
     report.write(tmp_path / "p.html", tmp_path / "p.csv", CLASSES, pixels, "photos", who="network")
     browser.open((tmp_path / "p.html").as_uri())
-    assert browser.run("document.getElementById('count').textContent") == "2000 of 2000 images shown here, of 3000 in all (a random sample)"
-    assert browser.run("document.getElementById('right').parentElement.hidden && document.getElementById('set').parentElement.hidden")
+    assert (
+        browser.run("document.getElementById('count').textContent")
+        == "2000 of 2000 images shown here, of 3000 in all (a random sample)"
+    )
+    assert browser.run(
+        "document.getElementById('right').parentElement.hidden && document.getElementById('set').parentElement.hidden"
+    )
     assert browser.run("document.getElementById('bars')") is None
     assert browser.run("document.title") == "photos"
-    assert browser.run("document.getElementById('sort').options[0].textContent").startswith("network: predictive entropy")
+    assert browser.run("document.getElementById('sort').options[0].textContent").startswith(
+        "network: predictive entropy"
+    )
     assert browser.run("document.querySelectorAll('#grid [tabindex=\"0\"]').length") == 1
     browser.run("document.getElementById('more').click()")
     assert browser.run("[...document.getElementById('grid').children].indexOf(document.activeElement)") == 240
     assert browser.run("document.querySelectorAll('#grid [tabindex=\"0\"]').length") == 1
-    assert not any("teacher" in choice for choice in browser.run("[...document.querySelectorAll('option')].map(o => o.textContent)"))
+    assert not any(
+        "teacher" in choice
+        for choice in browser.run("[...document.querySelectorAll('option')].map(o => o.textContent)")
+    )
     assert (tmp_path / "p.html").stat().st_size < 1e6

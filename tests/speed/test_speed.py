@@ -1,4 +1,5 @@
-"""What measures speed, itself: that the contenders do the same, that times go to the right part, that the page says what the files say."""
+"""What measures speed, itself: that the contenders do the same, that times go to the right part, that the page says
+what the files say."""
 
 import importlib.util
 from types import SimpleNamespace
@@ -51,7 +52,10 @@ def test_every_contender_samples_the_same_distribution():
     found.append(torch.cat([file(image) for image in images.split(1)]))
     found += [ours(Sampler(network), images, 4, masks, passes) for masks in ("grouped", "independent")]
     if importlib.util.find_spec("torch_uncertainty"):
-        found += [torch_uncertainty(network, images, size, on_batch, passes) for size, on_batch in ((2 * passes, True), (4, False))]
+        found += [
+            torch_uncertainty(network, images, size, on_batch, passes)
+            for size, on_batch in ((2 * passes, True), (4, False))
+        ]
     first, *others = (log_probs.exp() for log_probs in found)
     assert first.var(1).mean() > 0.01
     error = (2 * first.var(1) / passes).sqrt()
@@ -79,7 +83,9 @@ def test_a_steps_time_goes_to_its_parts(clock, monkeypatch):
     layer = torch.nn.Linear(1, 1)
     monkeypatch.setattr(torch.Tensor, "backward", clock.takes(3))
     optimizer = SimpleNamespace(zero_grad=lambda set_to_none: None, step=clock.takes(4))
-    task = Task(layer, optimizer, 8, clock.takes(1), clock.takes(2, {"loss": torch.zeros(1)}), SimpleNamespace(batch_size=4))
+    task = Task(
+        layer, optimizer, 8, clock.takes(1), clock.takes(2, {"loss": torch.zeros(1)}), SimpleNamespace(batch_size=4)
+    )
     assert pipeline.shares_of_a_step(task, 3) == {"data": 0.1, "forward": 0.2, "backward": 0.3, "optimizer": 0.4}
 
 
@@ -94,7 +100,16 @@ def test_the_page_puts_each_ratio_beside_its_goal():
 
 
 def test_a_pass_costs_what_its_layers_do():
-    shapes = [(3, 32, 32), (32, 64, 16), (64, 128, 8), (128, 128, 8), (128, 256, 4), (256, 256, 4), (256, 256, 2), (256, 256, 2)]
+    shapes = [
+        (3, 32, 32),
+        (32, 64, 16),
+        (64, 128, 8),
+        (128, 128, 8),
+        (128, 256, 4),
+        (256, 256, 4),
+        (256, 256, 2),
+        (256, 256, 2),
+    ]
     dense = [(256, 256), (256, 10)]
     operations = sum(2 * 9 * i * o * side**2 for i, o, side in shapes) + sum(2 * i * o for i, o in dense)
     numbers = sum((i + o) * side**2 for i, o, side in shapes) + sum(i + o for i, o in dense)

@@ -46,13 +46,19 @@ def test_every_config_of_the_repository_is_valid(path):
 
 
 def test_the_command_line_overrides_the_file():
-    config, overwrite = parse(["--config", DIGITS, "--student.lr", "0.01", "--data.ood", "[{source: noise}]", "--overwrite"])
+    config, overwrite = parse(
+        ["--config", DIGITS, "--student.lr", "0.01", "--data.ood", "[{source: noise}]", "--overwrite"]
+    )
     assert (config.student.lr, config.teacher.network, overwrite) == (0.01, "vgg5", True)
     assert [source.title for source in config.data.ood] == ["noise"]
 
 
 def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
-    path = changed(tmp_path, data__train={"source": "folder", "root": "datasets/birds/"}, data__ood=[{"source": "noise", "name": "far"}])
+    path = changed(
+        tmp_path,
+        data__train={"source": "folder", "root": "datasets/birds/"},
+        data__ood=[{"source": "noise", "name": "far"}],
+    )
     config, _ = parse(["--config", path])
     assert [config.data.train.title, config.data.ood[0].title] == ["birds", "far"]
 
@@ -62,7 +68,10 @@ def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
     [
         ({"teacher__epoch": 3}, "unknown key teacher.epoch, did you mean teacher.epochs?"),
         ({"techer": {"epochs": 3}}, "unknown key techer.epochs, did you mean teacher.epochs?"),
-        ({"teacher__conv_dropout": 1.2}, "teacher.conv_dropout: 1.2 is not a number in [0, 1) or a list, each a number in [0, 1)"),
+        (
+            {"teacher__conv_dropout": 1.2},
+            "teacher.conv_dropout: 1.2 is not a number in [0, 1) or a list, each a number in [0, 1)",
+        ),
         ({"teacher__width": 0}, "teacher.width: 0 is not a number above 0, below a million"),
         ({"teacher__width": float("inf")}, "teacher.width: inf is not a number above 0, below a million"),
         ({"sampling__passes": 0}, "sampling.passes: 0 is not a whole number from 2 on"),
@@ -71,7 +80,10 @@ def test_a_data_set_is_named_after_where_it_comes_from(tmp_path):
         ({"data__ood": [{"source": "leters"}]}, "data.ood.source: leters is not one of digits, letters"),
         ({"data__ood": [{"name": "../../../zz"}]}, "data.ood.name: ../../../zz is not a name of letters, digits"),
         ({"data__ood": [{"name": "a/b"}]}, "data.ood.name: a/b is not a name of letters, digits"),
-        ({"data__augmentation": {"rotation": float("inf")}}, "data.augmentation.rotation: inf is not a number from 0 to a million"),
+        (
+            {"data__augmentation": {"rotation": float("inf")}},
+            "data.augmentation.rotation: inf is not a number from 0 to a million",
+        ),
         ({"name": "../../x"}, "name: ../../x is not a name of letters, digits"),
         ({"name": "a/../../x"}, "name: a/../../x is not a name of letters, digits"),
         ({"sampling__views": ["plane"]}, "sampling.views: plane is not a list, each one of plain, augmented, mixup"),
@@ -132,7 +144,9 @@ def test_changes_of_a_config_are_nested_settings():
 def test_the_help_of_a_script_shows_what_it_uses():
     shown = make_parser("", ("data", "teacher")).format_help()
     assert "--teacher.lr" in shown and "--data.size" in shown and "--seed" in shown
-    assert "--student.lr" not in shown and "--rows" not in shown and "usage: " in shown and len(shown.splitlines()) < 250
+    assert (
+        "--student.lr" not in shown and "--rows" not in shown and "usage: " in shown and len(shown.splitlines()) < 250
+    )
 
 
 def test_devices_that_are_not_supported_say_so():
@@ -177,7 +191,9 @@ def test_ctrl_c_while_modules_are_imported_is_one_line():
 
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "train_teacher.py", "--help"], **pipes, preexec_fn=heed)
-    while process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is being imported
+    while (
+        process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+    ):  # torch is being imported
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1]

@@ -72,22 +72,43 @@ def options_of(runs: Path, name: str, *options: str) -> list[str]:
 
 def start(script: str | Path, *options: str, timeout: float = 240) -> subprocess.CompletedProcess:
     """Run a script in two processes, as a user does."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+        *options,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A teacher by two processes, and of it students and an evaluation by two and by one; the samples of two are in `of_two`."""
+    """A teacher by two processes, and of it students and an evaluation by two and by one; the samples of two are in
+    `of_two`."""
     runs = tmp_path_factory.mktemp("runs")
     end = ["--student.method", "end", "--student.lr", "1e-3", "--teacher_of", "two"]
-    stages = [("train_teacher", "two"), ("train_student", "two"), ("train_student", "end_two", *end), ("evaluate", "two")]
+    stages = [
+        ("train_teacher", "two"),
+        ("train_student", "two"),
+        ("train_student", "end_two", *end),
+        ("evaluate", "two"),
+    ]
     script = runs / "stages.py"  # all in one torchrun: to start processes takes longer than what they do
     script.write_text(STAGES)
     done = start(script, json.dumps([(stage, options_of(runs, *rest)) for stage, *rest in stages]))
     assert done.returncode == 0, done.stderr
-    logged = [line.split(" ", 2)[2] for name in ("two", "end_two") for line in (runs / name / "log.txt").read_text().splitlines()]
-    assert sorted(line for line in done.stdout.splitlines() if line.startswith("[")) == sorted(logged)  # one process prints
+    logged = [
+        line.split(" ", 2)[2]
+        for name in ("two", "end_two")
+        for line in (runs / name / "log.txt").read_text().splitlines()
+    ]
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("[")) == sorted(
+        logged
+    )  # one process prints
     (runs / "two/mc_samples").rename(runs / "of_two")
     with pytest.MonkeyPatch.context() as patch:
         leave_out_plots(patch)
@@ -124,7 +145,10 @@ def test_the_metrics_of_a_student_are_nearly_the_same(runs):
     assert two["student"]["accuracy"] == pytest.approx(one["student"]["accuracy"], abs=0.01)
     for name, found in one["agreement"].items():
         for measure in MEASURES:
-            assert two["agreement"][name][measure]["pearson"] == pytest.approx(found[measure]["pearson"], abs=0.03), (name, measure)
+            assert two["agreement"][name][measure]["pearson"] == pytest.approx(found[measure]["pearson"], abs=0.03), (
+                name,
+                measure,
+            )
 
 
 def test_a_teacher_of_two_processes_learns_as_one_does(runs):
@@ -157,7 +181,9 @@ def test_shards_of_several_processes_are_put_together_by_fewer(tiny, monkeypatch
     settings = McDropout(passes=4, group_size=2)
 
     def get():
-        return SampleCache(tiny, run, compute, 2 * (Sampler(network),), "t").get(dataset, "train", view, settings, False)
+        return SampleCache(tiny, run, compute, 2 * (Sampler(network),), "t").get(
+            dataset, "train", view, settings, False
+        )
 
     whole = {name: value.clone() for name, value in get().items()}
     path = run / "mc_samples/toy-train-plain-0x4.safetensors"

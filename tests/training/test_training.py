@@ -161,7 +161,9 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots, met
     tiny.student = replace(tiny.student, method=method, options={"heads": 2} if method == "hydra" else None, epochs=1)
     for script in (train_teacher, train_student, evaluate):
         script.main(tiny, overwrite=False)
-    assert sorted(path.parent.name for path in tiny.folder.glob("*/teacher.safetensors")) == [f"member{k}" for k in range(4)]
+    assert sorted(path.parent.name for path in tiny.folder.glob("*/teacher.safetensors")) == [
+        f"member{k}" for k in range(4)
+    ]
     first, other = (artifact.load(tiny.folder / f"member{k}/teacher.safetensors", "teacher") for k in (0, 1))
     assert first[1]["settings"]["data"] == other[1]["settings"]["data"]  # one split
     assert not torch.equal(first[0]["conv1_1.weight"], other[0]["conv1_1.weight"])
@@ -316,7 +318,10 @@ def test_replaced_training_images_are_refused_or_asked_for(tiny, no_plots, monke
     train_student.main(tiny, overwrite=False)
     assert "1147 images of digits; the teacher was trained on other images (" in (tiny.folder / "log.txt").read_text()
     evaluate.main(tiny, overwrite=False)
-    settings = [artifact.load(tiny.folder / f"{kind}.safetensors", kind)[1]["settings"]["data"] for kind in ("teacher", "student")]
+    settings = [
+        artifact.load(tiny.folder / f"{kind}.safetensors", kind)[1]["settings"]["data"]
+        for kind in ("teacher", "student")
+    ]
     assert settings[0] != settings[1]
     assert json.loads((tiny.folder / "metrics.json").read_text())["provenance"]["teacher_data"] == settings[0]
 
@@ -347,7 +352,11 @@ def test_two_that_write_one_file_at_once_do_not_meet(tmp_path, monkeypatch):
     monkeypatch.setattr(artifact, "save_file", slow)
     artifact.save(path, "teacher", {"weight": torch.zeros(2)}, {"by": "the first"})
     tensors, metadata = artifact.load(path, "teacher")
-    assert metadata == {"by": "the first"} and torch.equal(tensors["weight"], torch.zeros(2)) and list(tmp_path.iterdir()) == [path]
+    assert (
+        metadata == {"by": "the first"}
+        and torch.equal(tensors["weight"], torch.zeros(2))
+        and list(tmp_path.iterdir()) == [path]
+    )
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
@@ -386,7 +395,10 @@ def test_what_was_killed_while_it_wrote_leaves_nothing_behind(tmp_path):
     (tmp_path / f".x.json.{platform.node()}-{dead.pid}.abc.tmp").write_text("half")
     (tmp_path / f".x.json.{platform.node()}-{os.getpid()}.abc.tmp").write_text("a living process's")
     artifact.write_json(path, {"a": 1})
-    assert sorted(other.name for other in tmp_path.iterdir()) == [f".x.json.{platform.node()}-{os.getpid()}.abc.tmp", "x.json"]
+    assert sorted(other.name for other in tmp_path.iterdir()) == [
+        f".x.json.{platform.node()}-{os.getpid()}.abc.tmp",
+        "x.json",
+    ]
 
 
 def test_alternating_flips_show_each_image_both_ways_in_two_epochs(tiny):

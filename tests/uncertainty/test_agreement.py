@@ -18,7 +18,8 @@ COUNT, PASSES, SETS = 1500, 100, 8
 
 @pytest.fixture(scope="module")
 def synthetic() -> tuple[Dirichlet, list[Samples]]:
-    """The truth, each input's own Dirichlet, and independent sets of samples drawn from it: two halves and SETS others."""
+    """The truth, each input's own Dirichlet, and independent sets of samples drawn from it: two halves and SETS
+    others."""
     torch.manual_seed(0)
     alpha = torch.distributions.Dirichlet(torch.full((5,), 0.7)).sample((COUNT,)) * torch.rand(COUNT, 1) * 30 + 0.05
     draws = torch.distributions.Dirichlet(alpha).sample((2 + SETS, PASSES)).clamp_min(1e-30).log()
@@ -36,7 +37,9 @@ def curves(synthetic, resamples) -> dict[str, Curve]:
 
 
 def judged(values, synthetic, curves, resamples, measure):
-    return curves[measure].equivalent(resamples.pearson(values, [measures_of(half)[measure] for half in synthetic[1][:2]]))
+    return curves[measure].equivalent(
+        resamples.pearson(values, [measures_of(half)[measure] for half in synthetic[1][:2]])
+    )
 
 
 @pytest.mark.parametrize("passes", [4, 16, 50, 100])
@@ -70,13 +73,20 @@ def test_equivalent_passes_of_a_curve_that_obeys_the_law():
     found = curve.equivalent((1.1 * (1 + 5 / wanted)) ** -0.5)
     assert found["equivalent_passes"] == pytest.approx(20) and curve.residual == pytest.approx(0, abs=1e-9)
     assert found["equivalent_passes_ci"] == pytest.approx([3 + 0.025 * 197, 3 + 0.975 * 197], rel=1e-6)
-    assert curve.equivalent(np.full(3, 0.99))["censored"] and curve.equivalent(np.full(3, 0.99))["equivalent_passes"] == 4 * 64
+    assert (
+        curve.equivalent(np.full(3, 0.99))["censored"]
+        and curve.equivalent(np.full(3, 0.99))["equivalent_passes"] == 4 * 64
+    )
     assert curve.equivalent(np.full(3, -0.2))["equivalent_passes"] == 0
     assert curve.equivalent(np.full(3, np.nan))["equivalent_passes"] is None
     short = Curve(np.arange(1, 6), np.tile((1.1 * (1 + 5 / np.arange(1, 6))) ** -0.5, (3, 1)))  # of an ensemble of five
     found = short.equivalent((1.1 * (1 + 5 / np.array([8.0, 3.0, 30.0]))) ** -0.5)
-    assert found["equivalent_passes"] == pytest.approx(8) and found["equivalent_passes_ci"] == pytest.approx([3.425, 19.575])  # ≤ 4 × 5
-    noisy = Curve(passes, np.tile(np.linspace(0.9, 0.8, len(passes)), (3, 1)))  # of few images: more passes seem to be worse
+    assert found["equivalent_passes"] == pytest.approx(8) and found["equivalent_passes_ci"] == pytest.approx(
+        [3.425, 19.575]
+    )  # ≤ 4 × 5
+    noisy = Curve(
+        passes, np.tile(np.linspace(0.9, 0.8, len(passes)), (3, 1))
+    )  # of few images: more passes seem to be worse
     assert noisy.equivalent((noisy.line[0] - 1e-4) ** -0.5)["equivalent_passes"] == 4 * 64
 
 
@@ -154,7 +164,9 @@ def test_correlations_against_scipy_and_resampled_by_hand():
     x, a, b = RNG.normal(size=(3, 60))
     a += x
     rows = Resamples(np.arange(60) // 3, 5, 0)
-    assert rows.pearson(x, [a, b])[0] == pytest.approx((scipy.stats.pearsonr(x, a)[0] + scipy.stats.pearsonr(x, b)[0]) / 2)
+    assert rows.pearson(x, [a, b])[0] == pytest.approx(
+        (scipy.stats.pearsonr(x, a)[0] + scipy.stats.pearsonr(x, b)[0]) / 2
+    )
     repeated = np.repeat(np.arange(60), np.repeat(rows.weights[3].astype(int), 3))
     assert rows.pearson(x, [a])[3] == pytest.approx(np.corrcoef(x[repeated], a[repeated])[0, 1])
     assert np.isnan(rows.pearson(np.ones(60), [a])).all()
@@ -217,8 +229,16 @@ def test_a_reference_judges_the_whole_distribution(synthetic):
     reference = Reference([first, second], np.arange(COUNT) // 10, False, 0, 0)
     good, poor, true = (reference.judges(student) for student in (third, Dirichlet(3 * truth.alpha), truth))
     energy = good["energy_distance"]
-    assert abs(energy["teacher"]) < 1e-3 and abs(energy["student"]) < 1e-3 and abs(true["energy_distance"]["student"]) < 1e-3
+    assert (
+        abs(energy["teacher"]) < 1e-3
+        and abs(energy["student"]) < 1e-3
+        and abs(true["energy_distance"]["student"]) < 1e-3
+    )
     assert energy["point"] > 0.02 and 0.003 < poor["energy_distance"]["student"] < energy["point"]
     for judge in ("covariance", "variation_ratio"):
-        assert good[judge]["student"] == pytest.approx(good[judge]["teacher"], abs=0.02) and true[judge]["student"] > 0.9
-    assert good["log_density"]["student"] is None and true["log_density"]["student"] > poor["log_density"]["student"] + 0.5
+        assert (
+            good[judge]["student"] == pytest.approx(good[judge]["teacher"], abs=0.02) and true[judge]["student"] > 0.9
+        )
+    assert (
+        good["log_density"]["student"] is None and true["log_density"]["student"] > poor["log_density"]["student"] + 0.5
+    )

@@ -42,7 +42,9 @@ def test_samples_have_the_moments_of_a_plain_loop(name):
     theirs = independent(network, images)
     error = ((ours.var(1) + theirs.var(1)) / T).sqrt().clamp_min(1e-6)
     assert ((ours.mean(1) - theirs.mean(1)).abs() / error).max() < 5
-    assert ours.var(1).sum().item() == pytest.approx(theirs.var(1).sum().item(), rel=0.15) and theirs.var(1).sum() > 0.003
+    assert (
+        ours.var(1).sum().item() == pytest.approx(theirs.var(1).sum().item(), rel=0.15) and theirs.var(1).sum() > 0.003
+    )
 
 
 @pytest.mark.parametrize("kind", ["vgg5", "resnet18"])
@@ -52,7 +54,9 @@ def test_the_projects_own_networks_take_the_fast_way_to_the_same_moments(kind):
     images = torch.randint(0, 256, (N, 8, 8, 3), dtype=torch.uint8)
     fast, slow = sampler_of(network), PlainLoop(network)
     assert isinstance(fast, Sampler)
-    ours, theirs = (samples_of(s, images, Plan(T, "grouped", 4, (0, "test")), 512).log_probs.exp() for s in (fast, slow))
+    ours, theirs = (
+        samples_of(s, images, Plan(T, "grouped", 4, (0, "test")), 512).log_probs.exp() for s in (fast, slow)
+    )
     error = ((ours.var(1) + theirs.var(1)) / T).sqrt().clamp_min(1e-6)
     assert ((ours.mean(1) - theirs.mean(1)).abs() / error).max() < 6  # a shared mask errs in whole groups
     assert ours.var(1).sum().item() == pytest.approx(theirs.var(1).sum().item(), rel=0.2)

@@ -70,7 +70,10 @@ def test_samples_and_statistics_agree_and_are_read_back(get):
     "change, said",
     [
         ({"settings": McDropout(passes=6, group_size=5)}, "plan.group_size: 4 there, 5 asked for"),
-        ({"settings": McDropout(passes=6, group_size=4, masks="independent")}, "plan.masks: grouped there, independent asked for"),
+        (
+            {"settings": McDropout(passes=6, group_size=4, masks="independent")},
+            "plan.masks: grouped there, independent asked for",
+        ),
         ({"checksum": "another"}, "teacher: t there, another asked for"),
     ],
 )
@@ -93,7 +96,9 @@ def test_other_pixels_do_not_match(get, toy):
     assert "data:" in get(dataset=replace(toy, pixels=images))[1]
 
 
-@pytest.mark.parametrize("damage, said", [("truncate", "truncated or damaged"), ("alter", "altered since it was written")])
+@pytest.mark.parametrize(
+    "damage, said", [("truncate", "truncated or damaged"), ("alter", "altered since it was written")]
+)
 def test_a_damaged_file_is_detected_and_made_again(get, tiny, damage, said):
     made = {name: value.clone() for name, value in get()[0].items()}  # they are mapped from the file
     content = bytearray(path_of(tiny).read_bytes())
@@ -183,8 +188,12 @@ def test_statistics_do_not_grow_with_the_passes(get, tiny):
 def test_a_file_takes_what_speed_readme_says(get, tiny, samples):
     images, passes, classes = 300, 4, 7
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1, classes))
-    dataset = Dataset("random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes)
+    dataset = Dataset(
+        "random", torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long), [""] * images, [""] * classes
+    )
     get(McDropout(passes, dtype="float16"), samples, dataset=dataset, network=network)
     found = sum(path.stat().st_size for path in (tiny.folder / "mc_samples").iterdir())
-    tensors = images * (16 + 8 * classes + 2 * passes * classes * samples)  # group and two measures; two of each class; float16
+    tensors = images * (
+        16 + 8 * classes + 2 * passes * classes * samples
+    )  # group and two measures; two of each class; float16
     assert tensors < found < tensors + 2000

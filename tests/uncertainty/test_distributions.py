@@ -106,7 +106,9 @@ def test_likelihood_from_statistics_is_the_mean_over_all_samples():
     alpha = torch.rand(8, 10, dtype=torch.float64) * 5 + 0.05
     log_probs = torch.randn(8, 25, 10, dtype=torch.float64).mul(2).log_softmax(-1)
     reference = -torch.distributions.Dirichlet(alpha[:, None]).log_prob(log_probs.exp()).mean(1)
-    torch.testing.assert_close(Dirichlet(alpha).nll(statistics(log_probs)["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        Dirichlet(alpha).nll(statistics(log_probs)["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_draws_that_were_first_made_for_inference_serve_training():

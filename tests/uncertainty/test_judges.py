@@ -1,4 +1,5 @@
-"""The judges against loops, closed forms, SciPy and an integral, and the samples that every distribution gives for them."""
+"""The judges against loops, closed forms, SciPy and an integral, and the samples that every distribution gives for
+them."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ def test_the_distance_is_that_of_all_pairs():
     for n in range(3):
         a, b = p[n].numpy(), q[n].numpy()
         between = np.mean([np.linalg.norm(x - y) for x in a for y in b])
-        inside = [np.mean([np.linalg.norm(x - y) for i, x in enumerate(z) for j, y in enumerate(z) if i != j]) for z in (a, b)]
+        inside = [
+            np.mean([np.linalg.norm(x - y) for i, x in enumerate(z) for j, y in enumerate(z) if i != j]) for z in (a, b)
+        ]
         assert energy_distance(p, q)[n].item() == pytest.approx(2 * between - sum(inside), rel=1e-4)
     point = q[:, :1]
     expected = 2 * (p - point).norm(dim=-1).mean(1) - energy_distance(p, point).new_tensor(
@@ -49,25 +52,37 @@ def test_the_rv_coefficient_compares_directions_of_covariances():
 def test_a_constant_variation_ratio_has_no_correlation():
     votes = torch.eye(3)[[0, 0, 1, 2, 0, 0, 0, 1]].reshape(2, 4, 3) * 9  # ratios 1/2 and 1/4
     samples, certain = Samples(votes.log_softmax(-1)), Samples(votes[:, :1].log_softmax(-1))
-    assert judged(samples, samples)["variation_ratio"] == pytest.approx(1) and judged(certain, samples)["variation_ratio"] is None
+    assert (
+        judged(samples, samples)["variation_ratio"] == pytest.approx(1)
+        and judged(certain, samples)["variation_ratio"] is None
+    )
 
 
 def test_the_density_of_a_dirichlet_is_scipys():
     alpha = np.array([[0.4, 1.0, 2.0], [10.0, 3.0, 0.5]])
     p = np.random.default_rng(0).dirichlet([1, 1, 1], size=(2, 5))
     expected = [np.mean([scipy.stats.dirichlet.logpdf(x, a) for x in rows]) for rows, a in zip(p, alpha)]
-    assert Dirichlet(torch.from_numpy(alpha)).log_density(torch.from_numpy(p).log()).numpy() == pytest.approx(np.array(expected))
+    assert Dirichlet(torch.from_numpy(alpha)).log_density(torch.from_numpy(p).log()).numpy() == pytest.approx(
+        np.array(expected)
+    )
 
 
 @pytest.mark.parametrize("scale", [None, torch.tensor([[0.3, 0.4, 0.2]])])
 def test_the_density_of_a_logit_gaussian_is_one_of_the_simplex(scale):
     """It integrates to 1, and to its own mean, over the triangle of three classes."""
-    gaussian = LogitGaussian(torch.tensor([[0.2, -0.3, 0.1]]), torch.tensor([[[0.8, 0.1], [0.2, 0.6], [-0.4, 0.3]]]), scale)
+    gaussian = LogitGaussian(
+        torch.tensor([[0.2, -0.3, 0.1]]), torch.tensor([[[0.8, 0.1], [0.2, 0.6], [-0.4, 0.3]]]), scale
+    )
     steps = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
     x, y = torch.meshgrid(steps, steps, indexing="ij")
     p = torch.stack([x, (1 - x) * y, (1 - x) * (1 - y)], -1).reshape(-1, 3)
     weight = (1 - p[:, 0]) / len(p)
-    many = LogitGaussian(*(None if t is None else t.expand(len(p), *t.shape[1:]) for t in (gaussian.loc, gaussian.factor, gaussian.scale)))
+    many = LogitGaussian(
+        *(
+            None if t is None else t.expand(len(p), *t.shape[1:])
+            for t in (gaussian.loc, gaussian.factor, gaussian.scale)
+        )
+    )
     density = many.log_density(p.log().unsqueeze(1)).exp()
     assert (density * weight).sum().item() == pytest.approx(1, abs=1e-3)
     assert ((density * weight) @ p).numpy() == pytest.approx(gaussian.mean[0].numpy(), abs=5e-3)

@@ -20,12 +20,16 @@ def images() -> torch.Tensor:
 @pytest.fixture(params=["vgg5"])
 def network(request, images) -> nn.Sequential:
     torch.manual_seed(0)
-    network = build(Architecture(request.param, 0.125, size=8, channels=1, outputs=4, conv_dropout=0.2, head_dropout=0.5))
+    network = build(
+        Architecture(request.param, 0.125, size=8, channels=1, outputs=4, conv_dropout=0.2, head_dropout=0.5)
+    )
     network.normalize.fit([images])
     return network.eval()
 
 
-def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "train", "toy", 0), batch_size=512) -> torch.Tensor:
+def draw(
+    network, images, masks="grouped", passes=8, group_size=4, key=(0, "train", "toy", 0), batch_size=512
+) -> torch.Tensor:
     """All samples, in the images' order."""
     log_probs = torch.empty(len(images), passes, 4)
     plan = Plan(passes, masks, group_size, key)
@@ -49,7 +53,9 @@ def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks
             layer.train()
     with torch.inference_mode(), autocast:
         copies = images.repeat(100, 1, 1, 1)  # dropout has a mask for each
-        plain = torch.cat([network(copies).float().softmax(-1).view(100, COUNT, -1) for _ in range(passes // 100)]).transpose(0, 1)
+        plain = torch.cat(
+            [network(copies).float().softmax(-1).view(100, COUNT, -1) for _ in range(passes // 100)]
+        ).transpose(0, 1)
     assert plain.var(1).min() > 1e-3  # there is something to compare
     error = (plain.var(1) * 2 / passes).sqrt()
     assert ((probs.mean(1) - plain.mean(1)).abs() < 5 * error).all()
@@ -75,7 +81,9 @@ class Same(nn.Module):
 
 @pytest.mark.parametrize("masks", ["independent", "grouped"])
 def test_a_factor_in_the_weights_is_a_factor_of_what_is_kept(network, images, masks):
-    apart = nn.Sequential(*(nn.Sequential(layer, Same()) if isinstance(layer, nn.Dropout) else layer for layer in network))
+    apart = nn.Sequential(
+        *(nn.Sequential(layer, Same()) if isinstance(layer, nn.Dropout) else layer for layer in network)
+    )
     assert sum(isinstance(layer, Unscaled) for layer in unscaled(network)) == 5
     assert not any(isinstance(layer, Unscaled) for layer in unscaled(apart).modules())
     torch.testing.assert_close(draw(network, images, masks), draw(apart, images, masks), rtol=1e-4, atol=1e-5)
@@ -119,7 +127,9 @@ def test_groups_are_a_permutation_that_both_halves_of_a_reference_share():
     a, b = (Plan(8, "grouped", 5, (0, role, "toy", 0)).groups(23) for role in ("reference-a", "reference-b"))
     order = torch.cat([indices for _, indices in a]).tolist()
     assert sorted(order) == list(range(23)) != order
-    assert [(number, indices.tolist()) for number, indices in a] == [(number, indices.tolist()) for number, indices in b]
+    assert [(number, indices.tolist()) for number, indices in a] == [
+        (number, indices.tolist()) for number, indices in b
+    ]
 
 
 def test_layers_before_the_first_active_dropout_run_once(network, images):

@@ -14,8 +14,12 @@ def test_variances_of_parts_add_up_to_that_of_draws():
     means, variances = RNG.normal([[0.0], [2.0]], [[1.0], [0.3]], (2, 200_000)), RNG.gamma(2.0, 0.3, (2, 200_000))
     found = Regression.of_samples(means, variances)
     drawn = RNG.normal(means, np.sqrt(variances))
-    assert found.total_variance == pytest.approx([1.0, 0.09], rel=0.02) and found.expected_variance == pytest.approx(0.6, rel=0.02)
-    assert found.predictive_variance == pytest.approx(drawn.var(1), rel=0.02) and found.mean == pytest.approx(drawn.mean(1), abs=0.01)
+    assert found.total_variance == pytest.approx([1.0, 0.09], rel=0.02) and found.expected_variance == pytest.approx(
+        0.6, rel=0.02
+    )
+    assert found.predictive_variance == pytest.approx(drawn.var(1), rel=0.02) and found.mean == pytest.approx(
+        drawn.mean(1), abs=0.01
+    )
 
 
 def test_the_score_of_a_gaussian_is_the_integral_of_squares():

@@ -50,7 +50,9 @@ def test_nll_and_brier_against_scikit_learn_and_by_hand(predictions):
 
 def test_aurc_by_hand():
     # Sorted by confidence: right, wrong, right, wrong: risks 0, 1/2, 1/3, 1/2.
-    assert aurc(np.array([0.9, 0.3, 0.8, 0.5]), np.array([True, False, False, True])) == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
+    assert aurc(np.array([0.9, 0.3, 0.8, 0.5]), np.array([True, False, False, True])) == pytest.approx(
+        (0 + 1 / 2 + 1 / 3 + 1 / 2) / 4
+    )
 
 
 def test_a_perfect_classifier_has_no_misclassification_auroc():
@@ -74,9 +76,13 @@ def test_resamples_are_the_same_images_for_all_methods():
     found = classification(probs, labels)
     assert all(rows[name][0] == pytest.approx(found[name], abs=1e-5) for name in ("accuracy", "nll", "brier"))
     assert rows["near"][0] == pytest.approx(mannwhitneyu(outside, inside).statistic / (500 * 300), abs=1e-5)
-    assert np.std(rows["accuracy"][1:]) == pytest.approx((found["accuracy"] * (1 - found["accuracy"]) / 500) ** 0.5, rel=0.1)
+    assert np.std(rows["accuracy"][1:]) == pytest.approx(
+        (found["accuracy"] * (1 - found["accuracy"]) / 500) ** 0.5, rel=0.1
+    )
     repaired = probs.copy()
-    repaired[:10] = np.eye(3)[labels[:10]]  # differs for ten images alone: unpaired differences would vary by the whole set's error
+    repaired[:10] = np.eye(3)[
+        labels[:10]
+    ]  # differs for ten images alone: unpaired differences would vary by the whole set's error
     better = resampled(repaired, labels, {"near": (2 * inside, 2 * outside)}, 400)
     assert better["near"] == rows["near"]
     assert np.std(np.subtract(better["accuracy"], rows["accuracy"])[1:]) < 0.3 * np.std(rows["accuracy"][1:])

@@ -18,14 +18,23 @@ def trained_norm(channels: int) -> nn.BatchNorm2d:
     return norm.eval()
 
 
-LAYERS = [nn.Conv2d(3, 5, 3, padding=1, bias=False), trained_norm(3), nn.ReLU(), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1)]
+LAYERS = [
+    nn.Conv2d(3, 5, 3, padding=1, bias=False),
+    trained_norm(3),
+    nn.ReLU(),
+    nn.Dropout(0.3),
+    nn.AdaptiveAvgPool2d(1),
+]
 
 
 def moments_and_draws(layer: nn.Module, mean: torch.Tensor, variance: torch.Tensor):
     """The layer's rule for mean and variance [1, C, H, W], and what many Gaussian inputs become."""
     draws = mean + variance.sqrt() * torch.randn(40_000, *mean.shape[1:], generator=torch.Generator().manual_seed(1))
     outputs = layer.train()(draws) if isinstance(layer, nn.Dropout) else layer(draws)
-    return MOMENTS[type(layer)](layer.eval(), mean, variance), (outputs.mean(0, keepdim=True), outputs.var(0, keepdim=True))
+    return MOMENTS[type(layer)](layer.eval(), mean, variance), (
+        outputs.mean(0, keepdim=True),
+        outputs.var(0, keepdim=True),
+    )
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
