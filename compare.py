@@ -45,7 +45,7 @@ from plots import comparison as report
 from plots.style import save
 from training import artifact, cli, process_group
 from training.compute import Compute, choose
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import begin, provenance
 from uncertainty.agreement import Reference
 from uncertainty.cache import SampleCache

@@ -25,7 +25,7 @@ from torch.export import Dim, ExportedProgram
 from methods.student import Student, load_student
 from models.folding import portable
 from training import artifact, cli
-from training.errors import UserError
+from configs.errors import UserError
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import Distribution
 from uncertainty.gaussian import LogitGaussian

@@ -8,7 +8,6 @@ Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resize
 streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import argparse
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from methods.teacher import load_teacher
 from plots import report
 from training import cli
 from training.compute import Compute, choose_device
-from training.errors import UserError
+from configs.errors import UserError
 
 
 def main() -> None:
@@ -33,7 +32,6 @@ def main() -> None:
     )
     parser.add_argument("--images", required=True, type=Path, help="folder of images")
     parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=256, help="images per batch (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
         "--teacher-passes", type=int, help="use this many passes of the run's teacher instead of its student"
@@ -44,8 +42,6 @@ def main() -> None:
     options = parser.parse_args()
     if not options.images.is_dir():
         raise UserError(f"--images: no folder {options.images}")
-    if options.batch_size < 1:
-        raise UserError(f"--batch-size: {options.batch_size} is not a positive number")
     if options.teacher_passes is not None and options.teacher_passes < 2:
         raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
     if options.report and options.out.suffix == ".html":
@@ -54,12 +50,12 @@ def main() -> None:
     device = choose_device(options.device)
     if options.teacher_passes is None:
         model = load_student(options.run, device)
-        rows = model.predict(options.images, options.batch_size)
+        rows = model.predict(options.images)
     else:
-        config, _ = cli.parse(["--config", str(options.run / "config.yaml")])
+        config, _ = parse(["--config", str(options.run / "config.yaml")])
         config = replace(config, runs=str(options.run.parent), name=options.run.name)
         model = load_teacher(config, Compute(device, "float32"))
-        rows = model.predict(options.images, options.teacher_passes, options.batch_size)
+        rows = model.predict(options.images, options.teacher_passes)
     predicted = write_csv(options.out, rows)
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")

@@ -3,34 +3,39 @@
     python train_student.py                                                     # configs/digits.yaml
     python train_student.py --config configs/cifar10_cpu.yaml --student.lr 2e-4 --overwrite
 
-Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training
-images, made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains
-the student anew.
+Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training images,
+made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student
+anew. docs/configs.md lists the options of each method.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
-from dataclasses import dataclass, replace
-from typing import get_args
+from configs import cli
+
+if __name__ == "__main__":
+    cli.before_imports(__doc__, shown=("data", "sampling", "student"))
+
+from dataclasses import replace
+from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import data
-from configs.schema import Config, Sampling
+from configs.schema import Config
 from data import Images
 from data.dataset import Dataset
-from data.views import View, make_views
-from methods import options_help, student, student_method, teacher
-from methods.interface import Context, Matched, StudentMethod
+from data.loading import loader
+from data.views import View, by_view, make_views
+from methods import student, student_method, teacher
+from methods.interface import Matched, Targets
 from methods.student import Student, parameter_groups
 from methods.teacher import Teacher
 from models.inference import outputs_of
 from models.own import UNKNOWN
-from training import cli, process_group
+from training import process_group, script
 from training.compute import Compute, choose
-from training.loop import Task, fit
-from training.run import Run, begin
+from training.run import Run, begin, made_anew
 from training.seeds import seed_of
+from training.state import State
 from uncertainty.any_network import PlainLoop, cost_in_passes
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
@@ -39,12 +44,12 @@ from uncertainty.samples import STATISTICS
 FEW = 50  # number of images, and of passes, that measure the cost of sampling
 
 
-def main(config: Config, overwrite: bool) -> None:
+def main(config: Config, overwrite: bool = False) -> None:
     """Load the teacher and the images, then distil."""
     trained = teacher.load_teacher(config, choose(config.device, config.dtype))
-    student_method(config.student.method).check(config)  # before images are decoded, which takes time
+    student.check(config)  # before images are decoded, which takes time
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    trained.require_same_data(train, config)
+    trained.require_same_data(train, config.student.other_images)
     distil(trained, train, validation, config=config, overwrite=overwrite)
 
 
@@ -57,15 +62,14 @@ def distil(
     config: Config | None = None,
     overwrite: bool = False,
 ) -> Student:
-    """Sample a teacher, train a student and return it. The files go to the folder of the config's run, by default
-    runs/distilled.
+    """Sample a teacher, train a student and return it. The files go to the folder of the config's run: runs/distilled.
 
         teacher = Teacher.from_module(network, mean, std, size=224, classes=["cat", "dog"])
         student = distil(teacher, "photos/", views=["plain", "augmented"])
 
-    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the
-    best epoch; without them the last one is kept. views: default `sampling.views` of the config. The same call again
-    continues, or returns the finished one.
+    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the best
+    epoch; without them the last one is kept. views: default `sampling.views` of the config. The same call again continues,
+    or returns the finished one.
     """
     config = config or Config(name="distilled")
     a = trained.architecture
@@ -73,61 +77,116 @@ def distil(
     if views is not None:
         config = replace(config, sampling=replace(config.sampling, views=views))
     train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
-    method = student_method(config.student.method)
-    method.check(config)
+    student.check(config)
 
-    run, compute = begin(config, "student", overwrite)
-    settings = student.settings(config) | {
-        "teacher": trained.checksum,
-        "data": train.fingerprint,
-        "dtype": compute.dtype,
-    }
+    run, compute = begin(config, "student")
+    settings = student.settings(config)
+    settings |= {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
     which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
     run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
-    finished = run.finished(student.FILE, settings)
-    run.save_config(config)
-    if finished:
-        return student.load_distilled(config, compute, trained)[0]
-
-    # The teacher's samples on each view of the training images, made once, and on the unchanged validation images.
-    samplers = trained.samplers(config.teacher.method)
-    if isinstance(samplers[0], (Sampler, PlainLoop)):
-        tell_cost(samplers[0], trained, train, run, compute)
-    cache = SampleCache(config, run, compute, samplers, trained.checksum)
-    other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
-    views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device, other)
-    learnt = sampled(cache, views, config.sampling, method)
-    checked = None
-    if validation:
-        plain = make_views(["plain"], validation, config.data.augmentation, config.seed, compute.device)
-        many = config.sampling if method.shared_masks else replace(config.sampling, passes=config.evaluation.passes)
-        checked = sampled(cache, plain, many, method)
-
-    # Make the student, train it and write its file.
-    torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
-    model, copied = student.new_student(config, trained, train)
-    if config.student.init == "teacher":
-        run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
-    progress = fit(
-        distillation_task(model.to(compute.device), learnt, checked, config, compute), run, compute, settings
-    )
-    if process_group.is_first():
-        metadata = {"settings": settings, "sampling_seconds": cache.seconds, **vars(progress)}
-        model.save(run / student.FILE, metadata, config.weights)
-    process_group.barrier()
-    run.end()
-    run.log(f"wrote {run / student.FILE} after {progress.seconds:.0f} s of training")
+    with made_anew([run.checkpoint, run / student.FILE], overwrite):
+        finished = run.finished(student.FILE, settings, overwrite)
+        run.save_config(config)
+        if not finished:
+            train_student(trained, train, validation, config, compute, run, settings)
     return student.load_distilled(config, compute, trained)[0]
 
 
-def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
-    """Log how the teacher is sampled and at what cost. If that is low (dropout in the head alone), log that no student
-    is needed."""
+def train_student(
+    trained: Teacher,
+    train: Dataset,
+    validation: Dataset | None,
+    config: Config,
+    compute: Compute,
+    run: Run,
+    settings: dict[str, Any],
+) -> None:
+    """Sample the teacher on views of the images, train the student by the method's loss with AdamW, and write its file.
+
+    The epoch with the lowest loss on the validation images is kept; without any, the last one.
+    """
+    # The teacher's samples on each view of the training images, made once, and on the unchanged validation images.
+    samplers = trained.samplers(config.teacher.method)
+    tell_cost(samplers[0], trained, train, run, compute)
+    cache = SampleCache(config.source, run, compute, samplers, trained.checksum, config.seed)
+    other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
+    views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device, other)
+    method = student_method(config.student.method, config.student.options)
+    needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
+
+    def samples_on(view: View, passes: int) -> dict[str, Tensor]:
+        samples = cache.get(view.dataset, "train", view, replace(config.sampling, passes=passes))
+        return {name: samples[name] for name in needed}
+
+    samples = [samples_on(view, config.sampling.passes) for view in views]
+    if validation:
+        plain = make_views(["plain"], validation, None, config.seed, compute.device)
+        passes = config.sampling.passes if method.needs_functions else config.evaluation.passes
+        checked = [samples_on(plain[0], passes)]
+    deviation = {name: torch.stack([of_view[name] for of_view in samples]).std().item() for name in get_args(Matched)}
+
+    # The student, and its training: each epoch shows each image in one of its views, the next epoch in the next view.
+    torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
+    model, copied = student.new_student(config.student, config.teacher, trained, train)
+    if config.student.init == "teacher":
+        run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
+    model = model.to(compute.device)
+    first = torch.randint(len(views), (len(train),))
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
+    state = State(model, optimizer, config.student, len(train), config.student.averaging)
+
+    for epoch in state.epochs(run, settings):
+        batches = [by_view(indices, (first[indices] + epoch) % len(views)) for indices in state.batches(epoch)]
+        pixels = loader(lambda batch: [views[v].pixels(part) for v, part in batch], batches, train.lazy)
+        for step, (batch, pixels_of_views) in enumerate(zip(batches, pixels, strict=True)):
+            inputs = torch.cat([views[v].images(i, raw).float() for (v, i), raw in zip(batch, pixels_of_views, strict=True)])
+            progress = (epoch + step / len(batches)) / config.student.epochs
+            targets = targets_at(batch, views, samples, deviation, progress, compute.device)
+            with compute.autocast():
+                loss = method.loss(state.parallel(inputs), targets, model.network)
+            state.step(loss)
+        if validation:
+            kept = state.kept()
+            distribution = kept.distribution(outputs_of(kept.outputs, validation, compute))
+            everything = [(0, torch.arange(len(validation)))]
+            targets = targets_at(everything, plain, checked, deviation, 1.0, compute.device)
+            loss = method.loss(distribution, targets, kept.network).item()
+            state.validated(loss=loss, score=-loss)
+
+    if process_group.is_first():
+        about = {"sampling_seconds": cache.seconds, "history": state.history, "seconds": state.seconds}
+        model.save(run / student.FILE, {"settings": settings, **about}, config.weights)
+    process_group.barrier()
+    run.log(f"wrote {run / student.FILE} after {state.seconds:.0f} s of training")
+
+
+def targets_at(
+    batch: list[tuple[int, Tensor]],
+    views: list[View],
+    samples: list[dict[str, Tensor]],
+    deviation: dict[str, float],
+    progress: float,
+    device: torch.device,
+) -> Targets:
+    """The targets of a batch: of the images with these indices in these views."""
+    tensors = {name: torch.cat([samples[v][name][part] for v, part in batch]) for name in samples[0]}
+    tensors["labels"] = torch.cat([views[v].labels(part) for v, part in batch])
+    return Targets(
+        **{name: tensor.to(device) for name, tensor in tensors.items()}, deviation=deviation, progress=progress
+    )
+
+
+def tell_cost(sampler: Any, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
+    """Log how a dropout teacher is sampled and at what cost. If that is low (dropout in the head alone), log that no
+    student is needed."""
+    if not isinstance(sampler, (Sampler, PlainLoop)):
+        return
     some = train.batch(torch.arange(min(FEW, len(train)))).to(compute.device)
     with compute.autocast():
         cost = cost_in_passes(sampler, trained.network, some, FEW)
     run.log(
-        f"{len(trained.dropouts())} modules are random, sampled by {sampler}: {FEW} passes take as long as {cost:.3g} single passes"
+        f"{len(trained.dropouts())} modules are random, sampled by {sampler}: "
+        f"{FEW} passes take as long as {cost:.3g} single passes"
     )
     if cost < FEW / 10:
         run.log(
@@ -135,66 +194,5 @@ def tell_cost(sampler: Sampler | PlainLoop, trained: Teacher, train: Dataset, ru
         )
 
 
-@dataclass
-class Sampled:
-    """Views of a data set, and the teacher's samples on each of them.
-
-    targets: for each view the entries of `methods.interface.Targets`, such as `mean` [N, C], memory-mapped from the
-    cache's files.
-    """
-
-    views: list[View]
-    targets: list[dict[str, Tensor]]
-
-
-def sampled(cache: SampleCache, views: list[View], settings: Sampling, method: StudentMethod) -> Sampled:
-    """Views of a data set, and the statistics (or samples) of the teacher that the method needs."""
-    keep = settings.keep_samples or method.needs_samples
-    samples = [cache.get(view.dataset, "train", view, settings, keep) for view in views]
-    needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
-    return Sampled(views, [{name: view[name] for name in needed} for view in samples])
-
-
-def distillation_task(
-    model: Student, learnt: Sampled, checked: Sampled | None, config: Config, compute: Compute
-) -> Task:
-    """The task: the method's loss, by AdamW. Each epoch shows each image in one of its views, the next epoch in the
-    next view."""
-    own, views = config.student, learnt.views
-    train = views[0].dataset
-    offset = torch.randint(len(views), (len(train),))
-    spread = {name: torch.stack([view[name] for view in learnt.targets]).std().item() for name in get_args(Matched)}
-
-    def batch(indices: Tensor, epochs: float):
-        number, order = ((offset[indices] + int(epochs)) % len(views)).sort()
-        present, counts = number.unique_consecutive(return_counts=True)
-        parts = list(zip(present.tolist(), indices[order].split(counts.tolist())))
-        pixels = [views[v].pixels(part) for v, part in parts]
-        wanted = {name: torch.cat([learnt.targets[v][name][part] for v, part in parts]) for name in learnt.targets[0]}
-        wanted["labels"] = torch.cat([views[v].labels(part) for v, part in parts])
-        return parts, pixels, wanted, epochs / own.epochs
-
-    def losses(parallel: nn.Module, batch):
-        parts, pixels, wanted, progress = batch
-        images = torch.cat([views[v].images(part, raw).float() for (v, part), raw in zip(parts, pixels)])
-        wanted = {name: value.to(compute.device) for name, value in wanted.items()}
-        return {
-            "loss": model.method.loss(parallel(images), wanted, Context(spread, progress, model.options, model.network))
-        }
-
-    def validate(kept: Student):
-        (plain,), (targets,) = checked.views, checked.targets
-        distribution = kept.distribution(outputs_of(kept.outputs, plain.dataset, compute))
-        wanted = targets | {"labels": plain.labels(torch.arange(len(plain.dataset)))}
-        wanted = {name: value.to(compute.device) for name, value in wanted.items()}
-        loss = kept.method.loss(distribution, wanted, Context(spread, 1.0, kept.options, kept.network)).item()
-        return {"loss": loss, "score": -loss}
-
-    optimizer = torch.optim.AdamW(parameter_groups(model, own), own.lr, fused=True)
-    return Task(
-        model, optimizer, len(train), batch, losses, own, validate if checked else None, own.averaging, train.workers
-    )
-
-
 if __name__ == "__main__":
-    cli.main(main, f"{__doc__}\n{options_help()}", shown=("data", "sampling", "student"))
+    script.main(main)

@@ -7,33 +7,29 @@ this folder gives the fields of one experiment, the others have the defaults her
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from jsonargparse.typing import OpenUnitInterval, restricted_number_type, restricted_string_type
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
+
+STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+dataclass = checked(config=STRICT)  # a dataclass that refuses unknown names and values of another type
 
 MANY = 10**9
-Whole = restricted_number_type("Whole", int, [(">=", 0), ("<=", MANY)], docstring="a whole number from 0 on")
-Count = restricted_number_type("Count", int, [(">=", 1), ("<=", MANY)], docstring="a whole number from 1 on")
-Several = restricted_number_type("Several", int, [(">=", 2), ("<=", MANY)], docstring="a whole number from 2 on")
-Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**31)], docstring="a whole number in [0, 2^31)")
-NonNegative = restricted_number_type(
-    "NonNegative", float, [(">=", 0), ("<", 1e6)], docstring="a number from 0 to a million"
-)
-Positive = restricted_number_type(
-    "Positive", float, [(">", 0), ("<", 1e6)], docstring="a number above 0, below a million"
-)
-Rate = restricted_number_type("Rate", float, [(">=", 0), ("<", 1)], docstring="a number in [0, 1)")
-RunName = restricted_string_type(
-    "RunName",
-    r"^\w[\w +.=,-]*(/\w[\w +.=,-]*)*$",
-    docstring="a name of letters, digits, spaces and -+.=, (with / between folders)",
-)
-Outside = restricted_string_type(
-    "Outside", r"^[^:]+:\w+$", docstring="a callable (my_models.py:make, torchvision:mobilenet_v3_small)"
-)
-SetName = restricted_string_type("SetName", r"^\w[\w +.=,-]*$", docstring="a name of letters, digits, spaces and -+.=,")
+NAME = r"\w[\w +.=,-]*"
+Whole = Annotated[int, Field(ge=0, le=MANY)]
+Count = Annotated[int, Field(ge=1, le=MANY)]
+Several = Annotated[int, Field(ge=2, le=MANY)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+NonNegative = Annotated[float, Field(ge=0, lt=1e6)]
+Positive = Annotated[float, Field(gt=0, lt=1e6)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+RunName = Annotated[str, Field(pattern=rf"^{NAME}(/{NAME})*$")]
+SetName = Annotated[str, Field(pattern=rf"^{NAME}$")]
+External = Annotated[str, Field(pattern=r"^[^:]+:\w+$")]  # a callable: my_models.py:make, torchvision:mobilenet_v3_small
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]
@@ -48,7 +44,7 @@ View = Literal["plain", "augmented", "mixup", "cutmix", "strong", "other"]
 class DataSet:
     """One data set."""
 
-    source: Source | Outside = "digits"
+    source: Source | External = "digits"
     """Where the images come from. A published set (cifar10, ..., tiny_imagenet) is read from its own files below
     `root`, or from class folders `<root>/<source>/<split>/<class>/`, else downloaded. `folder` reads
     `<root>/<split>/<class>/*.png` (jpg, webp, bmp, tif), or, out of distribution, any tree of images.
@@ -97,9 +93,9 @@ class Data:
     resize: Resize = "squash"
     """How images that are not square are made square: `squash` changes their proportions, `crop` cuts the ends of the
     longer side, `pad` extends the shorter side with black."""
-    channels: Literal[1, 2, 3] = 3
+    channels: Annotated[int, Field(ge=1, le=3)] = 3
     """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
-    validation: Count | OpenUnitInterval = 0.1
+    validation: Count | Share = 0.1
     """Training images set aside for validation, chosen by seed (unless teacher.train_on_all): a count, or a share of
     all."""
     split_seed: Seed | None = None
@@ -132,8 +128,6 @@ class Training:
     """Share of the steps before the peak."""
     weight_decay: NonNegative = 5e-4
     """On weights of convolutions and linear layers (not on batch norm, not on biases)."""
-    compile: bool = False
-    """Use torch.compile. It takes minutes, which pay off in long runs on a GPU."""
 
 
 @dataclass
@@ -143,7 +137,7 @@ class Teacher(Training):
     method: str = "mc_dropout"
     """How the trained network (or networks) give uncertainties: one of TEACHERS in methods/. A student needs one that
     gives samples: mc_dropout or ensemble."""
-    network: Network | Outside = "vgg11"
+    network: Network | External = "vgg11"
     """The name contains the number of layers; vgg5 is for 8x8 images, vgg7 learns 32x32 images quickly, mlp is for
     points of a plane. `file.py:callable`, or `torchvision:name`, gives a network from outside: any module from floats
     [N, C, H, W] to logits. The file is run."""
@@ -197,10 +191,6 @@ class McDropout:
     for every image."""
     group_size: Count = 256
     """Images that share a mask."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """The type of the samples on disk (log-probabilities)."""
-    batch_size: Count = 512
-    """Images times passes that go through the network at once. It changes the speed, not the samples."""
 
 
 @dataclass
@@ -213,11 +203,6 @@ class Sampling(McDropout):
     other: DataSet | None = None
     """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says
     of them."""
-    dtype: Literal["float32", "float16"] = "float16"
-    """The type of the samples on disk (log-probabilities)."""
-    keep_samples: bool = True
-    """Keep all samples, besides the statistics that are made from them. If false, samples are kept only for a method
-    that needs them."""
 
     def __post_init__(self):
         if not self.views:
@@ -274,15 +259,9 @@ class Evaluation(McDropout):
     """Images that share a mask; the bootstrap resamples whole groups."""
     bootstrap: Count = 1000
     """Resamples behind each 95% interval."""
-    speed_images: Count = 512
-    """Images of the speed measurement."""
-    speed_passes: Several = 50
-    """Passes of the teacher that the student's single pass is timed against."""
     shifted: Whole = 0
     """Test images that compare.py also shows under covariate shift (data/corruptions.py), a fixed random sample; 0:
     none."""
-    shifted_passes: Several = 50
-    """Forward passes of one half of the reference on these."""
     human_labels: str | None = None
     """CIFAR-10H: `cifar10h-counts.npy` (its authors', in CIFAR-10's test order), or a CSV with the columns `image` (the
     path below the data set's root), `test_index` and one for each class. Human entropy is then compared with every

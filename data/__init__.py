@@ -10,12 +10,12 @@ from typing import Literal
 
 import torch
 
+from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import builtin, folder, items, published, toys
-from data.dataset import AsTheyCome, Dataset
+from data.dataset import Dataset, LazyPixels
 from data.resize import fit_to
 from training import process_group
-from training.errors import UserError
 from training.outside import is_outside
 
 SOURCES = {
@@ -43,14 +43,14 @@ def fitted(dataset: Dataset, data: Data) -> Dataset:
     """The data set in the size and channels that `data` asks for."""
     if dataset.shape == (data.size, data.size, data.channels):
         return dataset
-    if isinstance(dataset.pixels, AsTheyCome):
+    if dataset.lazy:
         pixels = dataset.pixels
         shape = torch.Size((len(pixels), data.size, data.size, data.channels))
 
         def read(i: int) -> torch.Tensor:
             return fit_to(pixels.read(i).unsqueeze(0), data.size, data.channels, data.resize)[0]
 
-        return replace(dataset, pixels=AsTheyCome(read, shape, f"{pixels.key} {data.resize}"))
+        return replace(dataset, pixels=LazyPixels(read, shape, f"{pixels.key} {data.resize}"))
     return replace(dataset, pixels=fit_to(dataset.images, data.size, data.channels, data.resize), order=None)
 
 

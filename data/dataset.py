@@ -1,12 +1,10 @@
 """The class of every data set: its images, in batches, with labels, names and classes."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,50 +12,9 @@ UNLABELLED = -1
 PART = 1024  # images per batch, when all images are read
 
 
-class Names(Sequence):
-    """Texts in one array. In a list each text would take a hundred bytes."""
-
-    def __init__(self, array: np.ndarray, shown: bool = False):
-        self.array = array
-        self.shown = shown
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> "Names":
-        """Make one from any number of texts, without keeping the texts."""
-        texts = iter(texts)
-        parts = []
-        while part := [text.encode("utf-8", "surrogateescape") for text in islice(texts, PART)]:
-            parts.append(cls(np.array(part, "S")))
-        return cls.joined(parts)
-
-    @classmethod
-    def joined(cls, parts: Sequence["Names"]) -> "Names":
-        """Join several into one."""
-        return cls(np.concatenate([part.array for part in parts]) if parts else np.array([], "S1"))
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, i: int) -> str:
-        text = self.array[i].decode("utf-8", "surrogateescape")
-        return text.encode("utf-8", "replace").decode() if self.shown else text
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
-
-    def subset(self, indices: Tensor) -> "Names":
-        """The texts at `indices`."""
-        return Names(self.array[indices.numpy()], self.shown)
-
-    def printable(self) -> "Names":
-        """The same texts for printing: bytes of a path that are not UTF-8 become ?."""
-        return Names(self.array, shown=True)
-
-
 @dataclass(frozen=True)
-class AsTheyCome:
-    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: a text that
-    identifies the images."""
+class LazyPixels:
+    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: identifies the images."""
 
     read: Callable[[int], Tensor]
     shape: torch.Size
@@ -80,9 +37,9 @@ class Dataset:
     """
 
     name: str
-    pixels: Tensor | AsTheyCome
+    pixels: Tensor | LazyPixels
     labels: Tensor
-    names: Sequence[str]
+    names: list[str]
     classes: list[str]
     order: Tensor | None = None
 
@@ -95,9 +52,9 @@ class Dataset:
         return tuple(self.pixels.shape[1:])
 
     @property
-    def workers(self) -> bool:
-        """Whether worker processes should make batches ahead of use."""
-        return isinstance(self.pixels, AsTheyCome)
+    def lazy(self) -> bool:
+        """Whether images are read on demand, so that worker processes should make batches before they are needed."""
+        return isinstance(self.pixels, LazyPixels)
 
     def batch(self, indices: Tensor) -> Tensor:
         """uint8 [B, H, W, C]: the images at `indices`, on the CPU."""
@@ -118,9 +75,7 @@ class Dataset:
 
     def subset(self, indices: Tensor) -> "Dataset":
         """The images at `indices`, in that order, without copying them."""
-        names = (
-            self.names.subset(indices) if isinstance(self.names, Names) else [self.names[i] for i in indices.tolist()]
-        )
+        names = [self.names[i] for i in indices.tolist()]
         order = indices if self.order is None else self.order[indices]
         return replace(self, labels=self.labels[indices], names=names, order=order)
 
@@ -129,7 +84,7 @@ class Dataset:
         """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are. If images are read on
         demand, their `key` replaces the pixels (for image folders it covers the files' names, sizes and times)."""
         digest = hashlib.sha256(str((len(self), *self.shape)).encode())
-        if isinstance(self.pixels, AsTheyCome):
+        if self.lazy:
             digest.update(self.pixels.key.encode())
             digest.update(b"" if self.order is None else self.order.numpy())
         else:

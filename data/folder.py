@@ -14,15 +14,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from configs.errors import UserError
 from configs.schema import Data, DataSet, Resize
-from data.dataset import PART, UNLABELLED, AsTheyCome, Dataset, Names
+from data.dataset import PART, UNLABELLED, Dataset, LazyPixels
 from training import artifact
 from training.bar import note, progress_bar
-from training.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 BACKGROUND = (255, 255, 255)  # colour behind transparent pixels
-KIND = "set of decoded images"
 VERSION = 3  # of the decoding: a change makes kept files unusable
 
 
@@ -42,7 +41,7 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     elif split == "train":
         raise UserError(f"{source.title}: no folder {folder}; training images belong in {folder}/<class>/")
     else:
-        classes, files = [], Names.of(str(path.relative_to(root)) for path in images_below(root))
+        classes, files = [], [str(path.relative_to(root)) for path in images_below(root)]
         labels = torch.full((len(files),), UNLABELLED)
     if not len(files):
         raise UserError(f"{source.title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
@@ -51,8 +50,8 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         note(
             f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and are left out"
         )
-    dataset = Dataset(source.title, pixels_of(root, files, source.title, data), labels, files.printable(), classes)
-    if not dataset.workers and (twice := in_two_classes(dataset)):
+    dataset = Dataset(source.title, pixels_of(root, files, source.title, data), labels, list(map(printable, files)), classes)
+    if not dataset.lazy and (twice := in_two_classes(dataset)):
         note(f"{source.title}: {len(twice)} images are in two classes, such as {twice[0][0]} and {twice[0][1]}")
     return dataset
 
@@ -99,7 +98,7 @@ def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:
     return [(dataset.names[first[group[i]]], dataset.names[i]) for i in other.tolist()]
 
 
-def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], Names, torch.Tensor]:
+def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], list[str], torch.Tensor]:
     """Classes, files (below `root`) and labels of `<root>/<split>/<class>/`, except the classes in `without`.
 
     Raises UserError for an empty class, and for one that is in the test split and not in train.
@@ -108,14 +107,14 @@ def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -
     unknown = set(_class_folders(root / "test")) - set(_class_folders(root / "train"))
     if unknown and (root / "train").is_dir():
         raise UserError(f"{name}: class {min(unknown)!r} is in test and not in train ({root})")
-    by_class = [Names.of(str(path.relative_to(root)) for path in images_below(root / split / c)) for c in classes]
+    by_class = [[str(path.relative_to(root)) for path in images_below(root / split / c)] for c in classes]
     for c, images in zip(classes, by_class):
         if not len(images):
             raise UserError(f"{name}: class {c!r} has no images ({root / split / c})")
     labels = torch.arange(len(classes)).repeat_interleave(
         torch.tensor([len(images) for images in by_class], dtype=torch.long)
     )
-    return classes, Names.joined(by_class), labels
+    return classes, [file for images in by_class for file in images], labels
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -159,34 +158,36 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.Tensor | AsTheyCome:
+def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.Tensor | LazyPixels:
     """The images of `files` below `root`: decoded once into the folder `data.decoded` and memory-mapped from there; or,
     if that is null, decoded on demand."""
     shape = torch.Size((len(files), data.size, data.size, data.channels))
     key = digest_of(root, files, [*shape, data.resize])
     if data.decoded is None:
-        return AsTheyCome(
+        return LazyPixels(
             lambda i: torch.tensor(decode(root / files[i], data.size, data.channels, data.resize)), shape, key
         )
-    kept = Path(data.decoded) / f"{name}-{key[:16]}.safetensors"
-    if kept.exists():
-        try:
-            return artifact.load(kept, KIND)[0]["images"]
-        except UserError as error:
-            note(f"{error}; making it again")
-    with (
-        artifact.filled(kept, KIND, {"images": (torch.uint8, tuple(shape))}, {}) as tensors,
-        ThreadPoolExecutor() as pool,
-        progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar,
-    ):
-        for indices in torch.arange(len(files)).split(PART):  # in parts: an executor keeps all its inputs and results
-            paths = [root / files[i] for i in indices.tolist()]
-            for i, image in zip(
-                indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)
-            ):
-                tensors["images"][i] = torch.tensor(image)
-                bar.update()
-    return artifact.load(kept, KIND)[0]["images"]
+    kept = Path(data.decoded) / f"{name}-{key[:16]}.npy"
+    if not kept.exists():
+        with artifact.whole(kept) as temporary, ThreadPoolExecutor() as pool:
+            images = mapped(temporary, shape)
+            with progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar:
+                for indices in torch.arange(len(files)).split(PART):  # an executor keeps all its inputs and results
+                    paths = [root / files[i] for i in indices.tolist()]
+                    for i, image in zip(
+                        indices, pool.map(lambda path: decode(path, data.size, data.channels, data.resize), paths)
+                    ):
+                        images[i] = image
+                        bar.update()
+    return torch.from_numpy(np.load(kept, mmap_mode="c"))
+
+
+def mapped(path: Path, shape: torch.Size) -> np.ndarray:
+    """A new .npy file of zeros, uint8, memory-mapped, so that it can be larger than memory."""
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, tuple(shape))
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # a full disk is an error here; later it kills the process
+    return images
 
 
 def digest_of(root: Path, files: Sequence[str], settings: list) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.errors import UserError
 from data.dataset import Dataset
-from training.errors import UserError
 
 
 def load(path: Path, dataset: Dataset) -> Tensor:

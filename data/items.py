@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as Items
 
+from configs.errors import UserError
 from configs.schema import Data, DataSet
-from data.dataset import UNLABELLED, AsTheyCome, Dataset, Names
+from data.dataset import UNLABELLED, Dataset, LazyPixels
 from data.resize import fit_to
 from training.bar import progress_bar
-from training.errors import UserError
 from training.outside import call
 
 
@@ -64,8 +64,8 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
         raise UserError(
             f"{name}: label {highest} is too large for {len(classes)} classes ({', '.join(classes[:3])}, ...)"
         )
-    pixels = AsTheyCome(read, shape, f"{name} {tuple(shape)} {data.resize}") if kept is None else kept
-    return Dataset(name, pixels, labels, Names.of(f"{name}-{i:06d}" for i in range(len(items))), classes)
+    pixels = LazyPixels(read, shape, f"{name} {tuple(shape)} {data.resize}") if kept is None else kept
+    return Dataset(name, pixels, labels, [f"{name}-{i:06d}" for i in range(len(items))], classes)
 
 
 def nameless(folder: Path, shape: torch.Size) -> Tensor:

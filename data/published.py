@@ -16,10 +16,10 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
+from configs.errors import UserError
 from configs.schema import Augmentation, Data, DataSet
 from data import folder
-from data.dataset import Dataset, Names
-from training.errors import UserError
+from data.dataset import Dataset
 
 Split = Literal["train", "test"]
 
@@ -190,12 +190,12 @@ def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) ->
         class_of = {row[0]: row[1] for row in rows if row[1] in classes}
         files = [f"val/images/{name}" for name in class_of]
         labels = [classes.index(name) for name in class_of.values()]
-    return _decoded(source, data, root, classes, Names.of(files), torch.tensor(labels))
+    return _decoded(source, data, root, classes, files, torch.tensor(labels))
 
 
-def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: Names, labels: Tensor) -> Dataset:
+def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: list[str], labels: Tensor) -> Dataset:
     known = SETS[source.source]
     native = replace(data, size=known.side, channels=known.channels, augmentation=Augmentation(crop=0))
     return Dataset(
-        source.title, folder.pixels_of(root, files, source.title, native), labels, files.printable(), classes
+        source.title, folder.pixels_of(root, files, source.title, native), labels, list(map(folder.printable, files)), classes
     )

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.errors import UserError
 from configs.schema import Resize
-from training.errors import UserError
 
 
 def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") -> Tensor:

@@ -173,6 +173,13 @@ class View:
         return (self.dataset.labels[indices].unsqueeze(1) == torch.arange(len(self.dataset.classes))).float()
 
 
+def by_view(indices: Tensor, number: Tensor) -> list[tuple[int, Tensor]]:
+    """The images `indices` [B] sorted by the number [B] of the view in which each is shown: (number, indices) of each view."""
+    number, order = number.sort()
+    present, counts = number.unique_consecutive(return_counts=True)
+    return list(zip(present.tolist(), indices[order].split(counts.tolist()), strict=True))
+
+
 def in_place_of(dataset: Dataset, other: Dataset) -> Dataset:
     """As many images of `other` as `dataset` has, without labels; each is repeated if there are too few."""
     images = other.subset(torch.arange(len(dataset)) % len(other))
@@ -182,7 +189,7 @@ def in_place_of(dataset: Dataset, other: Dataset) -> Dataset:
 def make_views(
     kinds: list[str],
     dataset: Dataset,
-    augmentation: Augmentation,
+    augmentation: Augmentation | None,
     seed: int,
     device: torch.device,
     other: Dataset | None = None,
@@ -190,7 +197,7 @@ def make_views(
     """One view of a data set for each of `kinds`: the first, second, ... of a kind get different draws, whatever the
     other kinds are.
 
-    other: the images of the kind `other`.
+    augmentation: None for views that are all plain. other: the images of the kind `other`.
     """
     views = []
     for place, kind in enumerate(kinds):

@@ -38,7 +38,7 @@ from train_student import distil
 from training import artifact, cli
 from training.bar import progress_bar
 from training.compute import Compute, choose
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import made_by
 from training.seeds import seed_of
 from uncertainty.mc_dropout import Plan, samples_of

@@ -38,7 +38,7 @@ from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, markdown, save
 from training import artifact, cli
 from training.bar import note, progress_bar
 from training.compute import choose
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import made_by
 from uncertainty.classification import ood_detection
 

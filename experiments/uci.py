@@ -29,7 +29,7 @@ from plots.style import BLUE, GREY, ORANGE, SKY, markdown, save
 from training import artifact, cli
 from training.bar import note
 from training.compute import device_name
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import made_by
 from uncertainty.equivalent_passes import DRAWS, PASSES, Curve, Resamples
 from uncertainty.regression import Regression, mixture_log_likelihood

@@ -1,24 +1,22 @@
-"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` one of
-STUDENTS."""
+"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` of STUDENTS."""
 
-from dataclasses import fields
+from typing import Any
 
-from methods.interface import StudentMethod, TeacherMethod
-from methods.students import (
-    diagonal_gaussian,
-    dirichlet,
-    drop,
-    edfm,
-    end,
-    endd,
-    endd_proxy,
-    gauss,
-    hydra,
-    hydra_plus,
-    logit_gaussian,
-)
+from configs.cli import checked, settings_of
+from configs.errors import UserError
+from methods.interface import Method, TeacherMethod
+from methods.students.diagonal_gaussian import DiagonalGaussian
+from methods.students.dirichlet import DirichletStudent
+from methods.students.drop import Drop
+from methods.students.edfm import EDFM
+from methods.students.end import EnD
+from methods.students.endd import EnDD
+from methods.students.endd_proxy import EnDDProxy
+from methods.students.gauss import Gauss
+from methods.students.hydra import Hydra
+from methods.students.hydra_plus import HydraPlus
+from methods.students.logit_gaussian import GaussianStudent
 from methods.teachers import ddu, deterministic, ensemble, head_dropout, laplace, mc_dropout, variance_propagation
-from training.errors import UserError
 
 TEACHERS: dict[str, TeacherMethod] = {
     "deterministic": deterministic.METHOD,
@@ -30,18 +28,18 @@ TEACHERS: dict[str, TeacherMethod] = {
     "laplace": laplace.METHOD,
 }
 
-STUDENTS: dict[str, StudentMethod] = {
-    "dirichlet": dirichlet.METHOD,
-    "logit_gaussian": logit_gaussian.METHOD,
-    "end": end.METHOD,
-    "endd": endd.METHOD,
-    "endd_proxy": endd_proxy.METHOD,
-    "hydra": hydra.METHOD,
-    "hydra_plus": hydra_plus.METHOD,
-    "drop": drop.METHOD,
-    "gauss": gauss.METHOD,
-    "edfm": edfm.METHOD,
-    "diagonal_gaussian": diagonal_gaussian.METHOD,
+STUDENTS: dict[str, type[Method]] = {
+    "dirichlet": DirichletStudent,
+    "logit_gaussian": GaussianStudent,
+    "end": EnD,
+    "endd": EnDD,
+    "endd_proxy": EnDDProxy,
+    "hydra": Hydra,
+    "hydra_plus": HydraPlus,
+    "drop": Drop,
+    "gauss": Gauss,
+    "edfm": EDFM,
+    "diagonal_gaussian": DiagonalGaussian,
 }
 
 
@@ -49,22 +47,20 @@ def options_help() -> str:
     """The possible `student.options` of each method, as a text."""
     lines = []
     for name, method in STUDENTS.items():
-        own = ", ".join(f"{field.name} {field.default!r}" for field in fields(method.options))
-        lines.append(f"  {name:18s}{own or 'none'}")
+        options = ", ".join(f"{key} {field.get_default(call_default_factory=True)!r}" for key, field in settings_of(method))
+        lines.append(f"  {name:18s}{options or 'none'}")
     return "student.options of each student.method, with their defaults:\n" + "\n".join(lines)
 
 
-def student_method(name: str) -> StudentMethod:
-    """The student method of that name. Raises UserError, which lists the known names, for an unknown one."""
-    return _of(STUDENTS, name, "student.method")
+def student_method(name: str, options: dict[str, Any] | None = None) -> Method:
+    """The student method of that name with its options. Raises UserError for an unknown name or a wrong option."""
+    if name not in STUDENTS:
+        raise UserError(f"student.method: {name} is not one of {', '.join(STUDENTS)}")
+    return checked(STUDENTS[name], options or {}, f"student.options of {name}")
 
 
 def teacher_method(name: str) -> TeacherMethod:
     """The teacher method of that name. Raises UserError, which lists the known names, for an unknown one."""
-    return _of(TEACHERS, name, "teacher.method")
-
-
-def _of(registry: dict, name: str, key: str):
-    if name not in registry:
-        raise UserError(f"{key}: {name} is not one of {', '.join(registry)}")
-    return registry[name]
+    if name not in TEACHERS:
+        raise UserError(f"teacher.method: {name} is not one of {', '.join(TEACHERS)}")
+    return TEACHERS[name]

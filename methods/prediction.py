@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.errors import UserError
 from data.folder import decode, images_below
 from models.architecture import Architecture
 from training import artifact
 from training.bar import note, progress_bar
-from training.errors import UserError
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, Distribution
+
+BATCH = 256  # images
 
 
 def rows_of(distribution: Distribution, classes: list[str]) -> Iterator[dict[str, Any]]:
@@ -58,7 +60,6 @@ def predictions(
     classes: list[str],
     folder: Path,
     device: torch.device,
-    batch_size: int = 256,
 ) -> Iterator[dict[str, Any]]:
     """A row for each image below `folder`: its path, and the columns of `rows_of`. A broken image is skipped, and a
     line names it."""
@@ -72,7 +73,7 @@ def predictions(
 
     paths = images_below(folder)
     with ThreadPoolExecutor() as pool, progress_bar(unit="image") as bar:
-        while batch := list(islice(paths, batch_size)):
+        while batch := list(islice(paths, BATCH)):
             kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
             if kept:
                 distribution = model(torch.from_numpy(np.stack(list(kept.values()))).to(device))

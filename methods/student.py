@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from configs import schema
+from configs.errors import UserError
 from data.dataset import Dataset
 from methods import student_method
 from methods.prediction import predictions
@@ -22,10 +23,9 @@ from models.networks import NETWORKS, build
 from models.own import Own
 from training import artifact
 from training.compute import Compute
-from training.errors import UserError
-from training.loop import decay_groups
 from training.outside import is_outside
 from training.run import require_same
+from training.state import decay_groups
 from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
 
@@ -34,9 +34,7 @@ FILE = "student.safetensors"
 
 def settings(config: schema.Config) -> dict[str, Any]:
     """All settings that determine the student's weights, besides the teacher and the data."""
-    sampling = asdict(config.sampling)
-    sampling.pop("batch_size")
-    return {"seed": config.seed, "student": asdict(config.student), "sampling": sampling}
+    return {"seed": config.seed, "student": asdict(config.student), "sampling": asdict(config.sampling)}
 
 
 class Student(nn.Module):
@@ -56,26 +54,24 @@ class Student(nn.Module):
         self.architecture = architecture
         self.settings = settings
         self.classes = classes
-        self.method = student_method(settings.method)
-        self.options = self.method.read_options(settings)
+        self.method = student_method(settings.method, settings.options)
         a = architecture
-        own_last = self.method.last_layer
         if module is not None:
             self.network = Own(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
-        elif own_last is None:
-            self.network = build(a)
-        else:
+        elif self.method.own_last_layer:
             self.network = build(replace(a, heads=1))
-            self.network[-1] = own_last(self.network.classifier, self.options)
+            self.network[-1] = self.method.last_layer(self.network.classifier)
+        else:
+            self.network = build(a)
         for layer in self.network.modules():
             if isinstance(layer, nn.RNNBase):
                 layer.dropout = 0.0
         self.fixed_norm = False
         self.perceptron = None
-        if head_parameters := self.method.head_parameters(architecture.outputs, self.options):
+        if outputs := self.method.perceptron_outputs(architecture.outputs):
             blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
             _, features = self.eval().logits_and_features(blank)
-            self.perceptron = perceptron(features.shape[1], self.options.hidden, head_parameters)
+            self.perceptron = perceptron(features.shape[1], self.method.hidden, outputs)
 
     def train(self, mode: bool = True) -> "Student":
         """Set the mode, but keep dropout off in training too, except in a method's own last layer. If `fixed_norm`,
@@ -86,7 +82,7 @@ class Student(nn.Module):
                 self.fixed_norm or not isinstance(layer, _NormBase)
             ):  # cuDNN cannot train an RNN in eval mode
                 layer.training = False
-        if self.method.last_layer:
+        if self.method.own_last_layer:
             self.network.classifier.train(mode)
         return self
 
@@ -114,9 +110,9 @@ class Student(nn.Module):
     def distribution(self, outputs: Tensor) -> Distribution:
         """The distribution that outputs [N, heads · C + K] describe."""
         classes, heads = self.architecture.outputs, self.architecture.heads
-        logits, head_parameters = outputs.tensor_split((classes * heads,), 1)
-        return self.method.head(
-            logits if heads == 1 else logits.unflatten(1, (-1, classes)), head_parameters, self.options
+        logits, perceptron_outputs = outputs.tensor_split((classes * heads,), 1)
+        return self.method.distribution(
+            logits if heads == 1 else logits.unflatten(1, (-1, classes)), perceptron_outputs
         )
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,14 +121,9 @@ class Student(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             logits = self.network.classifier(hidden.float())
         features += [part.flatten(1) for part in (hidden.float(), logits, logits.softmax(-1))]
-        if self.propagates:
+        if self.method.propagation:
             features.append(self.propagated(images))
         return logits, torch.cat(features, 1)
-
-    @property
-    def propagates(self) -> bool:
-        """Whether `propagated` is an input of the perceptron."""
-        return getattr(self.options, "propagation", False)
 
     @torch.no_grad()
     def propagated(self, images: Tensor) -> Tensor:
@@ -144,12 +135,12 @@ class Student(nn.Module):
         shape = gaussian.factor[:, rows, columns] / deviation[:, rows]
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
-    def predict(self, images: str | Path, batch_size: int = 256) -> Iterator[dict[str, Any]]:
+    def predict(self, images: str | Path) -> Iterator[dict[str, Any]]:
         """The class, the probabilities and all uncertainties of each image below a folder, as
         `methods.prediction.predictions`."""
         device = self.network.normalize.mean.device
         with torch.inference_mode():
-            yield from predictions(self, self.architecture, self.classes, Path(images), device, batch_size)
+            yield from predictions(self, self.architecture, self.classes, Path(images), device)
 
     def init_from(self, teacher: nn.Module) -> int:
         """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of
@@ -171,16 +162,26 @@ class Student(nn.Module):
         artifact.save(path, "student", self.state_dict(), built | metadata, dtype)
 
 
-def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tuple[Student, int]:
-    """A new student for the config, and how many tensors it has from the teacher: with `init: teacher`, all that fit.
+def check(config: schema.Config) -> None:
+    """Raise UserError for options that the method does not have, or samples that it cannot use."""
+    method = student_method(config.student.method, config.student.options)
+    if method.needs_functions and config.sampling.masks != "function":
+        raise UserError(
+            f"student.method: {config.student.method} imitates functions of the teacher: set sampling.masks: function"
+        )
+
+
+def new_student(
+    settings: schema.Student, teacher_settings: schema.Teacher, teacher: Teacher, train: Dataset
+) -> tuple[Student, int]:
+    """A new student, and how many tensors it has from the teacher: with `init: teacher`, all that fit.
 
     Raises UserError for options that the method does not have, and for settings that this teacher's network rules out.
     """
-    settings, network = config.student, teacher.network
-    method = student_method(settings.method)
-    options = method.read_options(settings)
-    same = replace(teacher.architecture, heads=method.heads(options), layers=settings.layers, spectral_norm=None)
-    if not getattr(options, "propagation", False):
+    network = teacher.network
+    method = student_method(settings.method, settings.options)
+    same = replace(teacher.architecture, heads=method.heads, layers=settings.layers, spectral_norm=None)
+    if not method.propagation:
         same = replace(same, conv_dropout=0.0, head_dropout=0.0)
     if settings.network != "teacher":
         same = replace(same, network=settings.network, options=None, digest=None)
@@ -202,9 +203,9 @@ def new_student(config: schema.Config, teacher: Teacher, train: Dataset) -> tupl
         raise UserError(
             "student.init: a teacher with a spectral norm is another network than its student; set student.init: random"
         )
-    standardize(model.network, config.teacher, train)
+    standardize(model.network, teacher_settings, train)
     copied = model.init_from(network) if settings.init == "teacher" else 0
-    if model.propagates and not model.fixed_norm:
+    if model.method.propagation and not model.fixed_norm:
         raise UserError(
             "student.options: propagation: only for a student of the teacher's own architecture, init and batch_norm"
         )

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Config, Resize
+from configs.errors import UserError
+from configs.schema import Config, Data, Resize
 from configs.schema import Teacher as Settings
 from data.dataset import PART, Dataset
 from methods import teacher_method
 from methods.interface import Sampling
-from methods.prediction import predictions
+from methods.prediction import BATCH, predictions
 from models import spectral_norm
 from models.architecture import Architecture
 from models.networks import build
 from models.own import UNKNOWN, Own
 from training import artifact
 from training.compute import Compute
-from training.errors import UserError
 from training.outside import digest_of_code, is_outside
 from training.run import require_same
 from uncertainty.any_network import sampler_of, what_is_random
@@ -74,12 +74,12 @@ class Teacher:
         """The first network, from which a student starts."""
         return self.networks[0]
 
-    def require_same_data(self, train: Dataset, config: Config) -> None:
-        """Raise UserError if the classes differ from the teacher's, or if the images do and `student.other_images` does
-        not allow it."""
+    def require_same_data(self, train: Dataset, other_images: bool = False) -> None:
+        """Raise UserError if the classes differ from the teacher's, or if the images do and `other_images` does not
+        allow it."""
         if train.classes != self.classes:
             raise UserError(f"{train.name}: its classes are not those that the teacher was trained on")
-        if train.fingerprint != self.data != UNKNOWN and not config.student.other_images:
+        if train.fingerprint != self.data != UNKNOWN and not other_images:
             raise UserError(
                 f"{train.name}: the training images are not those that the teacher was trained on ({train.fingerprint}, {self.data}); "
                 "train the teacher anew (--overwrite), or set student.other_images: true to distil on these"
@@ -92,16 +92,16 @@ class Teacher:
             self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device)
         )
 
-    def predict(self, images: str | Path, passes: int, batch_size: int = 256) -> Iterator[dict[str, Any]]:
+    def predict(self, images: str | Path, passes: int) -> Iterator[dict[str, Any]]:
         """The same as `methods.student.Student.predict`, but from `passes` passes with dropout."""
         sampler = sampler_of(self.network)
-        plan = Plan(passes, "grouped", batch_size, (0, "predict", str(images)))
+        plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)))
 
         def sampled(batch: Tensor) -> Samples:
-            return samples_of(sampler, batch, plan, batch_size)
+            return samples_of(sampler, batch, plan)
 
         device = self.network.normalize.mean.device
-        return predictions(sampled, self.architecture, self.classes, Path(images), device, batch_size)
+        return predictions(sampled, self.architecture, self.classes, Path(images), device)
 
     def samplers(self, method: str) -> tuple[Sampling, Sampling]:
         """Two samplers of the networks: one for students and the reference's first half, one for its second half.
@@ -130,12 +130,11 @@ def settings(config: Config) -> dict[str, Any]:
     }
 
 
-def architecture(config: Config, classes: int) -> Architecture:
-    """The architecture of the network that `config.teacher` describes.
+def architecture(settings: Settings, images: Data, classes: int) -> Architecture:
+    """The architecture of the network that the settings describe.
 
     Raises UserError for settings that do not go together.
     """
-    settings, images = config.teacher, config.data
     base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
     outside = is_outside(settings.network)
     ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "identity_start")
@@ -175,7 +174,7 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
     images. Fit a whitened first layer."""
     if settings.mean is None:
         some = spread(len(train), ENOUGH).split(PART)
-        network.normalize.fit(map(train.batch, some) if train.workers else train.parts())
+        network.normalize.fit(map(train.batch, some) if train.lazy else train.parts())
     else:
         network.normalize.set(settings.mean, settings.std)
     if settings.whiten:
@@ -195,7 +194,7 @@ def members(config: Config) -> dict[str, Config]:
 
     Raises UserError for an unknown method, or a number of members that does not fit the method.
     """
-    several = teacher_method(config.teacher.method).one_way
+    several = teacher_method(config.teacher.method).fixed_samples
     if several != (config.teacher.members > 1):
         needs = "two members or more" if several else "a single network"
         raise UserError(

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from models.contract import Network
-from training.errors import UserError
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from configs.errors import UserError
 from models.own import Own
-from training.errors import UserError
 
 
 def comparable(x: Tensor) -> Tensor:

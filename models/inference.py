@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from data.dataset import Dataset
+from data.loading import loader
 from training import process_group
 from training.compute import Compute
-from training.loading import ahead
 
 
 @torch.inference_mode()
@@ -19,8 +19,8 @@ def outputs_of(
 
     Each process computes its shard, and every process gets all outputs.
     """
-    fetch, workers = (images.batch, images.workers) if isinstance(images, Dataset) else (images.__getitem__, False)
+    read, lazy = (images.batch, images.lazy) if isinstance(images, Dataset) else (images.__getitem__, False)
     with compute.autocast():
         parts = process_group.shard(torch.arange(len(images))).split(batch_size)
-        mine = torch.cat([network(batch.to(compute.device)).float() for batch in ahead(fetch, parts, workers)])
+        mine = torch.cat([network(batch.to(compute.device)).float() for batch in loader(read, parts, lazy)])
     return process_group.gather(mine, len(images))

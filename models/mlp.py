@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture, Normalize, linear, rates, scaled, sequential
-from training.errors import UserError
 
 HIDDEN = [128, 128, 128]
 

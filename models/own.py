@@ -13,9 +13,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from models.architecture import Architecture, Normalize
 from models.hooks import hooked
-from training.errors import UserError
 from training.outside import call, called
 
 UNKNOWN = "unknown"  # what a network from outside was trained on

@@ -3,8 +3,8 @@ anywhere."""
 
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture, Normalize, Whiten, linear, map_dropout, rates, scaled, sequential
-from training.errors import UserError
 
 # Channels of the convolutions, block by block; a 2x2 max pooling ends each block.
 BLOCKS = {

@@ -17,7 +17,7 @@ from docs.examples.my_models import make_mobilenet, make_resnet18
 from models.architecture import Architecture
 from models.networks import build
 from speed.measuring import middle, ratio, write
-from training.errors import UserError
+from configs.errors import UserError
 from uncertainty.any_network import sampler_of
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.speed import in_turn

@@ -21,7 +21,7 @@ from models.spectral_norm import bake
 from plots import comparison as report
 from plots.recipes import passes_table, teachers_table
 from training.cli import parse
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import Run
 from uncertainty import speed
 from uncertainty.distribution import MEASURES

@@ -33,7 +33,7 @@ from models.vgg import vgg
 from plots.table import JUDGES, table
 from training import artifact
 from training.cli import parse
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import Run
 from uncertainty.distribution import MEASURES
 

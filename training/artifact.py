@@ -12,13 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.errors import UserError
+from configs.errors import UserError
 
 
 @contextmanager
@@ -85,55 +84,6 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, 
     header = {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)}
     with whole(path) as temporary:
         save_file(tensors, temporary, header)
-
-
-TYPES = {torch.uint8: "U8", torch.int64: "I64", torch.float16: "F16", torch.float32: "F32"}  # safetensors' names
-Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
-
-
-@contextmanager
-def filled(path: Path, kind: str, layout: Layout, metadata: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-    """Tensors of these types and shapes, memory-mapped to the file that they are written to, which may be larger than
-    memory.
-
-    At the end the file is as `save` would write it. Raises UserError if the system cannot write.
-    """
-    layout = dict(
-        sorted(layout.items(), key=lambda item: -item[1][0].itemsize)
-    )  # so that each is aligned to its item size
-    text = json.dumps(metadata)
-    entries: dict[str, Any] = {"__metadata__": {"kind": kind, "metadata": text, "sha256": "0" * 16}}
-    end = 0
-    for name, (dtype, shape) in layout.items():
-        begin, end = end, end + dtype.itemsize * math.prod(shape)
-        entries[name] = {"dtype": TYPES[dtype], "shape": shape, "data_offsets": [begin, end]}
-
-    def header() -> bytes:
-        raw = json.dumps(entries).encode()
-        raw += b" " * (-len(raw) % 8)
-        return len(raw).to_bytes(8, "little") + raw
-
-    start = len(header())
-    with whole(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(header())
-            os.posix_fallocate(
-                file.fileno(), 0, max(1, start + end)
-            )  # a full disk is an error here; later it would kill the process
-        tensors = {}
-        for name, (dtype, shape) in layout.items():
-            place = start + entries[name]["data_offsets"][0]
-            array = (
-                np.memmap(temporary, torch.empty(0, dtype=dtype).numpy().dtype, "r+", place, shape)
-                if math.prod(shape)
-                else np.empty(shape)
-            )
-            tensors[name] = torch.from_numpy(array).to(dtype)
-        yield tensors
-        entries["__metadata__"]["sha256"] = checksum(tensors, kind, text)
-        tensors.clear()
-        with open(temporary, "rb+") as file:
-            file.write(header())
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from configs.errors import UserError
 from training import process_group
-from training.errors import UserError
 
 
 @dataclass(frozen=True)

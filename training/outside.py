@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.errors import UserError
+from configs.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

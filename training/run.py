@@ -1,10 +1,12 @@
 """A run: the folder of one experiment, and its log."""
 
-import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,31 +15,29 @@ from typing import Any
 import torch
 import yaml
 
+from configs.errors import UserError
 from configs.schema import Config
 from training import artifact, process_group
 from training.bar import note
 from training.compute import Compute, choose
-from training.errors import UserError
 
 
 class Run:
     """The folder of one experiment, where each script finds the files of the earlier ones:
 
-    config.yaml, teacher.safetensors, mc_samples/, student.safetensors, metrics.json, plots/, log.txt.
+    config.yaml, teacher.safetensors, mc_samples/, student.safetensors, reference/, metrics.json, plots/, log.txt.
     """
 
-    def __init__(self, folder: Path, stage: str, overwrite: bool = False):
+    def __init__(self, folder: Path, stage: str):
         self.folder = folder
         self.stage = stage
-        self.overwrite = overwrite
 
     def __truediv__(self, name: str) -> Path:
         """`run / "metrics.json"` is a path in the run's folder."""
         return self.folder / name
 
     def log(self, message: str) -> None:
-        """Print a line above any progress bar and append it to log.txt. Of several processes only the first one does
-        so."""
+        """Print a line above any progress bar and append it to log.txt. Only the first of several processes does so."""
         if not process_group.is_first():
             return
         note(f"[{self.stage}] {message}")
@@ -53,58 +53,23 @@ class Run:
         """The state of an unfinished training of this stage."""
         return self / f"checkpoints/{self.stage}.safetensors"
 
-    def begin(self, config: Config) -> None:
-        """With `overwrite`, record when it was first requested with these settings. Newer files were made by this
-        command, or by an interrupted one like it, and are continued. Without `overwrite`, delete the record."""
-        if process_group.is_first() and not self.overwrite:
-            self._overwriting.unlink(missing_ok=True)
-        elif process_group.is_first():
-            wanted = as_yaml(config)
-            if (
-                not self._overwriting.exists()
-                or self._overwriting.read_text(encoding="utf-8", errors="replace") != wanted
-            ):
-                artifact.write_text(self._overwriting, wanted)
-        process_group.barrier()
-
-    def end(self) -> None:
-        """End the stage, so that the next --overwrite starts anew."""
-        if process_group.is_first():
-            self._overwriting.unlink(missing_ok=True)
-
-    def lacks(self, path: Path) -> bool:
-        """Whether `path` is missing, or is older than the request to overwrite. An old file stays until its successor
-        is complete."""
-        if not path.exists():
-            return True
-        asked = self._overwriting  # another process with the same command can end first and remove it
-        return self.overwrite and asked.exists() and path.stat().st_mtime_ns < asked.stat().st_mtime_ns
-
-    @property
-    def _overwriting(self) -> Path:
-        return self / f"{self.stage}.overwrite"
-
-    def finished(self, file: str, settings: dict[str, Any]) -> bool:
-        """Whether this stage has written `file`. With --overwrite, a checkpoint that cannot be continued is deleted.
+    def finished(self, file: str, settings: dict[str, Any], overwrite: bool) -> bool:
+        """Whether this stage has written `file`. A checkpoint of other settings is deleted with `overwrite`.
 
         Raises UserError, and changes no file, if the stage was run, or begun, with other settings, or if its file is
         damaged.
         """
-        if not self.lacks(self / file):
+        if (self / file).exists():
             require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
-            self.end()
             self.log(f"{file} is done already: skipped (--overwrite starts anew)")
             return True
         if self.checkpoint.exists():
             try:
-                require_same(
-                    self.checkpoint, artifact.load(self.checkpoint, "checkpoint")[1]["settings"], settings, self.folder
-                )
+                there = artifact.load(self.checkpoint, "checkpoint")[1]["settings"]
+                require_same(self.checkpoint, there, settings, self.folder)
             except UserError:
-                if not self.overwrite:
+                if not overwrite:
                     raise
-                self.checkpoint.unlink(missing_ok=True)
-            if self.lacks(self.checkpoint):
                 self.checkpoint.unlink(missing_ok=True)
         return False
 
@@ -114,19 +79,60 @@ class Run:
             artifact.write_text(self / "config.yaml", as_yaml(config))
 
 
+@contextmanager
+def made_anew(outputs: list[Path], overwrite: bool) -> Iterator[None]:
+    """With `overwrite`, outputs of an earlier command (files or folders; the last one is written last) are moved to
+    <name>.old while this context makes new ones, and put back if it fails.
+
+    After Ctrl-C or a kill, the same command continues; one without `overwrite` puts the old outputs back.
+    """
+    old = {path: path.with_name(f"{path.name}.old") for path in outputs}
+
+    def put_back() -> None:
+        for path, kept in old.items():
+            if kept.exists():
+                remove(path)
+                kept.rename(path)
+
+    first = process_group.is_first()
+    if first:
+        if outputs[-1].exists():  # the command before this one was killed at its very end, if there are old ones
+            for kept in old.values():
+                remove(kept)
+        begun = any(kept.exists() for kept in old.values())
+        if begun and not overwrite:
+            put_back()
+        for path, kept in old.items():
+            if overwrite and not begun and path.exists():
+                path.rename(kept)
+    process_group.barrier()
+    try:
+        yield
+    except Exception:
+        if first and overwrite:
+            put_back()
+        raise
+    if first:
+        for kept in old.values():
+            remove(kept)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
 def as_yaml(config: Config) -> str:
     """All settings, as a file that `--config` reads."""
-    plain = json.loads(
-        json.dumps(asdict(config))
-    )  # jsonargparse's restricted numbers are subclasses, which YAML refuses
-    return yaml.safe_dump(plain, sort_keys=False)
+    return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
-def begin(config: Config, stage: str, overwrite: bool = False) -> tuple[Run, Compute]:
+def begin(config: Config, stage: str) -> tuple[Run, Compute]:
     """The run of a script, and its device and arithmetic. The command is the first line of the log."""
-    run, compute = Run(config.folder, stage, overwrite), choose(config.device, config.dtype)
+    run, compute = Run(config.folder, stage), choose(config.device, config.dtype)
     run.log(f"{' '.join(sys.argv)} (torch {torch.__version__}, {compute.device}, {compute.dtype})")
-    run.begin(config)
     return run, compute
 
 

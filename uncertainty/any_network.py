@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from configs.errors import UserError
 from models.hooks import hooked
 from models.own import Own
-from training.errors import UserError
 from uncertainty.mc_dropout import Group, Plan, Sampler
 from uncertainty.speed import in_turn
 
@@ -60,7 +60,7 @@ class PlainLoop:
 
     @torch.inference_mode()
     def __call__(
-        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 0
+        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch; `batch_size` has
         no effect.

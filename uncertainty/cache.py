@@ -1,14 +1,14 @@
 """The cache of a teacher's samples: made once, used by every student, never used for a request that does not match.
 
-`mc_samples/<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each
-input, the statistics of `uncertainty.samples.statistics`, its mask group and, if asked for, all samples `log_probs` [N,
-T, C].
+A file `<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each input, the
+statistics of `uncertainty.samples.statistics`, its mask group and all samples `log_probs` [N, T, C]. Views of training
+images are in `mc_samples/` of the teacher's run, references in `reference/`.
 """
 
 import glob
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,200 +16,141 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from configs.schema import Config, McDropout
+from configs.errors import UserError
+from configs.schema import McDropout
 from data.dataset import Dataset
+from data.loading import loader
 from data.views import View, make_views
 from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
-from training.errors import UserError
-from training.loading import ahead
 from training.run import Run, difference
-from uncertainty.mc_dropout import Group, Plan
+from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 
-VERSION = 3  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
-SAVE_EVERY_S = 60.0
-SHARD = 8192  # the largest number of images that wait to be written
+VERSION = 4  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
+SAVE_EVERY_S = 120.0
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
 Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
-"""(indices → images, groups, plan, batch size) → samples, group by group."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is to be sampled: `count` images of a view. request: all that determines the samples."""
-
-    request: dict[str, Any]
-    plan: Plan
-    count: int
-    view: View
-    batch_size: int
-    sampler: Sampling
+"""(indices → images, groups, plan) → samples, group by group."""
 
 
 class SampleCache:
     """The samples of one teacher, made when they are first requested.
 
-    samplers: (images, groups, plan, batch size) → samples group by group, as a `mc_dropout.Sampler`. The second one is
-    for the reference's second half, from which no student learns. checksum: of the teacher's weights. seconds: the time
-    that sampling all requests has taken, in this process or an earlier one. anew: with --overwrite, make all samples
-    again.
+    folder: of the teacher's run. samplers: (images, groups, plan) → samples group by group, as a `mc_dropout.Sampler`. The
+    second one is for the reference's second half, from which no student learns. checksum: of the teacher's weights.
+    seed: of the run. seconds: the time that sampling all requests has taken, in this process or an earlier one.
     """
 
     def __init__(
-        self,
-        config: Config,
-        run: Run,
-        compute: Compute,
-        samplers: tuple[Sampling, Sampling],
-        checksum: str,
-        anew: bool = False,
+        self, folder: Path, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str, seed: int
     ):
-        self.config = config
-        self.folder = config.source / "mc_samples"
+        self.folder = folder
         self.run = run
         self.compute = compute
         self.samplers = samplers
         self.checksum = checksum
-        self.anew = anew
+        self.seed = seed
         self.seconds = 0.0
 
-    def get(
-        self, dataset: Dataset, role: str, view: View, settings: McDropout, keep_samples: bool
-    ) -> dict[str, Tensor]:
-        """Statistics, mask groups (and samples, if kept) of the teacher on a view of `dataset`, in its order.
+    def get(self, dataset: Dataset, role: str, view: View, settings: McDropout) -> dict[str, Tensor]:
+        """Statistics, mask groups and samples of the teacher on a view of `dataset`, in its order.
 
-        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
-        is made again, and the log says why. A partial file is continued.
+        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged, is
+        made again, and the log says why. A partial file is continued.
         """
-        key = (self.config.seed, role, dataset.name, view.name)
-        plan = Plan(settings.passes, settings.masks, settings.group_size, key)
+        plan = Plan(settings.passes, settings.masks, settings.group_size, (self.seed, role, dataset.name, view.name))
         request = {
             "version": VERSION,
             "teacher": self.checksum,
             "data": dataset.fingerprint,
             "view": view.spec,
             "compute": [self.compute.device.type, self.compute.dtype],
-            "keep_samples": keep_samples,
-            "dtype": settings.dtype,
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
         kind = "-function" if plan.masks == "function" else ""
-        path = self.folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
-        sampler = self.samplers[REFERENCE.index(role) if role in REFERENCE else 0]
-        work = Work(request, plan, len(dataset), view, settings.batch_size, sampler)
+        folder = "reference" if role in REFERENCE else "mc_samples"
+        path = self.folder / folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         found = self._read(path, request)
-        if found:
+        if found is None:
+            sampler = self.samplers[REFERENCE.index(role) if role in REFERENCE else 0]
+            self._make(path, request, plan, view, sampler)
+            found = artifact.load(path, KIND)
+        else:
             self.run.log(f"{path.name}: {found[1]['groups']} groups there already")
-        tensors, metadata = found or self._make(path, work)
+        tensors, metadata = found
         self.seconds += metadata["seconds"]
         return tensors
 
-    def reference(self, dataset: Dataset, settings: McDropout | None = None) -> tuple[list[Samples], ndarray]:
-        """Both halves of the reference on `dataset`, and the mask group of each image. settings: default `evaluation`
-        of the config."""
-        config = self.config
-        (view,) = make_views(["plain"], dataset, config.data.augmentation, config.seed, self.compute.device)
-        halves = [self.get(dataset, half, view, settings or config.evaluation, True) for half in REFERENCE]
+    def reference(self, dataset: Dataset, settings: McDropout) -> tuple[list[Samples], ndarray]:
+        """Both halves of the reference on `dataset`, and the mask group of each image."""
+        (view,) = make_views(["plain"], dataset, None, self.seed, self.compute.device)
+        halves = [self.get(dataset, half, view, settings) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
-    def _make(self, path: Path, work: Work) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Sample what is missing, in shards. The first process merges the shards, one by one, in the data set's
-        order."""
-        shards = self._shards(path, work)
-        process_group.barrier()
-        done = {group for shard in shards.values() for group in shard["groups"]}
-        if done:
-            self.run.log(f"{path.name}: {len(done)} groups there already")
-        keep = work.request["keep_samples"] or any(shard["request"]["keep_samples"] for shard in shards.values())
-        work = replace(work, request=work.request | {"keep_samples": keep})
-        missing = [group for group in work.plan.groups(work.count) if group[0] not in done]
-        self._sample(
-            path,
-            work,
-            missing[process_group.rank() :: process_group.world_size()],
-            work.count - sum(len(g[1]) for g in missing),
+    def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: Sampling) -> None:
+        """Sample all groups, each process its share, which it saves now and then. The first process joins the shares."""
+        processes = process_group.world_size()
+        shares = [path.with_suffix(f".partial{rank}of{processes}") for rank in range(processes)]
+        share = shares[process_group.rank()]
+        rows, earlier = self._read(share, request) or ({}, {"groups": [], "seconds": 0.0})
+        groups = plan.groups(len(view.dataset))[process_group.rank() :: processes]
+        missing = groups[earlier["groups"] if rows else 0 :]
+        parts, started, saved = [rows] if rows else [], time.monotonic() - earlier["seconds"], time.monotonic()
+        dtype = torch.float32 if request["plan"]["key"][1] in REFERENCE else torch.float16  # half the space where it does
+        pixels = loader(view.pixels, [indices for _, indices in missing], view.dataset.lazy)
+        done = sum(len(part["indices"]) for part in parts)
+        bar = progress_bar(
+            desc=path.stem,
+            total=done + sum(len(indices) for _, indices in missing),
+            initial=done,
+            unit="image",
+            smoothing=0.05,
         )
+
+        def save(count: int) -> None:
+            with torch.autocast(self.compute.device.type, enabled=False):  # autocast cannot concatenate integers
+                parts[:] = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]}]
+            metadata = {"request": request, "groups": count, "seconds": time.monotonic() - started}
+            artifact.save(share, KIND, parts[0], metadata)
+
+        with bar, self.compute.autocast():
+            samples = sampler(lambda indices: view.images(indices, next(pixels)), missing, plan)
+            for count, (group, indices, log_probs) in enumerate(samples, len(groups) - len(missing) + 1):
+                part = statistics(log_probs) | {"group": torch.full((len(indices),), group), "indices": indices}
+                part["log_probs"] = log_probs.to(dtype)
+                parts.append({name: row.cpu() for name, row in part.items()})
+                bar.update(len(indices))
+                if count == len(groups) or time.monotonic() - saved > SAVE_EVERY_S:
+                    save(count)
+                    saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            shards = self._shards(path, work)
-            kept = {"keep_samples": all(shard["request"]["keep_samples"] for shard in shards.values())}
-            groups = sum(len(shard["groups"]) for shard in shards.values())
-            seconds = sum(shard["seconds"] for shard in shards.values()) / process_group.world_size()
-            rows, _ = artifact.load(next(iter(shards)), KIND)
-            names = rows.keys() - {"indices"} - (set() if kept["keep_samples"] else {"log_probs"})
-            layout = {name: (rows[name].dtype, (work.count, *rows[name].shape[1:])) for name in sorted(names)}
-            metadata = {"request": work.request | kept, "groups": groups, "seconds": seconds}
-            with artifact.filled(path, KIND, layout, metadata) as tensors:
-                for shard in shards:
-                    rows, _ = artifact.load(shard, KIND)
-                    for name, tensor in tensors.items():
-                        tensor[rows["indices"]] = rows[name]
-            for shard in shards:
-                shard.unlink()
-            self.run.log(f"{path.name}: {work.count} images x {work.plan.passes} passes in {seconds:.0f} s")
+            loaded = [artifact.load(share, KIND) for share in shares if share.exists()]  # a share without groups has no file
+            order = torch.cat([rows["indices"] for rows, _ in loaded]).argsort()
+            names = loaded[0][0].keys() - {"indices"}
+            tensors = {name: torch.cat([rows[name] for rows, _ in loaded])[order] for name in sorted(names)}
+            seconds = sum(about["seconds"] for _, about in loaded) / len(loaded)
+            count = sum(about["groups"] for _, about in loaded)
+            artifact.save(path, KIND, tensors, {"request": request, "groups": count, "seconds": seconds})
+            for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
+                partial.unlink(missing_ok=True)
+            self.run.log(f"{path.name}: {len(view.dataset)} images x {plan.passes} passes in {seconds:.0f} s")
         process_group.barrier()
-        return artifact.load(path, KIND)
 
-    def _shards(self, path: Path, work: Work) -> dict[Path, dict[str, Any]]:
-        """The shards of an unfinished file that match the request, with their metadata. No group is in two of them."""
-        found, done = {}, set()
-        for shard in sorted(path.parent.glob(f"{glob.escape(path.stem)}.partial*")):
-            read = self._read(shard, work.request)
-            if read and not done & set(read[1]["groups"]):
-                found[shard] = read[1]
-                done |= set(read[1]["groups"])
-            elif process_group.is_first():
-                shard.unlink(missing_ok=True)
-        return found
-
-    def _sample(self, path: Path, work: Work, groups: list[Group], done: int) -> None:
-        """Sample groups. Finished groups go to a shard every minute, or when there are many images. done: images
-        sampled earlier."""
-
-        def images(chosen: Tensor) -> Tensor:
-            return work.view.images(chosen, next(pixels))
-
-        pixels = ahead(work.view.pixels, [indices for _, indices in groups], work.view.dataset.workers)
-        saved = time.monotonic()
-        count = sum(len(indices) for _, indices in groups)
-        shard: list[dict[str, Tensor]] = []
-        bar = progress_bar(desc=path.stem, total=count + done, initial=done, unit="image", smoothing=0.05)
-        with bar, self.compute.autocast():
-            for group, indices, log_probs in work.sampler(images, groups, work.plan, work.batch_size):
-                rows = statistics(log_probs) | {"group": torch.full((len(indices),), group), "indices": indices}
-                if work.request["keep_samples"]:
-                    rows["log_probs"] = log_probs.to(getattr(torch, work.request["dtype"]))
-                shard.append({name: row.cpu() for name, row in rows.items()})
-                bar.update(len(indices))
-                now, last = time.monotonic(), group == groups[-1][0]
-                if last or now - saved > SAVE_EVERY_S or len(shard) * work.plan.group_size >= SHARD:
-                    self._save(path, work, shard, now - saved)
-                    shard, saved = [], now
-
-    def _save(self, path: Path, work: Work, shard: list[dict[str, Tensor]], seconds: float) -> None:
-        numbers = [int(rows["group"][0]) for rows in shard]
-        with torch.autocast(self.compute.device.type, enabled=False):  # autocast cannot concatenate integers
-            tensors = {name: torch.cat([rows[name] for rows in shard]) for name in shard[0]}
-        metadata = {"request": work.request, "groups": numbers, "seconds": seconds}
-        artifact.save(path.with_suffix(f".partial{numbers[0]}"), KIND, tensors, metadata)
-
-    def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The file's content if it is undamaged and matches `request`, else None."""
-        missing = self.run.lacks(path) if self.anew else not path.exists()
-        if missing:
+    def _read(self, path: Path, request: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The file's content if it is there, undamaged and matches `request`, else None."""
+        if not path.exists():
             return None
         try:
             tensors, metadata = artifact.load(path, KIND)
         except UserError as error:
             self.run.log(f"{error}; making it again")
             return None
-        there = metadata["request"]
-        differs = difference(there, request | {"keep_samples": there["keep_samples"] or request["keep_samples"]})
-        if differs:
+        if differs := difference(metadata["request"], request):
             self.run.log(f"{path.name} does not match ({differs}); making it again")
             return None
         return tensors, metadata

@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from configs.schema import MaskMode
 from models.folding import folded
 from models.hooks import hooked
 from training.bar import progress_bar
-from training.errors import UserError
 from training.seeds import seed_of
 from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
+BATCH = 512  # images times passes that go through the network at once, if a group has no more images
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # {bytes of a number: the integer type of that width}
 
 
@@ -72,12 +73,12 @@ class Sampler:
 
     @torch.inference_mode()
     def __call__(
-        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
+        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
 
         Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch
-        of up to `batch_size`; layers before the first active dropout run once for all passes.
+        of up to BATCH; layers before the first active dropout run once for all passes.
         """
         dtype = torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else torch.float32
         if dtype not in self.folded:
@@ -87,7 +88,7 @@ class Sampler:
         for group, indices in groups:
             features = prefix(images(indices))
             passes = []
-            for ts in torch.arange(plan.passes).split(max(1, batch_size // len(indices))):
+            for ts in torch.arange(plan.passes).split(max(1, BATCH // len(indices))):
                 seeds = [plan.mask_seed(group, t) for t in ts.tolist()]
                 with dropout_masks(suffix, seeds, len(indices), plan.masks != "independent", spare):
                     logits = suffix(features)
@@ -95,11 +96,11 @@ class Sampler:
             yield group, indices, torch.cat(passes).transpose(0, 1)
 
 
-def samples_of(sampler: Sampler, images: Tensor, plan: Plan, batch_size: int) -> Samples:
+def samples_of(sampler: Sampler, images: Tensor, plan: Plan) -> Samples:
     """All samples of `images` [N, ...], in their order, on the CPU."""
     groups = []
     with progress_bar(desc=f"{plan.passes} passes", total=len(images), unit="image", leave=False, delay=2) as bar:
-        for group in sampler(lambda indices: images[indices], plan.groups(len(images)), plan, batch_size):
+        for group in sampler(lambda indices: images[indices], plan.groups(len(images)), plan):
             groups.append(group)
             bar.update(len(group[1]))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from models.folding import InplaceReLU, MaxPool2x2
-from training.errors import UserError
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 

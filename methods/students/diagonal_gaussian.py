@@ -1,25 +1,16 @@
-"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet. Not the Gauss of
-Hydra+."""
+"""A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from configs.schema import Count
-from methods.interface import HIDDEN, Context, StudentMethod, Targets
+from configs.schema import Count, dataclass
+from methods.interface import HIDDEN, Method, Targets
 from uncertainty.gaussian import LogitGaussian
 
 SMALLEST = 1e-3  # standard deviation of a logit
-
-
-@dataclass(frozen=True)
-class Options:
-    """hidden: units in each hidden layer of the perceptron that gives the standard deviations."""
-
-    hidden: Count = HIDDEN
 
 
 def centred(logits: Tensor) -> Tensor:
@@ -27,18 +18,25 @@ def centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def head(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:
-    """N(z, diag(softplus(h)²)), with centred logits z and head parameters h."""
-    return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(head_parameters) + SMALLEST))
+@dataclass
+class DiagonalGaussian(Method):
+    """hidden: units in each hidden layer of the perceptron that gives the standard deviations."""
 
+    hidden: Count = HIDDEN
 
-def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
-    """−1/T Σ_t log N(z_t; loc, diag σ²) of the teacher's centred logits z_t."""
-    z, sigma = centred(targets["log_probs"].float()), student.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
-    error = (z - student.loc.unsqueeze(1)) / sigma
-    return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
+    needs_samples = True
+    loss_name = "−log likelihood, nats"
 
+    def perceptron_outputs(self, classes: int) -> int:
+        """A standard deviation for each class."""
+        return classes
 
-METHOD = StudentMethod(
-    head, loss, lambda options: "−log likelihood, nats", lambda classes, options: classes, Options, needs_samples=True
-)
+    def distribution(self, logits: Tensor, outputs: Tensor) -> LogitGaussian:
+        """N(z, diag(softplus(h)²)), with centred logits z and the perceptron's outputs h."""
+        return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(outputs) + SMALLEST))
+
+    def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
+        """−1/T Σ_t log N(z_t; loc, diag σ²) of the teacher's centred logits z_t."""
+        z, sigma = centred(targets.log_probs.float()), student.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
+        error = (z - student.loc.unsqueeze(1)) / sigma
+        return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()

@@ -1,41 +1,25 @@
 """The Dirichlet student: one pass gives α > 0 through a softplus, and α gives every measure in closed form.
 
-In the heads `points` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives U
-[C, R] for each input, and the head is approximately the Dirichlet with the mean and the total variance of softmax(z + U
-ε).
+In the heads `points` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives
+U [C, R] for each input, and the head is approximately the Dirichlet with the mean and the total variance of
+softmax(z + U ε).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from configs.schema import Count, Positive
-from methods.interface import HIDDEN, Context, Matched, StudentMethod, Targets
+from configs.schema import Count, Positive, dataclass
+from methods.interface import HIDDEN, Matched, Method, Targets
 from methods.students.moments import moments
 from uncertainty.dirichlet import Dirichlet
 
 SMALLEST = 1e-6  # concentration
 SMALLEST_VARIANCE = 1e-12
-
-
-@dataclass(frozen=True)
-class Options:
-    """head: how α is computed (see `head`). loss: `moments`, or `likelihood` of the teacher's samples, as in Truong
-    2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right variance and
-    the right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of U;
-    default: the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
-
-    head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
-    loss: Literal["moments", "likelihood"] = "moments"
-    matched: tuple[Matched, ...] = ("total_variance",)
-    mean_weight: Positive = 12.0
-    rank: Count | None = None
-    hidden: Count = HIDDEN
-    propagation: bool = False
 
 
 def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,42 +56,57 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
 STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
 
 
-def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
-    """Dir(α) of the logits [N, C] and of the perceptron's head parameters [N, K].
+@dataclass
+class DirichletStudent(Method):
+    """head: how α is computed (see `distribution`). loss: `moments`, or `likelihood` of the teacher's samples, as in Truong
+    2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right variance and the
+    right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of U; default:
+    the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
 
-    last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C head parameters.
-    softplus: α = softplus(z). points, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next head parameter is o,
-    the rest is U; z and U give the mean m and the precision α₀. That softplus is 1 at the start.
-    """
-    if options.head == "last_layer":
-        return Dirichlet(F.softplus(logits) + SMALLEST)
-    with torch.autocast(logits.device.type, enabled=False):
-        moves, scale, factor = head_parameters.tensor_split((logits.shape[-1], logits.shape[-1] + 1), 1)
-        z = logits + moves
-        if options.head == "softplus":
-            return Dirichlet(F.softplus(z) + SMALLEST)
-        m, precision = STRUCTURED[options.head](z, factor.unflatten(1, (z.shape[-1], -1)))
-        return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
+    head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
+    objective: Literal["moments", "likelihood"] = "moments"
+    matched: list[Matched] = field(default_factory=lambda: ["total_variance"])
+    mean_weight: Positive = 12.0
+    rank: Count | None = None
+    hidden: Count = HIDDEN
+    propagation: bool = False
 
+    ood_score = "total_variance"
 
-def head_parameters(classes: int, options: Options) -> int:
-    """How many head parameters `head` takes."""
-    if options.head in STRUCTURED:
-        return classes + 1 + classes * (options.rank or classes)
-    return classes if options.head == "softplus" else 0
+    def __post_init__(self):
+        if self.head == "last_layer" and (self.hidden != HIDDEN or self.propagation):
+            raise ValueError("student.options: head last_layer has no perceptron: hidden and propagation would be ignored")
 
+    @property
+    def loss_name(self) -> str:
+        """For plots."""
+        return "weighted KL and squares" if self.objective == "moments" else "−log likelihood, nats"
 
-def likelihood(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """Mean negative log likelihood of the samples (Malinin et al. 2020, eq. 8, without their temperature)."""
-    return student.nll(targets["mean_log_prob"]).mean()
+    def perceptron_outputs(self, classes: int) -> int:
+        """A shift of the logits and, in the heads with U, its entries and o."""
+        if self.head in STRUCTURED:
+            return classes + 1 + classes * (self.rank or classes)
+        return classes if self.head == "softplus" else 0
 
+    def distribution(self, logits: Tensor, outputs: Tensor) -> Dirichlet:
+        """Dir(α) of the logits [N, C] and of the perceptron's outputs [N, K].
 
-def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """The loss that `options.loss` names."""
-    return (likelihood if context.options.loss == "likelihood" else moments)(student, targets, context)
+        last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C outputs. softplus: α =
+        softplus(z). points, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next output is o, the rest is U; z and
+        U give the mean m and the precision α₀. That softplus is 1 at the start.
+        """
+        if self.head == "last_layer":
+            return Dirichlet(F.softplus(logits) + SMALLEST)
+        with torch.autocast(logits.device.type, enabled=False):
+            moves, scale, factor = outputs.tensor_split((logits.shape[-1], logits.shape[-1] + 1), 1)
+            z = logits + moves
+            if self.head == "softplus":
+                return Dirichlet(F.softplus(z) + SMALLEST)
+            m, precision = STRUCTURED[self.head](z, factor.unflatten(1, (z.shape[-1], -1)))
+            return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
 
-
-LOSSES = {"moments": "weighted KL and squares", "likelihood": "−log likelihood, nats"}
-METHOD = StudentMethod(
-    head, loss, lambda options: LOSSES[options.loss], head_parameters, options=Options, ood_score="total_variance"
-)
+    def loss(self, student: Dirichlet, targets: Targets, network: nn.Module) -> Tensor:
+        """`moments`, or the samples' mean negative log likelihood (Malinin et al. 2020, eq. 8, without temperature)."""
+        if self.objective == "likelihood":
+            return student.nll(targets.mean_log_prob).mean()
+        return moments(student, targets, self.matched, self.mean_weight)

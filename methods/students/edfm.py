@@ -1,27 +1,17 @@
-"""EDFM (Park et al. 2025): a small network moves noise to the teacher's logits, by flow matching. Its authors published
-no code: where their text leaves something open, such as the shape of that network, it is ours."""
+"""EDFM (Park et al. 2025): a small network moves noise to the teacher's logits, by flow matching.
 
-from dataclasses import dataclass
+Its authors published no code: where their text leaves something open, such as the shape of that network, it is ours.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Count, Several
-from methods.interface import Context, StudentMethod, Targets
+from configs.schema import Count, Several, dataclass
+from methods.interface import Targets
 from methods.students.diagonal_gaussian import centred
-from methods.students.hydra import head
+from methods.students.hydra import HeadsAsSamples
 from methods.students.hydra_plus import aggregation
 from uncertainty.samples import Samples
-
-
-@dataclass(frozen=True)
-class Options:
-    """units: in each of the two hidden layers of the small network. steps: of Euler's method. draws: samples of a
-    prediction, from the same noise for every image."""
-
-    units: Count = 256
-    steps: Count = 8
-    draws: Several = 50
 
 
 class Flow(nn.Linear):
@@ -32,16 +22,16 @@ class Flow(nn.Linear):
     linear layer's logits [N, 1, G]; the hidden layer is kept for `matching`.
     """
 
-    def __init__(self, linear: nn.Linear, options: Options):
+    def __init__(self, linear: nn.Linear, units: int, steps: int, draws: int):
         inputs, outputs = linear.in_features, linear.out_features
         super().__init__(inputs, outputs)
-        self.steps = options.steps
+        self.steps = steps
         self.hidden = torch.empty(0)
-        self.register_buffer("noise", torch.randn(options.draws, outputs))
-        self.condition = nn.Linear(inputs + outputs, options.units)
-        self.place = nn.Linear(outputs + 1, options.units)
+        self.register_buffer("noise", torch.randn(draws, outputs))
+        self.condition = nn.Linear(inputs + outputs, units)
+        self.place = nn.Linear(outputs + 1, units)
         self.rest = nn.Sequential(
-            nn.ReLU(), nn.Linear(options.units, options.units), nn.ReLU(), nn.Linear(options.units, outputs)
+            nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, outputs)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,13 +60,27 @@ class Flow(nn.Linear):
         return (found - (z_1 - z_0)).square().mean()
 
 
-def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
-    """Flow matching to the teacher's centred logits. On validation images: KL of the teacher's mean to that of the
-    draws."""
-    teacher, flow = targets["log_probs"].float(), context.network.classifier
-    return flow.matching(centred(teacher)) if flow.training else aggregation(student.log_probs, teacher)
+@dataclass
+class EDFM(HeadsAsSamples):
+    """units: in each of the two hidden layers of the small network. steps: of Euler's method. draws: samples of a
+    prediction, from the same noise for every image."""
 
+    units: Count = 256
+    steps: Count = 8
+    draws: Several = 50
 
-METHOD = StudentMethod(
-    head, loss, options=Options, heads=lambda options: options.draws, last_layer=Flow, needs_samples=True
-)
+    own_last_layer = True
+
+    @property
+    def heads(self) -> int:
+        """One for each draw."""
+        return self.draws
+
+    def last_layer(self, linear: nn.Linear) -> Flow:
+        """A layer with the small network."""
+        return Flow(linear, self.units, self.steps, self.draws)
+
+    def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
+        """Flow matching to the teacher's centred logits. On validation images: KL of the teacher's mean to the draws'."""
+        teacher, flow = targets.log_probs.float(), network.classifier
+        return flow.matching(centred(teacher)) if flow.training else aggregation(student.log_probs, teacher)

@@ -1,35 +1,19 @@
-"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the
-samples."""
+"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the samples."""
 
 import math
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from configs.schema import NonNegative
-from methods.interface import Context, StudentMethod, Targets
+from configs.schema import NonNegative, dataclass
+from methods.interface import Method, Targets
 from uncertainty.dirichlet import Dirichlet
 
 TRAINED = 1.0  # the offset of α in training (section 4)
 
 
-@dataclass(frozen=True)
-class Options:
-    """offset: is added to exp(z) in prediction. 0 gives the mean softmax(z), by which the authors classify; 1, as in
-    training, gives the Dirichlet by which they measure uncertainty."""
-
-    offset: NonNegative = 0.0
-
-
-def head(logits: Tensor, head_parameters: Tensor, options: Options) -> Dirichlet:
-    """α = exp(z) + offset, in float64, as exponentials of logits can be too large to be summed in float32."""
-    return Dirichlet(logits.double().exp() + options.offset)
-
-
 def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M,
-    C].
+    """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M, C].
 
     β₀ is the precision of maximum likelihood, by Stirling's formula (eq. 9-10).
     """
@@ -38,22 +22,29 @@ def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (log_probs.shape[-1] - 1) / (2 * gap.clamp_min(1e-9))
 
 
-def loss(student: Dirichlet, targets: Targets, context: Context) -> Tensor:
-    """E_α[−Σ_c π̄_c log π_c] + KL(Dir(α) ‖ Dir(1)) / (β₀ + C), with α = exp(z) + 1 (eq. 11-13).
+@dataclass
+class EnDDProxy(Method):
+    """offset: is added to exp(z) in prediction. 0 gives the mean softmax(z), by which the authors classify; 1, as in
+    training, gives the Dirichlet by which they measure uncertainty."""
 
-    The divisor is the precision of the proxy Dir(β₀ π̄ + 1), as in the authors' code.
-    """
-    mean, beta_0 = proxy(targets["log_probs"].double())
-    alpha = student.alpha + (TRAINED - context.options.offset)
-    alpha_0, classes = alpha.sum(-1), alpha.shape[-1]
-    expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
-    to_uniform = (
-        torch.lgamma(alpha_0)
-        - torch.lgamma(alpha).sum(-1)
-        - math.lgamma(classes)
-        + ((alpha - 1) * expected_log).sum(-1)
-    )
-    return (to_uniform / (beta_0 + classes) - (mean * expected_log).sum(-1)).mean()
+    offset: NonNegative = 0.0
 
+    needs_samples = True
+    loss_name = "KL to the proxy over β₀, nats"
 
-METHOD = StudentMethod(head, loss, lambda options: "KL to the proxy over β₀, nats", options=Options, needs_samples=True)
+    def distribution(self, logits: Tensor, outputs: Tensor) -> Dirichlet:
+        """α = exp(z) + offset, in float64, as exponentials of logits can be too large to be summed in float32."""
+        return Dirichlet(logits.double().exp() + self.offset)
+
+    def loss(self, student: Dirichlet, targets: Targets, network: nn.Module) -> Tensor:
+        """E_α[−Σ_c π̄_c log π_c] + KL(Dir(α) ‖ Dir(1)) / (β₀ + C), with α = exp(z) + 1 (eq. 11-13).
+
+        The divisor is the precision of the proxy Dir(β₀ π̄ + 1), as in the authors' code.
+        """
+        mean, beta_0 = proxy(targets.log_probs.double())
+        alpha = student.alpha + (TRAINED - self.offset)
+        alpha_0, classes = alpha.sum(-1), alpha.shape[-1]
+        expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
+        normalizer = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(classes)
+        to_uniform = normalizer + ((alpha - 1) * expected_log).sum(-1)
+        return (to_uniform / (beta_0 + classes) - (mean * expected_log).sum(-1)).mean()

@@ -1,32 +1,16 @@
-"""The "Gauss" of Hydra+'s authors (Ferianc & Rodrigues 2022): a network whose last layer's weights are independent
-Gaussians."""
-
-from dataclasses import dataclass
+"""The "Gauss" of Hydra+'s authors (Ferianc & Rodrigues 2022): a network whose last layer's weights are Gaussians."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.schema import NonNegative, Positive
-from methods.interface import Context, StudentMethod, Targets
-from methods.students import drop
+from configs.schema import NonNegative, Positive, dataclass
+from methods.interface import Targets
+from methods.students.drop import OneDraw
 from uncertainty.gaussian import LogitGaussian
 
 SMALLEST = 1e-8  # variance of a logit
 START = -10.0  # log σ² of each weight at first
-
-
-@dataclass(frozen=True)
-class Options:
-    """prior: the weight of the divergence from the prior, one over the number of training images.
-
-    correctness, individuality, temperature: weights and temperature of the loss; the authors' for CIFAR-10.
-    """
-
-    prior: NonNegative = 1 / 45_000
-    correctness: NonNegative = 0.05
-    individuality: NonNegative = 0.95
-    temperature: Positive = 8.0
 
 
 class GaussLinear(nn.Linear):
@@ -47,23 +31,31 @@ class GaussLinear(nn.Linear):
         return sum((s.exp() + w.square() - 1 - s).sum() for w, s in pairs) / 2
 
 
-def head(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:
-    """N(z, diag σ²) of means and variances [N, 2, C]: the logits are independent, as no two share a weight."""
-    mean, variance = logits.unbind(1)
-    return LogitGaussian(mean, torch.diag_embed(variance.clamp_min(SMALLEST).sqrt()))
+@dataclass
+class Gauss(OneDraw):
+    """prior: the weight of the divergence from the prior, one over the number of training images.
 
+    correctness, individuality, temperature: weights and temperature of the loss; the authors' for CIFAR-10.
+    """
 
-def loss(student: LogitGaussian, targets: Targets, context: Context) -> Tensor:
-    """The loss of `drop` for one draw of each input, + β KL(weights ‖ N(0, 1))."""
-    drawn = student.draw(torch.randn_like(student.loc).unsqueeze(1))
-    return drop.loss(drawn, targets, context) + context.options.prior * context.network.classifier.divergence()
+    prior: NonNegative = 1 / 45_000
+    correctness: NonNegative = 0.05
+    individuality: NonNegative = 0.95
+    temperature: Positive = 8.0
 
+    own_last_layer = True
+    heads = 2  # means and variances
 
-METHOD = StudentMethod(
-    head,
-    loss,
-    options=Options,
-    heads=lambda options: 2,
-    last_layer=lambda linear, options: GaussLinear(linear),
-    needs_samples=True,
-)
+    def last_layer(self, linear: nn.Linear) -> GaussLinear:
+        """A layer with random weights."""
+        return GaussLinear(linear)
+
+    def distribution(self, logits: Tensor, outputs: Tensor) -> LogitGaussian:
+        """N(z, diag σ²) of means and variances [N, 2, C]: the logits are independent, as no two share a weight."""
+        mean, variance = logits.unbind(1)
+        return LogitGaussian(mean, torch.diag_embed(variance.clamp_min(SMALLEST).sqrt()))
+
+    def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
+        """The loss of `OneDraw` for one draw of each input, + β KL(weights ‖ N(0, 1))."""
+        drawn = student.draw(torch.randn_like(student.loc).unsqueeze(1))
+        return super().loss(drawn, targets, network) + self.prior * network.classifier.divergence()

@@ -1,34 +1,15 @@
 """Hydra+ (Ferianc & Rodrigues 2022): Hydra with any number of heads, and four losses instead of one."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Count, NonNegative, Positive
-from methods.interface import Context, StudentMethod, Targets
-from methods.students.hydra import divergence, head
+from configs.schema import Count, NonNegative, Positive, dataclass
+from methods.interface import Targets
+from methods.students.hydra import HeadsAsSamples, divergence
 from models.architecture import HeadsLinear
 from uncertainty.samples import Samples
-
-
-@dataclass(frozen=True)
-class Options:
-    """heads: their number S, which can differ from the number M of the teacher's functions. temperature: of
-    individuality.
-
-    correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. The first three and
-    the temperature are the authors' for CIFAR-10. The authors' code takes diversity row by row against the heads' mean,
-    with a weight that grows in training.
-    """
-
-    heads: Count = 5
-    correctness: NonNegative = 0.05
-    aggregation: NonNegative = 0.475
-    individuality: NonNegative = 0.475
-    diversity: NonNegative = 0.1
-    temperature: Positive = 8.0
 
 
 def correctness(student: Tensor, labels: Tensor) -> Tensor:
@@ -62,17 +43,30 @@ def weights(network: nn.Module) -> Tensor:
     return torch.cat([layer.weight.flatten(1) for layer in network.modules() if isinstance(layer, HeadsLinear)], 1)
 
 
-def loss(student: Samples, targets: Targets, context: Context) -> Tensor:
-    """λ₁ L1 + λ₂ L2 + λ₃ L3 + λ₄ L4."""
-    o, heads, teacher = context.options, student.log_probs, targets["log_probs"].float()
-    return (
-        o.correctness * correctness(heads, targets["labels"])
-        + o.aggregation * aggregation(heads, teacher)
-        + o.individuality * individuality(heads, teacher, o.temperature)
-        + o.diversity * diversity(weights(context.network))
-    )
+@dataclass
+class HydraPlus(HeadsAsSamples):
+    """heads: their number S, which can differ from the number M of the teacher's functions.
 
+    correctness, aggregation, individuality, diversity: the weights of L1 to L4; 0 leaves one out. temperature: of
+    individuality. The first three and the temperature are the authors' for CIFAR-10. The authors' code takes diversity
+    row by row against the heads' mean, with a weight that grows in training.
+    """
 
-METHOD = StudentMethod(
-    head, loss, options=Options, heads=lambda options: options.heads, shared_masks=True, needs_samples=True
-)
+    heads: Count = 5
+    correctness: NonNegative = 0.05
+    aggregation: NonNegative = 0.475
+    individuality: NonNegative = 0.475
+    diversity: NonNegative = 0.1
+    temperature: Positive = 8.0
+
+    needs_functions = True
+
+    def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
+        """λ₁ L1 + λ₂ L2 + λ₃ L3 + λ₄ L4."""
+        heads, teacher = student.log_probs, targets.log_probs.float()
+        return (
+            self.correctness * correctness(heads, targets.labels)
+            + self.aggregation * aggregation(heads, teacher)
+            + self.individuality * individuality(heads, teacher, self.temperature)
+            + self.diversity * diversity(weights(network))
+        )

@@ -1,48 +1,54 @@
-"""This project's other student: a Gaussian over the logits, with a full covariance. Its measures have no closed form,
-but it can match the teacher's total variance and its mutual information at once, which no Dirichlet can."""
+"""This project's other student: a Gaussian over the logits, with a full covariance.
 
-from dataclasses import dataclass
+Its measures have no closed form, but it can match the teacher's total variance and its mutual information at once, which
+no Dirichlet can.
+"""
+
+from dataclasses import field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from configs.schema import Count, Positive
-from methods.interface import HIDDEN, Matched, StudentMethod
+from configs.schema import Count, Positive, dataclass
+from methods.interface import HIDDEN, Matched, Method, Targets
 from methods.students.moments import moments
 from uncertainty.gaussian import LogitGaussian
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass
+class GaussianStudent(Method):
     """matched: the measures that the loss matches, besides the mean. mean_weight: the weight of the mean. rank: of a
     covariance to which a diagonal is added; default: a full covariance. hidden, propagation: of the perceptron
     (`methods.student`)."""
 
-    matched: tuple[Matched, ...] = ("total_variance", "expected_entropy")
+    matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
     mean_weight: Positive = 4.0
     rank: Count | None = None
     hidden: Count = HIDDEN
     propagation: bool = False
 
+    loss_name = "weighted KL and squares"
 
-def gaussian(logits: Tensor, head_parameters: Tensor, options: Options) -> LogitGaussian:
-    """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal; with a rank, the covariance is U Uᵀ +
-    diag(softplus²)."""
-    classes = logits.shape[-1]
-    shift, scale, rest = head_parameters.tensor_split((classes, 2 * classes), 1)
-    loc, scale = logits + shift, F.softplus(scale)
-    if options.rank is not None:
-        return LogitGaussian(loc, rest.unflatten(1, (classes, options.rank)), scale)
-    rows, columns = torch.tril_indices(classes, classes, -1, device=logits.device)
-    factor = torch.diag_embed(scale)
-    factor[:, rows, columns] = rest
-    return LogitGaussian(loc, factor)
+    def perceptron_outputs(self, classes: int) -> int:
+        """A shift of the logits and a factor of their covariance."""
+        return classes * (classes + 3) // 2 if self.rank is None else classes * (2 + self.rank)
 
+    def distribution(self, logits: Tensor, outputs: Tensor) -> LogitGaussian:
+        """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal.
 
-def head_parameters(classes: int, options: Options) -> int:
-    """How many head parameters `gaussian` takes."""
-    return classes * (classes + 3) // 2 if options.rank is None else classes * (2 + options.rank)
+        With a rank, the covariance is U Uᵀ + diag(softplus²).
+        """
+        classes = logits.shape[-1]
+        shift, scale, rest = outputs.tensor_split((classes, 2 * classes), 1)
+        loc, scale = logits + shift, F.softplus(scale)
+        if self.rank is not None:
+            return LogitGaussian(loc, rest.unflatten(1, (classes, self.rank)), scale)
+        rows, columns = torch.tril_indices(classes, classes, -1, device=logits.device)
+        factor = torch.diag_embed(scale)
+        factor[:, rows, columns] = rest
+        return LogitGaussian(loc, factor)
 
-
-METHOD = StudentMethod(gaussian, moments, lambda options: "weighted KL and squares", head_parameters, options=Options)
+    def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
+        """`moments`."""
+        return moments(student, targets, self.matched, self.mean_weight)

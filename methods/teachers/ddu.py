@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from configs.schema import Config
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
@@ -55,7 +55,7 @@ def log_density(features: Tensor, gaussians: MultivariateNormal, log_share: Tens
     return (torch.cat(parts) + log_share).logsumexp(-1)
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the pooled features z."""
     body, rest = pooled(networks[0])
     gaussians, log_share = fit(outputs_of(body, train, compute).cpu(), train.labels.cpu())

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from configs.schema import Config
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
@@ -15,7 +15,7 @@ def energy(logits: Tensor) -> Tensor:
     return -logits.logsumexp(-1)
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """The softmax of one pass, and the energy score."""
 
     def predict(images: Tensor, name: str) -> Prediction:

@@ -10,19 +10,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from configs.schema import Config
+from configs.errors import UserError
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, Sampling, TeacherMethod
 from models.inference import outputs_of
 from training.compute import Compute
-from training.errors import UserError
 from uncertainty.mc_dropout import Group, Plan
 from uncertainty.samples import Samples
 
 
 @torch.inference_mode()
 def sample(
-    networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan, batch_size: int = 512
+    networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
 
@@ -38,7 +38,7 @@ def sample(
         yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in networks], 1)
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """One sample from each of the first M networks."""
     members = networks[: len(networks) // 2]
 
@@ -56,4 +56,4 @@ def samplers(networks: Networks) -> tuple[Sampling, Sampling]:
     return partial(sample, networks[:members]), partial(sample, networks[members:])
 
 
-METHOD = TeacherMethod(predictor, samplers, one_way=True, ood_score="predictive_entropy")
+METHOD = TeacherMethod(predictor, samplers, fixed_samples=True, ood_score="predictive_entropy")

@@ -2,30 +2,30 @@
 
 from torch import Tensor
 
-from configs.schema import Config
+from configs.errors import UserError
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
 from training.compute import Compute
-from training.errors import UserError
 from uncertainty.mc_dropout import Plan, Sampler, samples_of, split_head
 
 GROUP = 256  # images that share a mask
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """`evaluation.passes` samples of each image. Raises UserError if the classifier has no dropout."""
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
+    """`settings.passes` samples of each image. Raises UserError if the classifier has no dropout."""
     parts = split_head(networks[0])
     if parts is None:
         raise UserError("dropout in the head alone: the classifier has none (teacher.head_dropout)")
     body, head = parts
-    settings, sampler = config.evaluation, Sampler(head)
+    sampler = Sampler(head)
 
     def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute)
-        plan = Plan(settings.passes, "grouped", GROUP, (config.seed, "head", name))
+        plan = Plan(settings.passes, "grouped", GROUP, (seed, "head", name))
         with compute.autocast():
-            return Prediction(samples_of(sampler, features, plan, settings.batch_size))
+            return Prediction(samples_of(sampler, features, plan))
 
     return predict
 

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from configs.schema import Config
+from configs.errors import UserError
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
 from training.compute import Compute
-from training.errors import UserError
 from uncertainty.samples import Samples
 
 DRAWS = 100
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """DRAWS samples of the probabilities, from the Gaussian of the logits. The prior's precision maximizes the marginal
     likelihood.
 
@@ -38,7 +38,7 @@ def predictor(networks: Networks, train: Dataset, config: Config, compute: Compu
     posterior.optimize_prior_precision(method="marglik")
 
     def predict(images: Tensor, name: str) -> Prediction:
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         parts = outputs_of(body, images, compute).cpu().clone().split(1024)
         probs = torch.cat([posterior.predictive_samples(part, n_samples=DRAWS).transpose(0, 1) for part in parts])
         return Prediction(Samples(probs.clamp_min(1e-30).log().detach()))

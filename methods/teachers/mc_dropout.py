@@ -5,7 +5,7 @@ Beside it, the energy score of one pass without dropout.
 
 from torch import Tensor
 
-from configs.schema import Config
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from methods.teachers.deterministic import energy
@@ -15,14 +15,14 @@ from uncertainty.any_network import sampler_of
 from uncertainty.mc_dropout import Plan, samples_of
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
-    """T = `evaluation.passes` samples of each image."""
-    settings, sampler = config.evaluation, sampler_of(networks[0])
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
+    """T = `settings.passes` samples of each image."""
+    sampler = sampler_of(networks[0])
 
     def predict(images: Tensor, name: str) -> Prediction:
-        plan = Plan(settings.passes, settings.masks, settings.group_size, (config.seed, "predict", name))
+        plan = Plan(settings.passes, settings.masks, settings.group_size, (seed, "predict", name))
         with compute.autocast():
-            samples = samples_of(sampler, images.to(compute.device), plan, settings.batch_size)
+            samples = samples_of(sampler, images.to(compute.device), plan)
         return Prediction(samples, {"energy": energy(outputs_of(networks[0], images, compute).cpu())})
 
     return predict

@@ -4,7 +4,7 @@ without training."""
 import torch
 from torch import Tensor
 
-from configs.schema import Config
+from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from training.compute import Compute
@@ -14,7 +14,7 @@ from uncertainty.variance_propagation import propagate
 BATCH = 256
 
 
-def predictor(networks: Networks, train: Dataset, config: Config, compute: Compute) -> Predictor:
+def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """The Gaussian of the logits, for each image."""
 
     @torch.inference_mode()

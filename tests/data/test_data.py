@@ -23,7 +23,7 @@ from data import augment, published
 from data.dataset import Dataset
 from data.resize import fit_to
 from data.views import VIEWS, make_views
-from training.errors import UserError
+from configs.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from configs.schema import Data, DataSet
 from data import folder
-from training.errors import UserError
+from configs.errors import UserError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 RNG = np.random.default_rng(0)

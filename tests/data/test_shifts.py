@@ -13,7 +13,7 @@ from PIL import Image
 from data import distort, humans
 from data.dataset import Dataset
 from data.shifts import SHIFTS, shifted
-from training.errors import UserError
+from configs.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ import data
 from configs.schema import Data, DataSet
 from data.dataset import Dataset
 from experiments import dirty_mnist
-from training.errors import UserError
+from configs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

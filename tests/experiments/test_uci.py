@@ -9,7 +9,7 @@ import pytest
 
 from experiments import uci
 from training import cli
-from training.errors import UserError
+from configs.errors import UserError
 
 
 @pytest.fixture

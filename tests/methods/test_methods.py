@@ -22,7 +22,7 @@ from models.networks import build
 from models.spectral_norm import normalize
 from models.vgg import vgg
 from training.compute import choose
-from training.errors import UserError
+from configs.errors import UserError
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 from uncertainty.temperature import fit_temperature, tempered

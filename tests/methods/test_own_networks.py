@@ -33,7 +33,7 @@ from models.own import Own, load_weights
 from train_student import distil
 from training.cli import parse
 from training.compute import choose
-from training.errors import UserError
+from configs.errors import UserError
 from uncertainty.any_network import sampler_of
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from torch import nn
 from models.architecture import Architecture
 from models.folding import MaxPool2x2, folded
 from models.networks import build
-from training.errors import UserError
+from configs.errors import UserError
 
 
 @pytest.fixture(params=["vgg11", "resnet18", "wide_resnet28_10"])

@@ -21,7 +21,7 @@ from methods import STUDENTS, options_help
 from models.networks import NETWORKS
 from training.cli import guard, make_parser, override, parse
 from training.compute import choose
-from training.errors import UserError
+from configs.errors import UserError
 
 DIGITS = "configs/digits.yaml"
 

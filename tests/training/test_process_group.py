@@ -19,7 +19,7 @@ from models.architecture import Architecture
 from models.vgg import vgg
 from training import artifact, process_group
 from training.cli import parse
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import begin
 from uncertainty.cache import KIND, SampleCache
 from uncertainty.distribution import MEASURES

@@ -27,7 +27,7 @@ from training import artifact, loop
 from training.bar import progress_bar
 from training.cli import parse
 from training.compute import choose
-from training.errors import UserError
+from configs.errors import UserError
 from training.run import Run, begin
 from uncertainty.dirichlet import Dirichlet
 

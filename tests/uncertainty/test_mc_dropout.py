@@ -6,7 +6,7 @@ from torch import nn
 
 from models.architecture import Architecture
 from models.networks import build
-from training.errors import UserError
+from configs.errors import UserError
 from uncertainty.mc_dropout import Plan, Sampler, Unscaled, keep_mask, random_bits, split, unscaled
 
 COUNT = 12

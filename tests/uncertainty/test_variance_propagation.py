@@ -6,7 +6,7 @@ from torch import nn
 
 from models.architecture import Architecture
 from models.vgg import vgg
-from training.errors import UserError
+from configs.errors import UserError
 from uncertainty.mc_dropout import Plan, Sampler
 from uncertainty.variance_propagation import MOMENTS, propagate
 
