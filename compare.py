@@ -51,7 +51,7 @@ from uncertainty.agreement import Reference
 from uncertainty.cache import SampleCache
 from uncertainty.classification import classification, ood_detection, resampled
 from uncertainty.distribution import MEASURES, measures_of
-from uncertainty.point import Point
+from uncertainty.delta import Delta
 from uncertainty.speed import cost
 from uncertainty.temperature import fit_temperature, tempered
 
@@ -271,12 +271,12 @@ def errors(scores: dict[str, ndarray], right: ndarray) -> dict[str, dict[str, fl
 
 
 def scores_of(prediction: Prediction) -> dict[str, ndarray]:
-    """Every uncertainty score [N] of a method; higher is less sure. A `Point` has only one kind of entropy.
+    """Every uncertainty score [N] of a method; higher is less sure. A `Delta` has only one kind of entropy.
 
     Raises ValueError for a score that is not finite.
     """
     measures = measures_of(prediction.distribution)
-    given = MEASURES if not isinstance(prediction.distribution, Point) else ["predictive_entropy"]
+    given = MEASURES if not isinstance(prediction.distribution, Delta) else ["predictive_entropy"]
     scores = {name: measures[name] for name in given}
     scores["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
     scores |= {name: score.double().numpy() for name, score in prediction.scores.items()}
@@ -345,8 +345,8 @@ def reference(cache: SampleCache, dataset: Dataset, method: str, settings: Evalu
     """The reference on a data set, made once in this process."""
     key = (cache.checksum, method, dataset.name, settings.passes, cache.config.seed)
     if key not in REFERENCES:
-        one_way = teacher_method(method).one_way
-        REFERENCES[key] = Reference(*cache.reference(dataset, settings), one_way, settings.bootstrap, cache.config.seed)
+        fixed_samples = teacher_method(method).fixed_samples
+        REFERENCES[key] = Reference(*cache.reference(dataset, settings), fixed_samples, settings.bootstrap, cache.config.seed)
     return REFERENCES[key]
 
 

@@ -1,308 +1,249 @@
-"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of
-distribution.
+"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of distribution.
 
     python evaluate.py                                                          # configs/digits.yaml
     python evaluate.py --config configs/cifar10_cpu.yaml
 
-Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached);
-writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it, report.html.
+Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached in
+reference/); writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it, report.html.
 --overwrite samples the evaluation sets anew.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
+from configs import cli
+
+if __name__ == "__main__":
+    cli.before_imports(__doc__, shown=("data", "evaluation"))
+
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
-from torch import Tensor
 
 import data
 import plots
-from configs.schema import Config, Evaluation
+from configs.schema import Config
 from data import humans
 from data.dataset import UNLABELLED, Dataset
-from methods import student, teacher, teacher_method
+from methods import evaluation, student, teacher, teacher_method
+from methods.interface import Prediction
 from methods.prediction import rows_of, write_csv
 from methods.student import Student
 from methods.teacher import Teacher
-from models.inference import outputs_of
 from plots import report
 from plots.style import INFORMATION, TRUONG, save
 from plots.table import table
-from training import artifact, cli, process_group
+from training import artifact, process_group, script
 from training.compute import Compute
-from training.run import Run, begin, provenance
-from uncertainty.agreement import Reference, rejected, with_humans
+from training.run import Run, begin, made_anew, provenance
+from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
-from uncertainty.classification import classification, ood_detection
-from uncertainty.distribution import MEASURES, Distribution, entropy, measures_of
+from uncertainty.distribution import entropy, measures_of
 from uncertainty.mc_dropout import split_head
-from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
 
 MANY = 100  # with more classes, predictions.csv leaves out their probabilities: it would be very large
+Predictions = dict[str, dict[str, Prediction]]  # {who: {data set: prediction}}
 Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
 
 
-@dataclass
-class Evaluated:
-    """All outputs on one data set."""
-
-    dataset: Dataset
-    teacher: Samples  # the first half of its reference
-    reference: Reference
-    deterministic: Tensor  # the teacher's softmax without dropout [N, C]
-    head: Samples | None  # the teacher with dropout in its head alone
-    student: Distribution
-
-
-def main(config: Config, overwrite: bool) -> None:
-    """Load the networks, compute their outputs on every data set, and write measures, plots and table."""
-    run, compute = begin(config, "evaluate", overwrite)
+def main(config: Config, overwrite: bool = False) -> None:
+    """Load the networks and evaluate them."""
+    run, compute = begin(config, "evaluate")
     trained = teacher.load_teacher(config, compute)
-    model, distilled = student.load_distilled(config, compute, trained)
+    model, about = student.load_distilled(config, compute, trained)
     run.save_config(config)
+    with made_anew([config.source / "reference", run / "metrics.json"], overwrite):
+        evaluate(trained, model, about, config, compute, run)
 
-    # The reference: the teacher is sampled twice on every data set, the in-distribution test set first. The other
-    # outputs are cheap.
-    cache = SampleCache(config, run, compute, trained.samplers(config.teacher.method), trained.checksum, anew=True)
+
+def evaluate(
+    trained: Teacher, model: Student, about: dict[str, Any], config: Config, compute: Compute, run: Run
+) -> None:
+    """Compute all outputs on every data set, and write measures, plots and table. about: the student's metadata."""
+    # The reference: the teacher is sampled twice on every data set, the in-distribution test set first.
+    settings, method = config.evaluation, config.teacher.method
+    cache = SampleCache(config.source, run, compute, trained.samplers(method), trained.checksum, config.seed)
     sets = data.load_evaluation(config.data, trained.classes, config.split_seed)
-    samples = [cache.reference(dataset) for dataset in sets]
+    references = {dataset.name: evaluation.reference_on(cache, dataset, method, settings) for dataset in sets}
+
+    # The other outputs are cheap.
     started = time.monotonic()
-    evaluated = [outputs(dataset, both, trained, model, config, compute) for dataset, both in zip(sets, samples)]
+    predictors = {
+        "teacher_deterministic": evaluation.softmax_predictor(trained.network, compute),
+        "student": evaluation.student_predictor(model, compute),
+    }
+    if split_head(trained.network) is not None:
+        last_layer = teacher_method("last_layer_dropout")
+        predictors["last_layer"] = last_layer.predictor(trained.networks, None, settings, config.seed, compute)
+    predictions: Predictions = {"teacher": {name: Prediction(of.halves[0]) for name, of in references.items()}}
+    for who, predict in predictors.items():
+        predictions[who] = {dataset.name: predict(dataset.images, dataset.name) for dataset in sets}
     if not process_group.is_first():  # it has the outputs of all processes, and does the rest
         return
 
     # Measures.
-    values = uncertainties(evaluated)
-    metrics = {"provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets})}
-    metrics["provenance"] |= {
-        "method": described(config),
-        "student_seed": config.student.seed,
-        "teacher_data": trained.data,
+    inside = sets[0]
+    values: Uncertainties = {
+        who: {name: measures_of(prediction.distribution) for name, prediction in predictions[who].items()}
+        for who in ("teacher", "student")
     }
-    metrics |= measure(evaluated, values)
-    people = human_entropy(run, config.evaluation, sets[0])
+    origin = provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets})
+    origin |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
+    metrics = {"provenance": origin} | measure(predictions, references, values, inside.labels.numpy())
+    people = human_entropy(run, settings.human_labels, inside)
     if people is not None:
-        resamples = evaluated[0].reference.resamples
+        resamples = references[inside.name].resamples
         metrics["humans"] = {
-            who: with_humans(people, by_set[sets[0].name], resamples) for who, by_set in values.items()
+            who: {name: correlations(resamples, x, [people]) for name, x in by_set[inside.name].items()}
+            for who, by_set in values.items()
         }
-    metrics["speed"] = compare_speed(cache.samplers[0], model, sets[0].images.to(compute.device), config, compute)
-    stages = {"teacher": trained.seconds, "sampling": distilled["sampling_seconds"], "student": distilled["seconds"]}
+    metrics["speed"] = compare_speed(
+        cache.samplers[0], model, inside.images.to(compute.device), settings, config.seed, compute
+    )
+    stages = {"teacher": trained.seconds, "sampling": about["sampling_seconds"], "student": about["seconds"]}
     metrics["stages_s"] = stages | {"reference": cache.seconds, "evaluate": time.monotonic() - started}
-    written = artifact.write_json(run / "metrics.json", metrics)
 
-    # Figures and table.
-    figures = draw(evaluated, values, metrics, model.classes, config)
+    # Figures, table and report.
+    figures = draw(sets, predictions, values, metrics, model.classes, config)
     if people is not None:
-        figures["humans"] = plots.humans(people, values["student"][sets[0].name], metrics["humans"])
-    losses = {
-        "teacher": "cross-entropy, nats",
-        "student": f"{config.student.method}: {model.method.loss_name(model.options)}",
-    }
-    figures["training_curves"] = plots.training_curves(
-        {"teacher": trained.history, "student": distilled["history"]}, losses
-    )
-    text = table(written)
-    write(run, text, figures)
-    write_report(run, evaluated, model.classes, text)
-    run.end()
-
-
-def outputs(
-    dataset: Dataset,
-    samples: tuple[list[Samples], ndarray],
-    trained: Teacher,
-    model: Student,
-    config: Config,
-    compute: Compute,
-) -> Evaluated:
-    """The outputs of teacher and student on a data set. samples: both halves of the teacher's, and the mask group of
-    each image."""
-    halves, group = samples
-    one_way = teacher_method(config.teacher.method).one_way
-    return Evaluated(
-        dataset,
-        halves[0],
-        Reference(halves, group, one_way, config.evaluation.bootstrap, config.seed),
-        outputs_of(trained.network, dataset.images, compute).softmax(1).cpu(),
-        head_samples(config, trained, dataset, compute),
-        model.distribution(outputs_of(model.outputs, dataset.images, compute).cpu()),
-    )
-
-
-def write(run: Run, text: str, figures: dict[str, Figure]) -> None:
-    """Write the table and the plots, and print the table. Plots of an earlier evaluation are deleted."""
+        figures["humans"] = plots.humans(people, values["student"][inside.name], metrics["humans"])
+    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name}"}
+    histories = {"teacher": trained.history, "student": about["history"]}
+    figures["training_curves"] = plots.training_curves(histories, losses)
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink(missing_ok=True)
     for name, figure in figures.items():
         save(figure, run / f"plots/{name}.png")
+    written = artifact.without_nan(metrics)
+    text = table(written)
     artifact.write_text(run / "table.md", text + "\n")
+    write_report(run, sets, predictions, model.classes, text)
+    artifact.write_json(run / "metrics.json", written)
     print(f"\n{text}\n")
-    run.log(f"wrote {run / 'metrics.json'} and {len(figures)} plots in {run / 'plots'}/")
+    run.log(f"wrote {run / 'metrics.json'}, {len(figures)} plots in {run / 'plots'}/ and, to look at, {run / 'report.html'}")
 
 
-def write_report(run: Run, evaluated: list[Evaluated], classes: list[str], text: str) -> None:
+def measure(
+    predictions: Predictions, references: dict[str, Reference], values: Uncertainties, labels: ndarray
+) -> dict[str, Any]:
+    """The parts of metrics.json that are about quality. labels: of the first data set."""
+    records = {who: evaluation.measure(predictions[who], labels) for who in ("teacher_deterministic", "teacher", "student")}
+    metrics = {who: record["before"] for who, record in records.items()} | {"agreement": {}, "passes": {}}
+    for name, reference in references.items():
+        softmax, student = (predictions[who][name].distribution for who in ("teacher_deterministic", "student"))
+        last_layer = predictions["last_layer"][name].distribution if "last_layer" in predictions else None
+        entries, baselines = reference.agreement(values["student"][name]), reference.baselines(softmax.mean, last_layer)
+        metrics["agreement"][name] = {
+            "same_class": reference.same_class(student.predicted),
+            **reference.similarities(student),
+            **{measure: entry | baselines[measure] for measure, entry in entries.items()},
+        }
+        metrics["passes"][name] = {
+            m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
+            for m, curve in reference.curves.items()
+        }
+    metrics["rejected"] = rejected(values["teacher"], values["student"])
+    metrics["ood"] = {
+        name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]
+    }
+    return metrics
+
+
+def described(config: Config) -> str:
+    """A short description of the student: its method, its options, and its start if it started from random weights."""
+    options = [f"{name} {value}" for name, value in (config.student.options or {}).items()]
+    start = ["from random weights"] if config.student.init == "random" else []
+    return ", ".join([config.student.method, *options, *start])
+
+
+def human_entropy(run: Run, file: str | None, dataset: Dataset) -> ndarray | None:
+    """The entropy of people's labels for each image, in nats; None if the config names no file, or it does not exist."""
+    if file is None:
+        return None
+    if not Path(file).exists():
+        run.log(f"{file}: no such file; nothing is compared with people (docs/use.md says where to get it)")
+        return None
+    counts = humans.load(Path(file), dataset)
+    return entropy(counts / counts.sum(1, keepdim=True)).numpy()
+
+
+def draw(
+    sets: list[Dataset],
+    predictions: Predictions,
+    values: Uncertainties,
+    metrics: dict[str, Any],
+    classes: list[str],
+    config: Config,
+) -> dict[str, Figure]:
+    """Every figure about quality, by file name."""
+    inside, *outside = (dataset.name for dataset in sets)
+    labels = sets[0].labels.numpy()
+    whose = ("teacher_deterministic", "teacher", "student")
+    probs = {who: predictions[who][inside].distribution.mean.double().numpy() for who in whose}
+    confidence = {who: p.max(1) for who, p in probs.items()}
+    correct = {who: p.argmax(1) == labels for who, p in probs.items()}
+    teacher, student = values["teacher"], values["student"]
+    agreement = metrics["agreement"]
+    figures = {
+        "teacher_against_student": plots.teacher_against_student(teacher, student, agreement, TRUONG),
+        "teacher_against_student_information": plots.teacher_against_student(teacher, student, agreement, INFORMATION),
+        "in_distribution": plots.histograms(teacher, student, [inside]),
+        "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], agreement),
+        "scale": plots.scale(teacher, student, agreement),
+        "reliability": plots.reliability(confidence, correct, inside),
+        "risk_coverage": plots.risk_coverage(confidence, correct, inside),
+    }
+    if outside:
+        figures["roc"] = plots.roc(teacher, student, metrics["ood"])
+        figures["out_of_distribution"] = plots.histograms(teacher, student, outside, behind=inside)
+    for dataset, source in zip(sets, [config.data.train, *config.data.ood], strict=True):
+        if source.source != "noise":  # images of noise show nothing
+            name, images = dataset.name, dataset.images.numpy()
+            predicted = predictions["student"][name].distribution.predicted.tolist()
+            captions = [
+                f"{dataset.classes[label] if label != UNLABELLED else '?'} → {classes[c]}"
+                for label, c in zip(dataset.labels.tolist(), predicted, strict=True)
+            ]
+            figures[f"extremes_{name}"] = plots.extremes(
+                images, teacher[name], student[name], dataset.names, captions, name
+            )
+    return figures
+
+
+def write_report(run: Run, sets: list[Dataset], predictions: Predictions, classes: list[str], text: str) -> None:
     """Write predictions.csv, a row for each image, and the report that is made from it; it begins with `text`."""
 
     def rows() -> Iterator[dict[str, Any]]:
-        for e in evaluated:
-            both = zip(
-                e.dataset.names, e.dataset.labels.tolist(), rows_of(e.student, classes), rows_of(e.teacher, classes)
-            )
-            for name, label, mine, theirs in both:
+        for dataset in sets:
+            both = (rows_of(predictions[who][dataset.name].distribution, classes) for who in ("student", "teacher"))
+            for name, label, student, teacher in zip(dataset.names, dataset.labels.tolist(), *both, strict=True):
                 known = label != UNLABELLED
-                right = ("yes" if mine["class"] == classes[label] else "no") if known and e is evaluated[0] else ""
-                first = {
-                    "set": e.dataset.name,
+                judged = known and dataset is sets[0]
+                row = {
+                    "set": dataset.name,
                     "image": name,
-                    "label": e.dataset.classes[label] if known else "",
-                    "right": right,
+                    "label": dataset.classes[label] if known else "",
+                    "right": ("yes" if student["class"] == classes[label] else "no") if judged else "",
+                    **student,
+                    **{f"teacher {column}": value for column, value in teacher.items()},
                 }
-                row = first | mine | {f"teacher {column}": value for column, value in theirs.items()}
-                yield (
-                    row
-                    if len(classes) <= MANY
-                    else {column: value for column, value in row.items() if "p(" not in column}
-                )
+                yield row if len(classes) <= MANY else {key: value for key, value in row.items() if "p(" not in key}
 
-    sets = {e.dataset.name: e.dataset.images for e in evaluated}
+    images = {dataset.name: dataset.images for dataset in sets}
     write_csv(run / "predictions.csv", rows())
     report.write(
         run / "report.html",
         run / "predictions.csv",
         classes,
-        lambda name, places, _: np.stack([sets[name][place].numpy() for place in places]),
+        lambda name, places, _: np.stack([images[name][place].numpy() for place in places]),
         run.folder.name,
         text,
         run / "plots",
     )
-    run.log(f"wrote {run / 'predictions.csv'} and, to look at, {run / 'report.html'}")
-
-
-def described(config: Config) -> str:
-    """A short description of the student: its method, its options, and its start if it started from random weights."""
-    own = [f"{name} {value}" for name, value in (config.student.options or {}).items()]
-    start = ["from random weights"] if config.student.init == "random" else []
-    return ", ".join([config.student.method, *own, *start])
-
-
-def head_samples(config: Config, trained: Teacher, dataset: Dataset, compute: Compute) -> Samples | None:
-    """Samples of the teacher with dropout in its head alone, as many as half the reference has; None if the head has no
-    dropout."""
-    if split_head(trained.network) is None:
-        return None
-    return (
-        teacher_method("head_dropout")
-        .predictor(trained.networks, dataset, config, compute)(dataset.images, dataset.name)
-        .distribution
-    )
-
-
-def human_entropy(run: Run, settings: Evaluation, dataset: Dataset) -> ndarray | None:
-    """The entropy of people's labels for each image, in nats; None if the config names no file, or the file does not
-    exist."""
-    if settings.human_labels is None:
-        return None
-    path = Path(settings.human_labels)
-    if not path.exists():
-        run.log(f"{path}: no such file; nothing is compared with people (docs/use.md says where to get it)")
-        return None
-    counts = humans.load(path, dataset)
-    return entropy(counts / counts.sum(1, keepdim=True)).numpy()
-
-
-def predictions(inside: Evaluated) -> dict[str, ndarray]:
-    """The probabilities [N, C] that each method predicts: the mean of its distribution; for the teacher, of its first
-    half."""
-    means = {
-        "teacher_deterministic": inside.deterministic,
-        "teacher": inside.teacher.mean,
-        "student": inside.student.mean,
-    }
-    return {who: mean.double().numpy() for who, mean in means.items()}
-
-
-def uncertainties(evaluated: list[Evaluated]) -> Uncertainties:
-    """Every measure of teacher (its first half) and student."""
-    return {
-        "teacher": {e.dataset.name: measures_of(e.teacher) for e in evaluated},
-        "student": {e.dataset.name: measures_of(e.student) for e in evaluated},
-    }
-
-
-def measure(evaluated: list[Evaluated], values: Uncertainties) -> dict[str, Any]:
-    """The parts of metrics.json that are about quality."""
-    inside, *outside = evaluated
-    labels = inside.dataset.labels.numpy()
-    metrics = {who: classification(probs, labels) for who, probs in predictions(inside).items()}
-    metrics |= {"agreement": {}, "passes": {}}
-    for e in evaluated:
-        name, floors = e.dataset.name, e.reference.floors(e.deterministic, e.head)
-        judged = e.reference.judge(values["student"][name])
-        entries = {m: judged[m] | floors[m] for m in judged}
-        metrics["agreement"][name] = (
-            {"same_class": e.reference.same_class(e.student.predicted)} | e.reference.judges(e.student) | entries
-        )
-        metrics["passes"][name] = {
-            m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
-            for m, curve in e.reference.curves.items()
-        }
-    metrics["rejected"] = rejected(values["teacher"], values["student"])
-    metrics["ood"] = {
-        e.dataset.name: {
-            who: {m: ood_detection(sets[inside.dataset.name][m], sets[e.dataset.name][m]) for m in MEASURES}
-            for who, sets in values.items()
-        }
-        for e in outside
-    }
-    return metrics
-
-
-def draw(
-    evaluated: list[Evaluated], values: Uncertainties, metrics: dict[str, Any], classes: list[str], config: Config
-) -> dict[str, Figure]:
-    """Every figure about quality, by file name."""
-    inside, *outside = evaluated
-    name, labels = inside.dataset.name, inside.dataset.labels.numpy()
-    probs = predictions(inside)
-    theirs, mine = values["teacher"], values["student"]
-    confidence = {who: p.max(1) for who, p in probs.items()}
-    correct = {who: p.argmax(1) == labels for who, p in probs.items()}
-    figures = {
-        "teacher_against_student": plots.teacher_against_student(theirs, mine, metrics["agreement"], TRUONG),
-        "teacher_against_student_information": plots.teacher_against_student(
-            theirs, mine, metrics["agreement"], INFORMATION
-        ),
-        "in_distribution": plots.histograms(theirs, mine, [name]),
-        "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], metrics["agreement"]),
-        "scale": plots.scale(theirs, mine, metrics["agreement"]),
-        "reliability": plots.reliability(confidence, correct, name),
-        "risk_coverage": plots.risk_coverage(confidence, correct, name),
-    }
-    if outside:
-        figures["roc"] = plots.roc(theirs, mine, metrics["ood"])
-        figures["out_of_distribution"] = plots.histograms(theirs, mine, [e.dataset.name for e in outside], behind=name)
-    for e, source in zip(evaluated, [config.data.train, *config.data.ood]):
-        if source.source != "noise":  # images of noise show nothing
-            of, images = e.dataset.name, e.dataset.images.numpy()
-            figures[f"extremes_{of}"] = plots.extremes(
-                images, theirs[of], mine[of], e.dataset.names, captions(e, classes), of
-            )
-    return figures
-
-
-def captions(e: Evaluated, classes: list[str]) -> list[str]:
-    """A line for each image: its true class, where that is known, and the class that the student predicts."""
-    pairs = zip(e.dataset.labels.tolist(), e.student.predicted.tolist())
-    return [f"{e.dataset.classes[label] if label != UNLABELLED else '?'} → {classes[p]}" for label, p in pairs]
 
 
 if __name__ == "__main__":
-    cli.main(main, __doc__, shown=("data", "evaluation"))
+    script.main(main)

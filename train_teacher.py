@@ -29,10 +29,10 @@ from methods import teacher
 from models.architecture import start_as_identity
 from models.inference import outputs_of
 from models.networks import build
-from models.own import UNKNOWN, load_weights
+from models.external import UNKNOWN, load_weights
 from training import artifact, process_group, script
 from training.compute import Compute
-from training.outside import digest_of, file_of
+from training.external import digest_of, file_of
 from training.run import Run, begin, made_anew
 from training.seeds import seed_of
 from training.state import State, decay_groups

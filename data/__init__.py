@@ -12,11 +12,11 @@ import torch
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
-from data import builtin, folder, items, published, toys
+from data import builtin, external, folder, published, toys
 from data.dataset import Dataset, LazyPixels
 from data.resize import fit_to
 from training import process_group
-from training.outside import is_outside
+from training.external import is_external
 
 SOURCES = {
     "digits": builtin.digits,
@@ -34,7 +34,7 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     """The images of one split, in the size and channels that `data` asks for. Raises UserError if something is
     missing."""
     with process_group.first_process_first():
-        load = items.load if is_outside(source.source) else SOURCES[source.source]
+        load = external.load if is_external(source.source) else SOURCES[source.source]
         dataset = load(source, split, data)
     return fitted(dataset, data)
 
@@ -65,7 +65,7 @@ def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
     """
     if isinstance(images, (str, Path)):
         return replace(folder.load(DataSet("folder", str(images)), "test", data), classes=classes)
-    return items.dataset_of(images, type(images).__name__, data, classes)
+    return external.dataset_of(images, type(images).__name__, data, classes)
 
 
 def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Dataset, Dataset | None]:

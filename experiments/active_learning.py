@@ -42,7 +42,7 @@ from configs.errors import UserError
 from training.run import made_by
 from training.seeds import seed_of
 from uncertainty.mc_dropout import Plan, samples_of
-from uncertainty.point import Point
+from uncertainty.delta import Delta
 from uncertainty.speed import in_turn
 
 COLOURS = {
@@ -99,7 +99,7 @@ def by_chance(state: State) -> Tensor:
 
 def by_softmax(state: State) -> Tensor:
     """The entropy of one pass without dropout."""
-    return Point(outputs_of(state.teacher.network, state.pool, state.compute)).predictive_entropy
+    return Delta(outputs_of(state.teacher.network, state.pool, state.compute)).predictive_entropy
 
 
 def by_teacher(state: State, few: bool = False) -> Tensor:

@@ -16,12 +16,12 @@ from methods.students.gauss import Gauss
 from methods.students.hydra import Hydra
 from methods.students.hydra_plus import HydraPlus
 from methods.students.logit_gaussian import GaussianStudent
-from methods.teachers import ddu, deterministic, ensemble, head_dropout, laplace, mc_dropout, variance_propagation
+from methods.teachers import ddu, deterministic, ensemble, laplace, last_layer_dropout, mc_dropout, variance_propagation
 
 TEACHERS: dict[str, TeacherMethod] = {
     "deterministic": deterministic.METHOD,
     "mc_dropout": mc_dropout.METHOD,
-    "head_dropout": head_dropout.METHOD,
+    "last_layer_dropout": last_layer_dropout.METHOD,
     "variance_propagation": variance_propagation.METHOD,
     "ensemble": ensemble.METHOD,
     "ddu": ddu.METHOD,

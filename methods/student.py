@@ -20,10 +20,10 @@ from models.architecture import Architecture, HeadsLinear
 from models.contract import Network
 from models.folding import folded
 from models.networks import NETWORKS, build
-from models.own import Own
+from models.external import External
 from training import artifact
 from training.compute import Compute
-from training.outside import is_outside
+from training.external import is_external
 from training.run import require_same
 from training.state import decay_groups
 from uncertainty.distribution import Distribution
@@ -57,7 +57,7 @@ class Student(nn.Module):
         self.method = student_method(settings.method, settings.options)
         a = architecture
         if module is not None:
-            self.network = Own(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
+            self.network = External(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
         elif self.method.own_last_layer:
             self.network = build(replace(a, heads=1))
             self.network[-1] = self.method.last_layer(self.network.classifier)
@@ -187,7 +187,7 @@ def new_student(
         same = replace(same, network=settings.network, options=None, digest=None)
     if settings.width is not None:
         same = replace(same, width=settings.width)
-    outside = isinstance(network, Own) and settings.network == "teacher"
+    outside = isinstance(network, External) and settings.network == "teacher"
     if outside and (same.heads > 1 or settings.width is not None):
         raise UserError(
             "student: a network from outside has one head and one width; set student.network to one of this repository"
@@ -197,7 +197,7 @@ def new_student(
             "student.layers: only for a teacher's network from outside; others name their blocks themselves"
         )
     model = Student(
-        same, replace(settings), train.classes, None if is_outside(same.network) or not outside else network.module
+        same, replace(settings), train.classes, None if is_external(same.network) or not outside else network.module
     )
     if settings.init == "teacher" and teacher.architecture.spectral_norm is not None:
         raise UserError(
@@ -269,7 +269,7 @@ def load_distilled(config: schema.Config, compute: Compute, teacher: Teacher) ->
 
     Raises UserError if another teacher or other settings made it.
     """
-    module = teacher.network.module if isinstance(teacher.network, Own) else None
+    module = teacher.network.module if isinstance(teacher.network, External) else None
     student, metadata = _load(config.folder, compute.device, getattr(torch, compute.dtype), module)
     wanted = settings(config) | {"teacher": teacher.checksum}
     require_same(config.folder / FILE, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
@@ -287,7 +287,7 @@ def _load(
             f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)"
         )
     architecture = Architecture(**metadata["architecture"])
-    if module is None and not (is_outside(architecture.network) or architecture.network in NETWORKS):
+    if module is None and not (is_external(architecture.network) or architecture.network in NETWORKS):
         raise UserError(
             f"{folder / FILE}: its network was given as a module; give one to load_student(run, module=...)"
         )

@@ -20,10 +20,10 @@ from methods.prediction import BATCH, predictions
 from models import spectral_norm
 from models.architecture import Architecture
 from models.networks import build
-from models.own import UNKNOWN, Own
+from models.external import UNKNOWN, External
 from training import artifact
 from training.compute import Compute
-from training.outside import digest_of_code, is_outside
+from training.external import digest_of_code, is_external
 from training.run import require_same
 from uncertainty.any_network import sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, samples_of
@@ -65,7 +65,7 @@ class Teacher:
         Raises UserError if the module does not take such images or does not give such logits.
         """
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
-        network = Own(copy.deepcopy(module), size, channels, len(classes)).eval()
+        network = External(copy.deepcopy(module), size, channels, len(classes)).eval()
         network.normalize.set(mean, std)
         return cls([network], a, classes, UNKNOWN, checksum_of(network.state_dict(), network, a), [], 0.0)
 
@@ -136,7 +136,7 @@ def architecture(settings: Settings, images: Data, classes: int) -> Architecture
     Raises UserError for settings that do not go together.
     """
     base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
-    outside = is_outside(settings.network)
+    outside = is_external(settings.network)
     ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "identity_start")
     ignored = ours if outside else ("options", "weights")
     for name in ignored:
@@ -184,7 +184,7 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
     """SHA-256 (16 hex digits) of all that determines a network's outputs. From outside, its code counts too: it holds
     dropout rates."""
-    outside = [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, Own) else []
+    outside = [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, External) else []
     return artifact.checksum(tensors, *outside)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from configs.errors import UserError
-from models.own import Own
+from models.external import External
 
 
 def comparable(x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     UserError for weights that are not finite.
     """
     network = copy.deepcopy(network)
-    if isinstance(network, Own):
+    if isinstance(network, External):
         return finite(network)
     on_cpu = all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:

@@ -1,16 +1,16 @@
-"""Networks by name, or from outside (`models.own`): a new one is a function (architecture) → `Network`, a line in
+"""Networks by name, or from outside (`models.external`): a new one is a function (architecture) → `Network`, a line in
 `NETWORKS`, and its name in `configs.schema.Network`."""
 
 import torch
 
-from models import own, spectral_norm
+from models import external, spectral_norm
 from models.architecture import Architecture
 from models.contract import Network, check
 from models.mlp import mlp
 from models.resnet import SHAPES, resnet
 from models.vgg import BLOCKS, vgg, vgg7
 from training.bar import note
-from training.outside import digest_of_code, file_of, is_outside
+from training.external import digest_of_code, file_of, is_external
 
 NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7} | dict.fromkeys(SHAPES, resnet) | {"mlp": mlp}
 
@@ -19,10 +19,10 @@ def build(architecture: Architecture) -> Network:
     """A network that meets the contract (`models.contract`). Prints a line if the file of a network from outside has
     changed since the training."""
     a = architecture
-    outside = is_outside(a.network)
+    outside = is_external(a.network)
     if outside and a.digest not in (None, digest_of_code(a.network)):
         note(f"{file_of(a.network)} has changed since the network of this run was made with it")
-    network = own.make(a) if outside else NETWORKS[a.network](a)
+    network = external.make(a) if outside else NETWORKS[a.network](a)
     blank = torch.zeros(1, a.size, a.size, a.channels)
     check(network, blank)
     if a.spectral_norm is not None:

@@ -59,7 +59,7 @@ def teacher_against_student(
             entry = agreement[name][measure]
             lines = [
                 f"Pearson {defined(entry['pearson'])}: as {passes(entry)} passes",
-                f"floor {defined(entry['floor_pearson'])}",
+                f"floor {defined(entry['baseline_pearson'])}",
             ]
             if beyond := (~inside).sum():
                 lines[1] += f"; {beyond} of {len(x)} beyond the axes"
@@ -129,17 +129,17 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.plot(counts, reached, "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
-            axis.axhline(entry["limit_pearson"], color=GREEN, linestyle=":", label="limit: a perfect student")
-            axis.axhline(entry["floor_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
-            if entry["floor_head_pearson"] is not None:
+            axis.axhline(entry["noise_ceiling"], color=GREEN, linestyle=":", label="limit: a perfect student")
+            axis.axhline(entry["baseline_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
+            if entry["last_layer_pearson"] is not None:
                 axis.axhline(
-                    entry["floor_head_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone"
+                    entry["last_layer_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone"
                 )
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a floor's line can lie there
             axis.text(
                 0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8, bbox=box
             )
-            low = np.nanmin([0.9, reached[0], entry["floor_pearson"], entry["pearson_ci"][0]])
+            low = np.nanmin([0.9, reached[0], entry["baseline_pearson"], entry["pearson_ci"][0]])
             ticks = [1, 2, 4, 8, 16, 32, 64]
             axis.set(xscale="log", xlim=(0.9, 1.15 * counts[-1]), ylim=(max(-0.1, low - 0.05), 1.02))
             axis.set_xticks(ticks[: np.searchsorted(ticks, counts[-1])], minor=False)

@@ -16,7 +16,7 @@ def students(runs: dict[str, dict]) -> str:
     """
     rows = []
     for dataset, frame in next(iter(runs.values()))["agreement"].items():
-        rows.append([f"**{dataset}**: floor, one softmax", *(number(frame[m]["floor_pearson"]) for m in MEASURES)])
+        rows.append([f"**{dataset}**: floor, one softmax", *(number(frame[m]["baseline_pearson"]) for m in MEASURES)])
         for name, run in runs.items():
             entries = [run["agreement"][dataset][m] for m in MEASURES]
             rows.append([name, *(f"{cell(entry)}, ×{entry['scale']:.2f}" for entry in entries)])
@@ -34,7 +34,7 @@ def short(runs: dict[str, dict]) -> str:
     rows = [
         ["reported by Truong 2019, of his own teacher (he does not name the measure)", REPORTED[0], "", REPORTED[1], ""]
     ]
-    rows.append(["one softmax without dropout", *(number(sets[d][m]["floor_pearson"]) for d, m in columns)])
+    rows.append(["one softmax without dropout", *(number(sets[d][m]["baseline_pearson"]) for d, m in columns)])
     for name, run in runs.items():
         rows.append([name, *(cell(run["agreement"][d][m]) for d, m in columns)])
     return markdown(["correlation with the teacher: **equivalent passes**", *head], rows)

@@ -130,7 +130,7 @@ def table(metrics: dict) -> str:
 def agreement(entry: dict) -> list[str]:
     """The cells of a measure, as named in `AGREEMENT`."""
     interval = "-" if entry["pearson"] is None else "-".join(map(number, entry["pearson_ci"]))
-    keys = ("limit_pearson", "floor_pearson", "floor_head_pearson", "repeatability_pearson", "spearman")
+    keys = ("noise_ceiling", "baseline_pearson", "last_layer_pearson", "split_half_pearson", "spearman")
     scale = "-" if entry["scale"] is None else f"{entry['scale']:.2f}"
     return [
         f"**{number(entry['pearson'])}** ({interval})",
@@ -151,7 +151,7 @@ def passes_cell(entry: dict) -> str:
         return "-"
     low, high = entry["equivalent_passes_ci"]
     text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
-    floors = [entry[key] for key in ("floor_pearson", "floor_head_pearson") if entry[key] is not None]
+    floors = [entry[key] for key in ("baseline_pearson", "last_layer_pearson") if entry[key] is not None]
     return text if all(entry["pearson"] > floor for floor in floors) else f"{text}, **below a floor**"
 
 

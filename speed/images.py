@@ -27,7 +27,7 @@ import data
 from configs.schema import McDropout
 from data.views import make_views
 from methods.teacher import standardize
-from models.own import Own
+from models.external import External
 from plots.style import save
 from speed.measuring import RESULTS, write
 from train_teacher import classification_task
@@ -102,7 +102,7 @@ def takes(size: int, count: int, keep: bool) -> dict[str, dict[str, float]]:
         layers = nn.Sequential(
             nn.Conv2d(3, 8, 8, 8), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
         )
-        network = Own(layers, size, 3, 2)
+        network = External(layers, size, 3, 2)
         with watched("loading", found):
             train, _ = data.load_train(config.data, 0)
             standardize(network, config.teacher, train)

@@ -21,7 +21,7 @@ from plots.comparison import load
 from plots.pages import PAGES, made
 from training import artifact
 from training.cli import parse
-from uncertainty.point import Point
+from uncertainty.delta import Delta
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "speed/README.md"]
@@ -180,7 +180,7 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
 
 def test_the_student_that_is_shown_is_plain_distillation(tiny, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
-    names = {"Point": Point, "F": F, "StudentMethod": StudentMethod}
+    names = {"Delta": Delta, "F": F, "StudentMethod": StudentMethod}
     exec(code, names)
     monkeypatch.setitem(STUDENTS, "mean_only", names["METHOD"])
     tiny.student.epochs = 1

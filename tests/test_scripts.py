@@ -39,8 +39,8 @@ from uncertainty.distribution import MEASURES
 
 SCORES = {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass", "misclassification_auroc", "aurc"}
 AGREEMENT = {
-    "pearson", "pearson_ci", "spearman", "spearman_ci", "repeatability_pearson", "repeatability_spearman", "floor_pearson",
-    "floor_head_pearson", "limit_pearson", "equivalent_passes", "equivalent_passes_ci", "censored",
+    "pearson", "pearson_ci", "spearman", "spearman_ci", "split_half_pearson", "split_half_spearman", "baseline_pearson",
+    "last_layer_pearson", "noise_ceiling", "equivalent_passes", "equivalent_passes_ci", "censored",
     "scale", "student_mean", "teacher_mean", "reference_passes",
 }  # fmt: skip
 PLOTS = {

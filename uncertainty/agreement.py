@@ -1,11 +1,10 @@
-"""How well an uncertainty agrees with the teacher's: correlation, equivalent passes and scale, with floors and limits.
+"""How well an uncertainty agrees with the teacher's: correlation, equivalent passes, scale, baselines, noise ceiling.
 
-The reference is sampled twice, in halves A and B of T passes each. A student, or a floor, is correlated with each half,
-and the two correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is
-one-way: with the second half alone.
+The reference is sampled twice, in halves A and B of T passes each. A student, or a baseline, is correlated with each half,
+and the two correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is with
+the second half alone.
 """
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,146 +13,127 @@ from numpy import ndarray
 from scipy.stats import rankdata
 from torch import Tensor
 
+from uncertainty.distances import SIMILARITIES, energy_distance, samples_of
 from uncertainty.distribution import Distribution, entropy, measures_of
 from uncertainty.equivalent_passes import Resamples, interval, passes_curves
-from uncertainty.judges import energy_distance, judged, samples_of
 from uncertainty.samples import Samples
 
 
 class Reference:
     """Both halves of the teacher's samples on one data set, and the correlations that fewer passes reach.
 
-    group [N]: the mask group of each image; a group is resampled as a whole. In an ensemble (one_way) each image is a
-    group of its own.
+    group [N]: the mask group of each image; a group is resampled as a whole. With `fixed_samples` (an ensemble) each image
+    is a group of its own, and the first half is not compared with.
     """
 
-    def __init__(self, halves: list[Samples], group: ndarray, one_way: bool, bootstrap: int, seed: int):
-        against = halves[1:] if one_way else halves
-        self.passes = halves[0].log_probs.shape[1]
-        self.resamples = Resamples(np.arange(len(group)) if one_way else group, bootstrap, seed)
-        self.once = Resamples(self.resamples.group, 0, 0)
-        self.curves = passes_curves(halves, self.resamples, one_way)
-        self.halves = [measures_of(half) for half in halves]
-        self.against = self.halves[1:] if one_way else self.halves
-        self.whole = measures_of(Samples(torch.cat([half.log_probs for half in against], 1)))
-        self.predicted = [half.predicted for half in against]
-        self.samples = halves
+    def __init__(self, halves: list[Samples], group: ndarray, fixed_samples: bool, bootstrap: int, seed: int):
+        compared = halves[1:] if fixed_samples else halves
+        self.halves = halves
         self.seed = seed
+        self.passes = halves[0].log_probs.shape[1]
+        self.resamples = Resamples(np.arange(len(group)) if fixed_samples else group, bootstrap, seed)
+        self.once = Resamples(self.resamples.group, 0, 0)
+        self.curves = passes_curves(halves, self.resamples, fixed_samples)
+        self.measures = [measures_of(half) for half in halves]
+        self.compared = self.measures[1:] if fixed_samples else self.measures
+        self.together = measures_of(Samples(torch.cat([half.log_probs for half in compared], 1)))
+        self.predicted = [half.predicted for half in compared]
+        self.first_half = {name: similarity(*halves) for name, similarity in SIMILARITIES.items()}
 
-    def judge(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
-        """The entry of `agreement` in metrics.json for each measure among the student's scores [N]; docs/method.md says
-        how to read it."""
-        entries = {}
-        for name, x in ((name, student[name]) for name in self.whole if name in student):
-            first, second = (half[name] for half in self.halves)
-            pair = [half[name] for half in self.against]
-            pearson = self.resamples.pearson(x, pair)
-            spearman = self.resamples.pearson(rankdata(x), [rankdata(half) for half in pair])
-            entries[name] = {
-                "pearson": float(pearson[0]),
-                "pearson_ci": interval(pearson),
-                **self.curves[name].equivalent(pearson),
-                "spearman": float(spearman[0]),
-                "spearman_ci": interval(spearman),
-                "repeatability_pearson": float(self.once.pearson(first, [second])[0]),
-                "repeatability_spearman": float(self.once.pearson(rankdata(first), [rankdata(second)])[0]),
-                "limit_pearson": float(max(self.curves[name].pearson[0, -1], 0.0) ** 0.5),
-                "student_mean": float(x.mean()),
-                "teacher_mean": float(self.whole[name].mean()),
-                "scale": float(x.mean() / self.whole[name].mean()),
-                "reference_passes": self.passes,
-            }
-        return entries
+    def agreement(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
+        """An entry for each measure among the student's scores [N]; docs/method.md says how to read it."""
+        return {name: self._entry(name, student[name]) for name in self.together if name in student}
 
-    def floors(self, deterministic: Tensor, head: Samples | None) -> dict[str, dict[str, float | None]]:
-        """The floors of each measure: the correlations of estimates that cost little or nothing.
+    def _entry(self, name: str, x: ndarray) -> dict[str, Any]:
+        pair, curve, teacher_mean = [half[name] for half in self.compared], self.curves[name], self.together[name].mean()
+        first, second = (half[name] for half in self.measures)
+        ranks = self.once.pearson(rankdata(first), [rankdata(second)])
+        pearson = self.resamples.pearson(x, pair)
+        return {
+            **correlations(self.resamples, x, pair),
+            **curve.equivalent(pearson),
+            "split_half_pearson": float(self.once.pearson(first, [second])[0]),
+            "split_half_spearman": float(ranks[0]),
+            "noise_ceiling": float(max(curve.pearson[0, -1], 0.0) ** 0.5),
+            "student_mean": float(x.mean()),
+            "teacher_mean": float(teacher_mean),
+            "scale": float(x.mean() / teacher_mean),
+            "reference_passes": self.passes,
+        }
 
-        deterministic: the teacher's softmax without dropout [N, C]; the better one of its Gini impurity and its entropy
-        counts. head: samples of the teacher with dropout in its head alone.
+    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> dict[str, dict[str, float | None]]:
+        """For each measure, the correlations of estimates that cost little or nothing.
+
+        softmax: the teacher's, without dropout [N, C]; the better one of its Gini impurity and its entropy counts.
+        last_layer: samples of the teacher with dropout in its classifier alone.
         """
-        p = deterministic.double().cpu()
+        p = softmax.double().cpu()
         free = [(1 - (p**2).sum(1)).numpy(), entropy(p).numpy()]
-        heads = None if head is None else measures_of(head)
+        sampled = None if last_layer is None else measures_of(last_layer)
         entries = {}
-        for name in self.whole:
-            pair = [half[name] for half in self.against]
+        for name in self.together:
+            pair = [half[name] for half in self.compared]
             entries[name] = {
-                "floor_pearson": float(max(self.once.pearson(floor, pair)[0] for floor in free)),
-                "floor_head_pearson": None if heads is None else float(self.once.pearson(heads[name], pair)[0]),
+                "baseline_pearson": float(max(self.once.pearson(x, pair)[0] for x in free)),
+                "last_layer_pearson": None if sampled is None else float(self.once.pearson(sampled[name], pair)[0]),
             }
         return entries
 
-    def judges(self, student: Distribution) -> dict[str, dict[str, float | None]]:
-        """{judge: {"student": of T samples of the student, "teacher": of the first half}}, each against the second
-        half.
+    def similarities(self, student: Distribution) -> dict[str, dict[str, float | None]]:
+        """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}}, each
+        against the second half.
 
-        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of
-        the second half's samples under the student, and has no entry for samples.
+        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of the
+        second half's samples under the student, and has no entry for samples.
         """
-        second = self.samples[1]
-        found = judged(samples_of(student, self.passes, self.seed), second)
-        entries = {name: {"student": found[name]} | self.judged_passes[name] for name in found}
+        first, second = self.halves
+        samples = samples_of(student, self.passes, self.seed)
+        entries: dict[str, dict[str, float | None]] = {
+            name: {"student": similarity(samples, second), "teacher": self.first_half[name]}
+            for name, similarity in SIMILARITIES.items()
+        }
+        mean = first.mean.unsqueeze(1)
+        entries["energy_distance"]["point"] = float(energy_distance(mean, second.probs).mean())
         density = student.log_density(second.log_probs)
         return entries | {"log_density": {"student": None if density is None else float(density.mean())}}
 
-    @cached_property
-    def judged_passes(self) -> dict[str, dict[str, float | None]]:
-        """The first half's entries of `judges`: the same for every student."""
-        first, second = self.samples
-        entries: dict[str, dict[str, float | None]] = {
-            name: {"teacher": value} for name, value in judged(first, second).items()
-        }
-        entries["energy_distance"]["point"] = float(energy_distance(first.mean.unsqueeze(1), second.probs).mean())
-        return entries
-
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""
-        return float(np.mean([(predicted == theirs).double().mean().item() for theirs in self.predicted]))
+        return float(np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted]))
+
+
+def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dict[str, Any]:
+    """Pearson's and Spearman's correlation of x [N] with others [N], averaged, and their intervals."""
+    pearson = resamples.pearson(x, others)
+    spearman = resamples.pearson(rankdata(x), [rankdata(other) for other in others])
+    return {
+        "pearson": float(pearson[0]),
+        "pearson_ci": interval(pearson),
+        "spearman": float(spearman[0]),
+        "spearman_ci": interval(spearman),
+    }
 
 
 def rejected(
     teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], share: float = 0.05
 ) -> dict[str, Any]:
-    """The shares of the images that teacher and student reject at the threshold where the teacher rejects `share` of
-    the first set.
+    """The shares of the images that teacher and student reject, where the teacher rejects `share` of the first set.
 
     teacher, student: {data set: {measure: [N]}}. Returns {measure: {data set: {"teacher": share, "student": share}}}.
     """
-    first = next(iter(teacher))
-    found: dict[str, Any] = {}
-    for measure, values in teacher[first].items():
+    both = {"teacher": teacher, "student": student}
+    shares: dict[str, Any] = {}
+    for measure, values in next(iter(teacher.values())).items():
         threshold = np.quantile(values, 1 - share)
-        found[measure] = {
-            name: {
-                who: float((by_set[name][measure] > threshold).mean())
-                for who, by_set in (("teacher", teacher), ("student", student))
-            }
+        shares[measure] = {
+            name: {who: float((measures[name][measure] > threshold).mean()) for who, measures in both.items()}
             for name in teacher
         }
-    return found
+    return shares
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin
-    per input."""
+    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin per
+    input."""
     parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])
-
-
-def with_humans(
-    human_entropy: ndarray, measures: dict[str, ndarray], resamples: Resamples
-) -> dict[str, dict[str, Any]]:
-    """Pearson and Spearman of the entropy of people's labels [N] with each measure [N], with intervals."""
-    entries = {}
-    for name, x in measures.items():
-        pearson, spearman = (
-            resamples.pearson(x, [human_entropy]),
-            resamples.pearson(rankdata(x), [rankdata(human_entropy)]),
-        )
-        entries[name] = {
-            "pearson": float(pearson[0]),
-            "pearson_ci": interval(pearson),
-            "spearman": float(spearman[0]),
-            "spearman_ci": interval(spearman),
-        }
-    return entries

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
 from models.hooks import hooked
-from models.own import Own
+from models.external import External
 from uncertainty.mc_dropout import Group, Plan, Sampler
 from uncertainty.speed import in_turn
 
@@ -27,7 +27,7 @@ def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
 
     Raises UserError for a network of the first kind without dropout.
     """
-    layers = network.in_a_row if isinstance(network, Own) else network
+    layers = network.in_a_row if isinstance(network, External) else network
     return Sampler(layers) if drops_only_in_layers(layers) else PlainLoop(network)
 
 
@@ -197,7 +197,7 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
     for name, operation in draws.found.items():
         part = network.get_submodule(name)
         kind = str(part) if isinstance(part, _DropoutNd) else f"{type(part).__name__}: {operation}"
-        place = name.removeprefix("module").removeprefix(".") if isinstance(network, Own) else name
+        place = name.removeprefix("module").removeprefix(".") if isinstance(network, External) else name
         described.append(f"{place or 'the network'}: {kind}")
     return described
 

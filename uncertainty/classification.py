@@ -82,10 +82,10 @@ def resampled(
     of_image = np.stack([probs.argmax(1) == labels, nll(probs, labels), brier(probs, labels)])
     rows = dict(zip(("accuracy", "nll", "brier"), of_image @ weights(len(labels), 0).T / len(labels)))
     for name, (inside, outside) in scores.items():
-        is_outside = np.repeat([0, 1], [len(inside), len(outside)])
+        is_external = np.repeat([0, 1], [len(inside), len(outside)])
         drawn = np.concatenate([weights(len(inside), 0), weights(len(outside), 1)], 1)
         rows[name] = np.array(
-            [roc_auc_score(is_outside, np.concatenate([inside, outside]), sample_weight=w) for w in drawn]
+            [roc_auc_score(is_external, np.concatenate([inside, outside]), sample_weight=w) for w in drawn]
         )
     return {name: row.round(5).tolist() for name, row in rows.items()}
 
@@ -95,11 +95,11 @@ def ood_detection(inside: ndarray, outside: ndarray) -> dict[str, float]:
 
     fpr95: the share of in-distribution inputs above the threshold that 95% of the OOD inputs exceed.
     """
-    is_outside = np.repeat([0, 1], [len(inside), len(outside)])
+    is_external = np.repeat([0, 1], [len(inside), len(outside)])
     score = np.concatenate([inside, outside])
-    fpr, tpr, _ = roc_curve(is_outside, score)
+    fpr, tpr, _ = roc_curve(is_external, score)
     return {
-        "auroc": roc_auc_score(is_outside, score),
-        "auprc": average_precision_score(is_outside, score),
+        "auroc": roc_auc_score(is_external, score),
+        "auprc": average_precision_score(is_external, score),
         "fpr95": fpr[np.searchsorted(tpr, 0.95)],
     }

@@ -131,11 +131,11 @@ def _between(c: float, passes: ndarray, curve: ndarray) -> float:
     return float(1 / np.interp(-(c**-2.0), -(curve**-2.0), 1 / passes))
 
 
-def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = False) -> dict[str, Curve]:
+def passes_curves(halves: list[Samples], resamples: Resamples, fixed_samples: bool = False) -> dict[str, Curve]:
     """c(N) of each measure: N passes of one half, drawn DRAWS times, are correlated with the whole other half; both
     ways are averaged.
 
-    one_way: only passes of the first half are correlated with the second half.
+    fixed_samples: only passes of the first half are correlated with the second half.
     """
     total = halves[0].log_probs.shape[1]
     generator = torch.Generator().manual_seed(0)
@@ -145,7 +145,7 @@ def passes_curves(halves: list[Samples], resamples: Resamples, one_way: bool = F
     for count in passes:
         draws = {name: [] for name in (MEASURES if count > 1 else ENTROPIES)}
         for _ in range(DRAWS if count < total else 1):
-            for half, other in ((0, 1), (1, 0))[: 1 if one_way else 2]:
+            for half, other in ((0, 1), (1, 0))[: 1 if fixed_samples else 2]:
                 chosen = torch.randperm(total, generator=generator)[:count]
                 few = Samples(halves[half].log_probs[:, chosen])
                 for name, rows in draws.items():

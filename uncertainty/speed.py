@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from configs.schema import Config
+from configs.schema import Evaluation
 from training.bar import progress_bar
 from training.compute import Compute
 from uncertainty.mc_dropout import Plan
@@ -22,27 +22,31 @@ Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
 BATCHES = (("", 256), ("_batch1", 1))  # the suffix of each batch size's entries
 
 
-def compare_speed(sampler: Callable, student: nn.Module, images: Tensor, config: Config, compute: Compute) -> dict:
-    """Images per second at batch sizes 256 and 1, of the teacher (T samples) and the student, measured in turn."""
-    settings = config.evaluation
+IMAGES, PASSES = 512, 50  # of the speed measurement
+
+
+def compare_speed(
+    sampler: Callable, student: nn.Module, images: Tensor, settings: Evaluation, seed: int, compute: Compute
+) -> dict[str, float]:
+    """Images per second at batch sizes 256 and 1, of the teacher (PASSES samples, or as many as there are in a half of the
+    reference) and the student, measured in turn."""
+    passes = min(PASSES, settings.passes)
 
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
-        plan = Plan(settings.speed_passes, settings.masks, len(batch), (config.seed, "speed"))
-        samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan, settings.batch_size)
+        plan = Plan(passes, settings.masks, len(batch), (seed, "speed"))
+        samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan)
         return torch.cat([log_probs for _, _, log_probs in samples]).exp().mean(1).cpu()
 
     @torch.inference_mode()
     def student_pass(batch: Tensor) -> Tensor:
         return student(batch).mean.cpu()
 
-    result = {"teacher_passes": settings.speed_passes}
+    result = {"teacher_passes": passes}
+    works = {"teacher": teacher_pass, "student": student_pass}
     with compute.autocast():
         for suffix, size in BATCHES:
-            count = settings.speed_images if size > 1 else 16
-            seconds = seconds_per_image(
-                {"teacher": teacher_pass, "student": student_pass}, images[:count], size, rounds=3
-            )
+            seconds = seconds_per_image(works, images[: IMAGES if size > 1 else 16], size, rounds=3)
             result |= {f"{who}_images_per_s{suffix}": 1 / value for who, value in seconds.items()}
             result[f"ratio{suffix}"] = seconds["teacher"] / seconds["student"]
     return result

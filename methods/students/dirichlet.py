@@ -1,6 +1,6 @@
 """The Dirichlet student: one pass gives α > 0 through a softplus, and α gives every measure in closed form.
 
-In the heads `points` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives
+In the heads `cubature` and `laplace_bridge`, dropout moves the logits to z + U ε with ε ~ N(0, I). The perceptron gives
 U [C, R] for each input, and the head is approximately the Dirichlet with the mean and the total variance of
 softmax(z + U ε).
 """
@@ -22,7 +22,7 @@ SMALLEST = 1e-6  # concentration
 SMALLEST_VARIANCE = 1e-12
 
 
-def points(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+def cubature(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """Mean m = mean p and precision (1 − s) / (s − ‖m‖²), s = mean ‖p‖², of the 2R fixed points p = softmax(z ± √R
     u_r).
 
@@ -53,7 +53,7 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     return alpha / total.unsqueeze(-1), total
 
 
-STRUCTURED = {"points": points, "laplace_bridge": laplace_bridge}
+STRUCTURED = {"cubature": cubature, "laplace_bridge": laplace_bridge}
 
 
 @dataclass
@@ -63,7 +63,7 @@ class DirichletStudent(Method):
     right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of U; default:
     the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
 
-    head: Literal["softplus", "last_layer", "points", "laplace_bridge"] = "points"
+    head: Literal["softplus", "last_layer", "cubature", "laplace_bridge"] = "cubature"
     objective: Literal["moments", "likelihood"] = "moments"
     matched: list[Matched] = field(default_factory=lambda: ["total_variance"])
     mean_weight: Positive = 12.0
@@ -92,7 +92,7 @@ class DirichletStudent(Method):
         """Dir(α) of the logits [N, C] and of the perceptron's outputs [N, K].
 
         last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C outputs. softplus: α =
-        softplus(z). points, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next output is o, the rest is U; z and
+        softplus(z). cubature, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next output is o, the rest is U; z and
         U give the mean m and the precision α₀. That softplus is 1 at the start.
         """
         if self.head == "last_layer":

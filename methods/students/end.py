@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from configs.schema import Positive, dataclass
 from methods.interface import Method, Targets
-from uncertainty.point import Point
+from uncertainty.delta import Delta
 
 
 @dataclass
@@ -17,11 +17,11 @@ class EnD(Method):
     needs_samples = True
     ood_score = "predictive_entropy"
 
-    def distribution(self, logits: Tensor, outputs: Tensor) -> Point:
+    def distribution(self, logits: Tensor, outputs: Tensor) -> Delta:
         """p = softmax(z)."""
-        return Point(logits)
+        return Delta(logits)
 
-    def loss(self, student: Point, targets: Targets, network: nn.Module) -> Tensor:
+    def loss(self, student: Delta, targets: Targets, network: nn.Module) -> Tensor:
         """T² KL(1/M Σ_m softmax(z_m / T) ‖ softmax(z / T)); T² keeps the size of the gradient (section 2)."""
         t = self.temperature
         mean = targets.mean if t == 1 else (targets.log_probs.float() / t).softmax(-1).mean(1)

@@ -15,7 +15,7 @@ from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
 from training.compute import Compute
-from uncertainty.point import Point
+from uncertainty.delta import Delta
 
 JITTERS = [0.0] + [10.0**exponent for exponent in range(-20, 1)]
 
@@ -65,7 +65,7 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute).cpu()
         return Prediction(
-            Point(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()}
+            Delta(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()}
         )
 
     return predict

@@ -7,7 +7,7 @@ from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
 from models.inference import outputs_of
 from training.compute import Compute
-from uncertainty.point import Point
+from uncertainty.delta import Delta
 
 
 def energy(logits: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
 
     def predict(images: Tensor, name: str) -> Prediction:
         logits = outputs_of(networks[0], images, compute).cpu()
-        return Prediction(Point(logits), {"energy": energy(logits)})
+        return Prediction(Delta(logits), {"energy": energy(logits)})
 
     return predict
 

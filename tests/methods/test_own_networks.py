@@ -29,7 +29,7 @@ from methods.student import load_student
 from methods.teacher import Teacher, load_teacher
 from models.architecture import Architecture
 from models.networks import build
-from models.own import Own, load_weights
+from models.external import External, load_weights
 from train_student import distil
 from training.cli import parse
 from training.compute import choose
@@ -305,7 +305,7 @@ def test_features_are_those_of_hooks_and_the_classifier_is_found():
 
     torch.manual_seed(0)
     module = Branches().eval()
-    network = Own(module, 8, 1, 5)
+    network = External(module, 8, 1, 5)
     network.normalize.set([0.0], [1.0])
     images = torch.randint(0, 256, (3, 8, 8, 1), dtype=torch.uint8)
     means, hidden = network.features(images)
@@ -320,19 +320,19 @@ def test_features_are_those_of_hooks_and_the_classifier_is_found():
     torch.testing.assert_close(hidden, seen.mean(1))
     torch.testing.assert_close(network.classifier(hidden), network(images))
     with pytest.raises(UserError, match="student.layers: gone is not called"):
-        Own(module, 8, 1, 5, ["gone"])
+        External(module, 8, 1, 5, ["gone"])
     with pytest.raises(UserError, match="not logits"):
-        Own(module, 8, 1, 7)
+        External(module, 8, 1, 7)
     with pytest.raises(UserError, match="cannot take images"):
-        Own(module, 8, 3, 5)
+        External(module, 8, 3, 5)
 
 
 def test_a_plain_sequential_from_outside_takes_the_fast_sampler():
     layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(144, 4)).eval()
-    network = Own(layers, 8, 1, 4)
+    network = External(layers, 8, 1, 4)
     assert str(sampler_of(network)) == "the fast sampler"
     assert (
-        sampler_of(Own(nn.Sequential(*layers[:2], nn.Dropout2d(0.3), *layers[3:]), 8, 1, 4)).__class__.__name__
+        sampler_of(External(nn.Sequential(*layers[:2], nn.Dropout2d(0.3), *layers[3:]), 8, 1, 4)).__class__.__name__
         == "PlainLoop"
     )
 

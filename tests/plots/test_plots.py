@@ -24,8 +24,8 @@ def values(*names: str) -> dict[str, dict[str, np.ndarray]]:
 
 def agreement(*names: str) -> dict[str, dict]:
     entry = {
-        "pearson": 0.876, "pearson_ci": [0.85, 0.9], "equivalent_passes": 43.2, "censored": False, "floor_pearson": 0.321,
-        "limit_pearson": 0.98, "floor_head_pearson": 0.5, "scale": 1.02, "reference_passes": 100,
+        "pearson": 0.876, "pearson_ci": [0.85, 0.9], "equivalent_passes": 43.2, "censored": False, "baseline_pearson": 0.321,
+        "noise_ceiling": 0.98, "last_layer_pearson": 0.5, "scale": 1.02, "reference_passes": 100,
     }  # fmt: skip
     return {name: dict.fromkeys(MEASURES, entry) for name in names}
 

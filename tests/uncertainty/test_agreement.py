@@ -119,25 +119,25 @@ def test_the_curve_follows_theory(synthetic, curves):
     assert curve.pearson[0] == pytest.approx(expected, abs=0.02)
 
 
-def reference(halves, resamples, one_way=False):
-    return Reference(halves, resamples.group, one_way, 200, 0)
+def reference(halves, resamples, fixed_samples=False):
+    return Reference(halves, resamples.group, fixed_samples, 200, 0)
 
 
 def test_agreement_of_the_truth_reaches_the_limit_and_both_floors_are_below(synthetic, curves, resamples):
     truth, (a, b, c, *_) = synthetic
     judge = reference([a, b], resamples)
-    entries, floors = judge.judge(measures_of(truth)), judge.floors(truth.mean, Samples(c.log_probs[:, :2]))
+    entries, floors = judge.judge(measures_of(truth)), judge.baselines(truth.mean, Samples(c.log_probs[:, :2]))
     for name in MEASURES:
         found = entries[name]
-        assert found["pearson"] == pytest.approx(found["limit_pearson"], abs=0.01), name
-        assert found["limit_pearson"] ** 2 == pytest.approx(found["repeatability_pearson"], abs=1e-6)
+        assert found["pearson"] == pytest.approx(found["noise_ceiling"], abs=0.01), name
+        assert found["noise_ceiling"] ** 2 == pytest.approx(found["split_half_pearson"], abs=1e-6)
         assert found["pearson_ci"][0] < found["pearson"] < found["pearson_ci"][1]
-        assert floors[name]["floor_pearson"] <= found["pearson"] + 1e-6
+        assert floors[name]["baseline_pearson"] <= found["pearson"] + 1e-6
         two = curves[name].pearson[0, list(curves[name].passes).index(2)]
-        assert floors[name]["floor_head_pearson"] == pytest.approx(two, abs=0.05)
+        assert floors[name]["last_layer_pearson"] == pytest.approx(two, abs=0.05)
         assert found["scale"] == pytest.approx(1, abs=0.03) and found["reference_passes"] == PASSES
     assert judge.same_class(truth.predicted) > 0.8
-    assert judge.floors(truth.mean, None)["total_variance"]["floor_head_pearson"] is None
+    assert judge.baselines(truth.mean, None)["total_variance"]["last_layer_pearson"] is None
 
 
 def test_the_scale_is_to_the_mean_of_all_passes(synthetic, resamples):
@@ -152,12 +152,12 @@ def test_the_scale_is_to_the_mean_of_all_passes(synthetic, resamples):
 
 def test_the_floor_is_the_better_of_gini_and_entropy(synthetic, resamples):
     truth, halves = synthetic
-    floors = reference(halves[:2], resamples).floors(truth.mean, None)
+    floors = reference(halves[:2], resamples).baselines(truth.mean, None)
     p = truth.mean.double().numpy()
     pair = [half.total_variance.double().numpy() for half in halves[:2]]
     gini, entropy = 1 - (p**2).sum(1), -(p * np.log(p.clip(1e-300))).sum(1)
     best = max(np.mean([np.corrcoef(x, half)[0, 1] for half in pair]) for x in (gini, entropy))
-    assert floors["total_variance"]["floor_pearson"] == pytest.approx(best, rel=1e-6)
+    assert floors["total_variance"]["baseline_pearson"] == pytest.approx(best, rel=1e-6)
 
 
 def test_correlations_against_scipy_and_resampled_by_hand():
@@ -209,7 +209,7 @@ def test_agreement_with_people_against_scipy():
 def test_one_way_compares_with_the_second_half_alone(synthetic, resamples):
     """A student that is its teacher's first half, as one of an ensemble could be, is equivalent to just that half."""
     halves = [Samples(half.log_probs[:, :5]) for half in synthetic[1][:2]]
-    entries = reference(halves, resamples, one_way=True).judge(measures_of(halves[0]))
+    entries = reference(halves, resamples, fixed_samples=True).judge(measures_of(halves[0]))
     for measure in MEASURES:
         first, second = (measures_of(half)[measure] for half in halves)
         assert entries[measure]["pearson"] == pytest.approx(np.corrcoef(first, second)[0, 1])

@@ -8,8 +8,8 @@ import torch
 
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.gaussian import LogitGaussian
-from uncertainty.judges import energy_distance, judged, rv_coefficient, samples_of
-from uncertainty.point import Point
+from uncertainty.distances import energy_distance, judged, rv_coefficient, samples_of
+from uncertainty.delta import Delta
 from uncertainty.samples import Samples
 
 
@@ -103,7 +103,7 @@ def test_samples_have_the_distributions_moments(distribution):
 
 
 def test_samples_that_are_there_are_taken():
-    samples, point = Samples(torch.randn(2, 7, 3).log_softmax(-1)), Point(torch.randn(2, 3))
+    samples, point = Samples(torch.randn(2, 7, 3).log_softmax(-1)), Delta(torch.randn(2, 3))
     torch.testing.assert_close(samples_of(samples, 5, 0).probs, samples.probs[:, :5])
     torch.testing.assert_close(samples_of(point, 5, 0).probs, point.mean.unsqueeze(1))
     assert samples.draws == 7 and point.draws == 0

@@ -13,7 +13,7 @@ from configs.errors import UserError
 ROOT = Path(__file__).parents[1]
 
 
-def is_outside(name: str) -> bool:
+def is_external(name: str) -> bool:
     """Whether a name is that of a callable from outside."""
     return ":" in name
 

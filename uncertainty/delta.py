@@ -9,7 +9,7 @@ from uncertainty.distribution import Distribution
 
 
 @dataclass(frozen=True)
-class Point(Distribution):
+class Delta(Distribution):
     """All mass on p = softmax(logits) for each input, logits [N, C]: its predictive entropy is all aleatoric."""
 
     logits: Tensor

@@ -19,7 +19,7 @@ from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset, LazyPixels
 from data.resize import fit_to
 from training.bar import progress_bar
-from training.outside import call
+from training.external import call
 
 
 def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:

@@ -1,7 +1,7 @@
 """Networks from outside: a callable of the user's own file, `my_models.py:make`, or of torchvision,
 `torchvision:mobilenet_v3_small`.
 
-`Own` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
+`External` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from models.architecture import Architecture, Normalize
 from models.hooks import hooked
-from training.outside import call, called
+from training.external import call, called
 
 UNKNOWN = "unknown"  # what a network from outside was trained on
 SHOWN = 3  # names in an error
 
 
-class Own(nn.Module):
+class External(nn.Module):
     """A module as a network of this project.
 
     layers: the names of those whose mean outputs a student's perceptron takes; default: the last one of each output
@@ -165,7 +165,7 @@ def mean_of(output: Any) -> Tensor:
     return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
 
 
-def make(a: Architecture) -> Own:
+def make(a: Architecture) -> External:
     """Build the network that `a.network` names, with `a.options`. For a torchvision network `num_classes` is added."""
     place, _, name = a.network.rpartition(":")
     options = a.options or {}
@@ -174,10 +174,10 @@ def make(a: Architecture) -> Own:
             builder = torchvision.models.get_model_builder(name)
         except ValueError:
             raise UserError(f"teacher.network: torchvision has no {name}") from None
-        return Own(
+        return External(
             called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers
         )
-    return Own(call(a.network, options), a.size, a.channels, a.outputs, a.layers)
+    return External(call(a.network, options), a.size, a.channels, a.outputs, a.layers)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Judges that no student is trained on: each compares samples of class probabilities with other samples of the
-teacher."""
+"""How alike two sets of samples of class probabilities are, by measures that no student is trained on."""
 
 import numpy as np
 import torch
@@ -10,17 +9,6 @@ from uncertainty.distribution import Distribution
 from uncertainty.samples import Samples
 
 CHUNK = 256  # images whose distances are in memory at once
-
-
-def judged(mine: Samples, teacher: Samples) -> dict[str, float | None]:
-    """The judges that need samples alone. energy_distance: the mean over the images. covariance: the mean RV
-    coefficient. variation_ratio: Pearson's correlation over the images; None if one of them is constant."""
-    pair = np.stack([samples.variation_ratio.double().numpy() for samples in (mine, teacher)])
-    return {
-        "energy_distance": float(energy_distance(mine.probs, teacher.probs).mean()),
-        "covariance": float(rv_coefficient(mine.probs, teacher.probs).mean()),
-        "variation_ratio": float(np.corrcoef(pair)[0, 1]) if np.ptp(pair, 1).all() else None,
-    }
 
 
 def energy_distance(p: Tensor, q: Tensor) -> Tensor:
@@ -59,6 +47,20 @@ def rv_coefficient(p: Tensor, q: Tensor) -> Tensor:
 def samples_of(distribution: Distribution, count: int, seed: int) -> Samples:
     """`count` samples of a distribution; fewer if it has no more."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "judges"))
+        torch.manual_seed(seed_of(seed, "judges"))  # the name of an earlier version: the same samples
         p = distribution.sample(count).float()
     return Samples(p.clamp_min(torch.finfo(p.dtype).tiny).log())
+
+
+def _variation_ratio(p: Samples, q: Samples) -> float | None:
+    pair = np.stack([samples.variation_ratio.double().numpy() for samples in (p, q)])
+    return float(np.corrcoef(pair)[0, 1]) if np.ptp(pair, 1).all() else None
+
+
+SIMILARITIES = {
+    "energy_distance": lambda p, q: float(energy_distance(p.probs, q.probs).mean()),
+    "covariance": lambda p, q: float(rv_coefficient(p.probs, q.probs).mean()),
+    "variation_ratio": _variation_ratio,
+}
+"""(samples, samples) → the mean energy distance and RV coefficient over the images; Pearson's correlation of the variation
+ratios over the images, None if one of them is constant."""
