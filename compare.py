@@ -4,14 +4,16 @@
     python compare.py --config configs/fidelity.yaml                    # recipes, on validation images and shifts of them
     python -m plots.comparison results/comparison
 
-Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again
-skips the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed,
-and tried again next time. The last command makes the tables and the figures from those files; compare.py also does so
-at its end.
+Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again skips
+the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed, and tried
+again next time. The last command makes the tables and the figures from those files; compare.py also does so at its end.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
-import json
+from configs import cli
+
+if __name__ == "__main__":
+    cli.before_imports(__doc__, shown=("rows", "compared_on"))
+
 import re
 import time
 import traceback
@@ -21,94 +23,98 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from numpy import ndarray
-from scipy.stats import spearmanr
-from torch import nn
+from torch import Tensor, nn
 
 import data
 import plots
 import train_student
 import train_teacher
+from configs.errors import UserError
 from configs.schema import Config, Evaluation, Row
 from data.corruptions import shifted_sets
 from data.dataset import Dataset
 from data.shifts import shifted_parts
 from methods import student, teacher, teacher_method
-from methods.interface import Prediction, Predictor
+from methods.evaluation import (
+    Scores,
+    after_temperature,
+    errors,
+    measure,
+    reference_on,
+    scores_of,
+    softmax_predictor,
+    student_predictor,
+)
+from methods.interface import Predictor
 from methods.teacher import Teacher
 from models.folding import folded
-from models.inference import outputs_of
 from models.networks import build
 from plots import comparison as report
 from plots.style import save
-from training import artifact, cli, process_group
+from training import artifact, process_group, script
 from training.compute import Compute, choose
-from configs.errors import UserError
-from training.run import begin, provenance
+from training.run import begin, made_anew, provenance
 from uncertainty.agreement import Reference
 from uncertainty.cache import SampleCache
-from uncertainty.classification import classification, ood_detection, resampled
-from uncertainty.distribution import MEASURES, measures_of
-from uncertainty.delta import Delta
+from uncertainty.classification import classification, resampled
 from uncertainty.speed import cost
-from uncertainty.temperature import fit_temperature, tempered
+
+COVERED = 0.8  # share of the images without shift that selective prediction answers
+SHIFTED_PASSES = 50  # of one half of the reference on shifted images, if the reference has as many
 
 
-def main(config: Config, overwrite: bool) -> None:
+def main(config: Config, overwrite: bool = False) -> None:
     """Run every row with every seed, then make the table."""
     process_group.require_alone("compare.py")
     if not config.rows:
         raise UserError("rows: this config has none")
     if config.compared_on == "test" and not config.data.ood:
         raise UserError("data.ood: a comparison on test images needs one set or more")
-    files = [f"{slug_of(row.title)}-{seed}" for row in config.rows for seed in row.seeds]
-    if twice := {name for name in files if files.count(name) > 1}:
-        raise UserError(
-            f"rows: two would be written to {min(twice)}.json; give them titles that differ in letters or digits"
-        )
-    run, _ = begin(config, "compare", overwrite)
     folder = Path("results") / config.name
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
     todo.sort(key=lambda entry: entry[2])  # all rows of one seed before the next seed
-    failed = 0
-    for place, row, seed in todo:
-        file = folder / f"{slug_of(row.title)}-{seed}.json"
-        record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed, "compared_on": config.compared_on}
-        try:
-            own = config_of(row, seed, config)
-            record["settings"] = plain(own)
-            if not run.lacks(file) and finished(file, record["settings"], own):
-                continue
-            run.log(f"row {place} of {len(config.rows)}: {row.title}, seed {seed}")
-            train_teacher.main(own, run.overwrite and run.lacks(own.folder / teacher.FILE))
-            if row.kind == "student":
-                train_student.main(own, run.overwrite and run.lacks(own.folder / student.FILE))
-            record |= measure(own, row, config)
-        except Exception as error:  # any error: the other rows continue, and the table names the failed one
-            run.log(f"{row.title}, seed {seed} failed: {error}")
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-            record["failed"] = f"{type(error).__name__}: {error}"
-            failed += 1
-            if file.exists():  # keep an earlier result rather than replace it by a failure
-                continue
-        artifact.write_json(file, record)
-    run.end()
-    if failed == len(todo):
-        raise UserError(f"all {failed} rows failed; {run / 'log.txt'} says why")
+    files = [folder / f"{run_name(row, seed)}.json" for _, row, seed in todo]
+    if twice := {file for file in files if files.count(file) > 1}:
+        raise UserError(
+            f"rows: two would be written to {min(twice)}; give them titles that differ in letters or digits"
+        )
+    run, compute = begin(config, "compare")
+    comparison, failed = Comparison(config, compute), 0
+    with made_anew([config.folder, *files], overwrite):
+        for (place, row, seed), file in zip(todo, files, strict=True):
+            record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed}
+            record["compared_on"] = config.compared_on
+            try:
+                changed = config_of(row, seed, config)
+                record["settings"] = plain(changed)
+                if finished(file, record["settings"], changed):
+                    continue
+                run.log(f"row {place} of {len(config.rows)}: {row.title}, seed {seed}")
+                train_teacher.main(changed)
+                if row.kind == "student":
+                    train_student.main(changed)
+                record |= comparison.measured(changed, row)
+            except Exception as error:  # any error: the other rows continue, and the table names the failed one
+                run.log(f"{row.title}, seed {seed} failed: {error}")
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                record["failed"] = f"{type(error).__name__}: {error}"
+                failed += 1
+                if file.exists():  # keep an earlier result rather than replace it by a failure
+                    continue
+            artifact.write_json(file, record)
+        if failed == len(todo):
+            raise UserError(f"all {failed} rows failed; {run / 'log.txt'} says why")
     report.main(folder, [row.title for row in config.rows])
     if any(source.source == "plane" for source in config.data.ood):
-        save(draw_maps(config, folder), folder / "maps.png")
+        save(draw_maps(config, folder, compute), folder / "maps.png")
+    run.log(f"tables and figures are in {folder}/")
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
-    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only
-    the results.
-
-    Raises UserError if the result is damaged.
-    """
+    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only the
+    results. Raises UserError if the result is damaged."""
     if not file.exists() or not config.folder.exists():
         return False
     record = artifact.read_json(file)
@@ -116,21 +122,19 @@ def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The settings of one row, as JSON values."""
-    settings = json.loads(json.dumps(asdict(config)))
-    settings.pop("rows")
-    return settings
+    """The settings of one row."""
+    return {key: value for key, value in asdict(config).items() if key != "rows"}
 
 
-def slug_of(title: str) -> str:
-    """A title in a form that fits into a file name."""
-    return re.sub(r"[^a-z0-9+]+", "-", title.lower()).strip("-")
+def run_name(row: Row, seed: int) -> str:
+    """A row's title in a form that fits into a file name, and the seed."""
+    return f"{re.sub(r'[^a-z0-9+]+', '-', row.title.lower()).strip('-')}-{seed}"
 
 
 def config_of(row: Row, seed: int, base: Config) -> Config:
     """The comparison's config with the changes of a row, and without rows, which would all be checked again."""
-    own = {"seed": seed, "name": f"{base.name}/{slug_of(row.title)}-{seed}"}
-    return cli.override(replace(base, rows=[]), own | changes_of(row, seed, base), f"row {row.title}")
+    changes = {"seed": seed, "name": f"{base.name}/{run_name(row, seed)}"} | changes_of(row, seed, base)
+    return cli.override(replace(base, rows=[]), changes, f"row {row.title}")
 
 
 def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
@@ -143,14 +147,14 @@ def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
         parent = next((other for other in base.rows if other.title == row.of), None)
         if parent is None:
             raise UserError(f"rows: {row.title} is of {row.of}, but no row has that title")
-        changes = changes_of(parent, seed, base) | {"teacher_of": f"{base.name}/{slug_of(row.of)}-{seed}"}
-    return cli.merged(changes, filled(row.changes, seed=seed, name=base.name))
+        changes = changes_of(parent, seed, base) | {"teacher_of": f"{base.name}/{run_name(parent, seed)}"}
+    return cli.merged(changes, with_names(row.changes, seed=seed, name=base.name))
 
 
-def filled(value: Any, **names: Any) -> Any:
+def with_names(value: Any, **names: Any) -> Any:
     """Nested mappings with {seed} and {name} in their texts replaced."""
     if isinstance(value, dict):
-        return {key: filled(v, **names) for key, v in value.items()}
+        return {key: with_names(v, **names) for key, v in value.items()}
     return value.format(**names) if isinstance(value, str) else value
 
 
@@ -166,215 +170,160 @@ class Subject:
 def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, compute: Compute) -> Subject:
     """The trained method that a run's config describes."""
     members = config.teacher.members  # the other networks of an ensemble are its reference
-    seconds_of_teacher = trained.seconds * members / len(trained.networks)
+    seconds = {"teacher": trained.seconds * members / len(trained.networks)}
     if kind == "student":
-        model, distilled = student.load_distilled(config, compute, trained)
-
-        def predict(images: torch.Tensor, name: str) -> Prediction:
-            return Prediction(model.distribution(outputs_of(model.outputs, images, compute).cpu()))
-
-        seconds = {
-            "teacher": seconds_of_teacher,
-            "sampling": distilled["sampling_seconds"],
-            "student": distilled["seconds"],
-        }
-        return Subject(predict, [model], seconds)
+        model, about = student.load_distilled(config, compute, trained)
+        seconds |= {"sampling": about["sampling_seconds"], "student": about["seconds"]}
+        return Subject(student_predictor(model, compute), [model], seconds)
     networks = [folded(network) for network in trained.networks]  # as a student's network is
     started = time.monotonic()
-    predict = teacher_method(config.teacher.method).predictor(networks, train, config, compute)
-    return Subject(predict, networks[:members], {"teacher": seconds_of_teacher, "fit": time.monotonic() - started})
+    method = teacher_method(config.teacher.method)
+    predict = method.predictor(networks, train, config.evaluation, config.seed, compute)
+    return Subject(predict, networks[:members], seconds | {"fit": time.monotonic() - started})
 
 
-def measure(config: Config, row: Row, base: Config) -> dict[str, Any]:
-    """All measurements of a trained row. Times are relative to the deterministic network of the `base` config."""
-    run, compute = begin(config, "compare")
-    trained = teacher.load_teacher(config, compute)
-    train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    if validation is None:
-        raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
-    trained.require_same_data(train, config)
-    subject = subject_of(config, row.kind, trained, train, compute)
-    on_test = config.compared_on == "test"
-    if on_test:
-        sets = data.load_evaluation(config.data, train.classes, config.split_seed)
-    else:
-        sets = [validation, *shifted_parts(validation, config.seed)]
-    said = {dataset.name: subject.predict(dataset.images, dataset.name) for dataset in sets}
-    values = {name: scores_of(prediction) for name, prediction in said.items()}
-    inside, *outside = sets
-    mean, labels = said[inside.name].distribution.mean.double(), inside.labels.numpy()
-    right = mean.argmax(1).numpy() == labels
-    record = {
-        "provenance": provenance(config, compute, {dataset.name: dataset.fingerprint for dataset in sets}),
-        "teacher": config.teacher.method,
-        "student": config.student.method if row.kind == "student" else None,
-        "before": classification(mean.numpy(), labels),
-        "seconds": subject.seconds,
-        "draws": said[inside.name].distribution.draws,
-        "confident": {name: float((score["max_probability"] < 1 - CONFIDENT).mean()) for name, score in values.items()},
-        "ood": {d.name: detection(values[inside.name], values[d.name]) for d in outside},
-    }
-    if all("mutual_information" in score for score in values.values()):
-        record["spearman_of_parts"] = {
-            name: float(spearmanr(score["mutual_information"], score["expected_entropy"]).statistic)
-            for name, score in values.items()
+class Comparison:
+    """What the rows of a comparison share: the network that times are compared with, references, and shifted images."""
+
+    def __init__(self, config: Config, compute: Compute):
+        self.config = config
+        self.compute = compute
+        self.references: dict[tuple, Reference] = {}
+        self.shifted: dict[tuple, dict[str, dict[int, Dataset]]] = {}
+
+    def measured(self, config: Config, row: Row) -> dict[str, Any]:
+        """All measurements of a trained row. Times are relative to a deterministic network of the comparison's config."""
+        run, compute = begin(config, "compare")
+        trained = teacher.load_teacher(config, compute)
+        train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+        if validation is None:
+            raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
+        trained.require_same_data(train, config.student.other_images)
+        subject = subject_of(config, row.kind, trained, train, compute)
+        on_test, settings = config.compared_on == "test", config.evaluation
+        if on_test:
+            sets = data.load_evaluation(config.data, train.classes, config.split_seed)
+        else:
+            sets = [validation, *shifted_parts(validation, config.seed)]
+        inside, labels = sets[0], sets[0].labels.numpy()
+        predictions = {dataset.name: subject.predict(dataset.images, dataset.name) for dataset in sets}
+        scores = {name: scores_of(prediction) for name, prediction in predictions.items()}
+        record = {
+            "provenance": provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets}),
+            "teacher": config.teacher.method,
+            "student": config.student.method if row.kind == "student" else None,
+            "seconds": subject.seconds,
+            **measure(predictions, labels),
         }
-    if found := errors(values[inside.name], right):
-        record["errors"] = found
-    if on_test:
+        cache = None
+        if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
+            samplers = trained.samplers(compared_with)
+            cache = SampleCache(config.source, run, compute, samplers, trained.checksum, config.seed)
+            references = {dataset.name: self.reference(cache, dataset, compared_with, settings) for dataset in sets}
+            record["agreement"] = {name: reference.agreement(scores[name]) for name, reference in references.items()}
+            alike = {name: of.similarities(predictions[name].distribution) for name, of in references.items()}
+            record |= {what: {name: alike[name][what] for name in alike} for what in alike[inside.name]}
+        if not on_test:
+            return record
+        mean = predictions[inside.name].distribution.mean.double().numpy()
         chosen = {"by entropy": "predictive_entropy", "by its own score": report.own_score(record)}
-        told = {
-            f"AUROC {d.name} {by}": (values[inside.name][s], values[d.name][s])
-            for d in outside
-            for by, s in chosen.items()
+        aurocs = {
+            f"AUROC {name} {by}": (scores[inside.name][score], scores[name][score])
+            for name in list(scores)[1:]
+            for by, score in chosen.items()
         }
-        record["resampled"] = resampled(mean.numpy(), labels, told, config.evaluation.bootstrap)
-    cache = None
-    if compared_with := row.compared_with or (config.teacher.method if row.kind == "student" else None):
-        cache = SampleCache(config, run, compute, trained.samplers(compared_with), trained.checksum)
-        references = {dataset.name: reference(cache, dataset, compared_with, config.evaluation) for dataset in sets}
-        record["agreement"] = {name: theirs.judge(values[name]) for name, theirs in references.items()}
-        judges = {name: theirs.judges(said[name].distribution) for name, theirs in references.items()}
-        record |= {judge: {name: entry[judge] for name, entry in judges.items()} for judge in judges[inside.name]}
-    if on_test and config.evaluation.shifted:
-        record["shifts"] = under_shift(subject.predict, inside, cache, config, compared_with)
-    if on_test:
-        temperature = fit_temperature(
-            subject.predict(validation.images, validation.name).distribution.mean, validation.labels
-        )
-        record |= {
-            "temperature": temperature,
-            "after": classification(tempered(mean, temperature).numpy(), labels),
-            "cost": cost(
-                scored(subject.predict),
-                scored(baseline(base, len(train.classes), compute)),
-                subject.modules,
-                inside.images[:256],
-            ),
-        }
-    return record
+        record["resampled"] = resampled(mean, labels, aurocs, settings.bootstrap)
+        if settings.shifted:
+            record["shifts"] = self.under_shift(
+                subject.predict, inside, cache, compared_with, settings, config.split_seed
+            )
+        one_pass = self.deterministic(len(train.classes))
+        record["cost"] = cost(all_scores(subject.predict), all_scores(one_pass), subject.modules, inside.images[:256])
+        return record | after_temperature(subject.predict, predictions[inside.name], labels, validation)
+
+    def reference(self, cache: SampleCache, dataset: Dataset, method: str, settings: Evaluation) -> Reference:
+        """The reference on a data set, made once for all students of one teacher."""
+        key = (cache.checksum, method, dataset.name, settings.passes, cache.seed)
+        if key not in self.references:
+            self.references[key] = reference_on(cache, dataset, method, settings)
+        return self.references[key]
+
+    def deterministic(self, classes: int) -> Predictor:
+        """An untrained network without dropout, of the comparison's config."""
+        architecture = teacher.architecture(self.config.teacher, self.config.data, classes)
+        network = build(replace(architecture, conv_dropout=0.0, head_dropout=0.0))
+        return softmax_predictor(folded(network.to(self.compute.device).eval()), self.compute)
+
+    def under_shift(
+        self,
+        predict: Predictor,
+        test: Dataset,
+        cache: SampleCache | None,
+        method: str | None,
+        settings: Evaluation,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
+
+        Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
+        """
+        key = (test.fingerprint, settings.shifted, seed)
+        if key not in self.shifted:
+            self.shifted[key] = shifted_sets(test, settings.shifted, seed)
+        fewer = replace(settings, passes=min(SHIFTED_PASSES, settings.passes))
+        threshold, record = None, {}
+        for kind, by_severity in self.shifted[key].items():
+            record[kind] = {}
+            for severity, dataset in by_severity.items():
+                prediction = predict(dataset.images, dataset.name)
+                scores = scores_of(prediction)
+                if threshold is None:  # the images without shift come first
+                    threshold = np.quantile(scores["max_probability"], COVERED)
+                mean = prediction.distribution.mean.double().numpy()
+                entry = shift_entry(mean, dataset.labels.numpy(), scores, threshold)
+                if cache is not None:
+                    agreement = self.reference(cache, dataset, method, fewer).agreement(scores)
+                    entry["agreement"] = {
+                        m: {key: of[key] for key in ("pearson", "equivalent_passes", "scale")}
+                        for m, of in agreement.items()
+                    }
+                record[kind][severity] = entry
+        return record
 
 
-CONFIDENT = 0.995  # the largest probability above which an image counts as one that the method is certain of
+def shift_entry(mean: np.ndarray, labels: np.ndarray, scores: Scores, threshold: float) -> dict[str, Any]:
+    """Quality and mean uncertainties on shifted images. risk: the share of errors among those below the threshold."""
+    right = mean.argmax(1) == labels
+    answered = scores["max_probability"] <= threshold
+    entry = classification(mean, labels) | {
+        "means": {name: score.mean() for name, score in scores.items()},
+        "coverage": answered.mean(),
+        "risk": (~right[answered]).mean() if answered.any() else None,
+    }
+    if of_errors := errors(scores, right):
+        entry["errors"] = {name: detected["auroc"] for name, detected in of_errors.items()}
+    return entry
 
 
-def detection(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, dict[str, float]]:
-    """How well each score separates `outside` from `inside`."""
-    return {name: ood_detection(inside[name], outside[name]) for name in inside}
-
-
-def errors(scores: dict[str, ndarray], right: ndarray) -> dict[str, dict[str, float]]:
-    """How well each score [N] tells wrong answers from right ones; empty if all answers are of one kind."""
-    if right.all() or not right.any():
-        return {}
-    return detection(*({name: score[chosen] for name, score in scores.items()} for chosen in (right, ~right)))
-
-
-def scores_of(prediction: Prediction) -> dict[str, ndarray]:
-    """Every uncertainty score [N] of a method; higher is less sure. A `Delta` has only one kind of entropy.
-
-    Raises ValueError for a score that is not finite.
-    """
-    measures = measures_of(prediction.distribution)
-    given = MEASURES if not isinstance(prediction.distribution, Delta) else ["predictive_entropy"]
-    scores = {name: measures[name] for name in given}
-    scores["max_probability"] = 1 - prediction.distribution.max_probability.double().numpy()
-    scores |= {name: score.double().numpy() for name, score in prediction.scores.items()}
-    for name, score in scores.items():
-        if not np.isfinite(score).all():
-            raise ValueError(f"{name} is not finite for {(~np.isfinite(score)).sum()} of {len(score)} inputs")
-    return scores
-
-
-def scored(predict: Predictor) -> Callable[[torch.Tensor], dict[str, ndarray]]:
+def all_scores(predict: Predictor) -> Callable[[Tensor], Scores]:
     """A function that predicts and computes all uncertainties: some methods compute them only on access."""
     return lambda images: scores_of(predict(images, "cost"))
 
 
-SHIFTED: dict[tuple, dict[str, dict[int, Dataset]]] = {}  # shared by all rows of this process
-COVERED = 0.8  # share of the images without shift that selective prediction answers
-
-
-def under_shift(
-    predict: Predictor, test: Dataset, cache: SampleCache | None, config: Config, method: str | None
-) -> dict[str, Any]:
-    """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
-
-    Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
-    """
-    settings = config.evaluation
-    fewer = replace(settings, passes=settings.shifted_passes)
-    key = (test.fingerprint, settings.shifted, config.split_seed)
-    if key not in SHIFTED:
-        SHIFTED[key] = shifted_sets(test, settings.shifted, config.split_seed)
-    threshold, record = None, {}
-    for kind, by_severity in SHIFTED[key].items():
-        record[kind] = {}
-        for severity, dataset in by_severity.items():
-            prediction = predict(dataset.images, dataset.name)
-            mean, labels, scores = (
-                prediction.distribution.mean.double().numpy(),
-                dataset.labels.numpy(),
-                scores_of(prediction),
-            )
-            right = mean.argmax(1) == labels
-            if threshold is None:  # the images without shift come first
-                threshold = np.quantile(scores["max_probability"], COVERED)
-            answered = scores["max_probability"] <= threshold
-            entry = classification(mean, labels) | {
-                "means": {name: score.mean() for name, score in scores.items()},
-                "coverage": answered.mean(),
-                "risk": (~right[answered]).mean() if answered.any() else None,
-            }
-            if told := errors(scores, right):
-                entry["errors"] = {name: found["auroc"] for name, found in told.items()}
-            if cache is not None:
-                judged = reference(cache, dataset, method, fewer).judge(scores)
-                entry["agreement"] = {
-                    m: {key: found[key] for key in ("pearson", "equivalent_passes", "scale")}
-                    for m, found in judged.items()
-                }
-            record[kind][severity] = entry
-    return record
-
-
-REFERENCES: dict[tuple, Reference] = {}  # shared by all students of one teacher in this process
-
-
-def reference(cache: SampleCache, dataset: Dataset, method: str, settings: Evaluation) -> Reference:
-    """The reference on a data set, made once in this process."""
-    key = (cache.checksum, method, dataset.name, settings.passes, cache.config.seed)
-    if key not in REFERENCES:
-        fixed_samples = teacher_method(method).fixed_samples
-        REFERENCES[key] = Reference(*cache.reference(dataset, settings), fixed_samples, settings.bootstrap, cache.config.seed)
-    return REFERENCES[key]
-
-
-def baseline(base: Config, classes: int, compute: Compute) -> Predictor:
-    """The deterministic network that times are compared with."""
-    architecture = replace(teacher.architecture(base, classes), conv_dropout=0.0, head_dropout=0.0)
-    network = folded(build(architecture).to(compute.device).eval())
-    return teacher_method("deterministic").predictor([network], None, base, compute)
-
-
-def draw_maps(config: Config, folder: Path) -> Figure:
+def draw_maps(config: Config, folder: Path, compute: Compute) -> Figure:
     """Every uncertainty of every method over the plane."""
     train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-    grid = next(
-        dataset
-        for dataset in data.load_evaluation(config.data, train.classes, config.split_seed)
-        if len(dataset.classes) == 0
-    )
+    sets = data.load_evaluation(config.data, train.classes, config.split_seed)
+    grid = next(dataset for dataset in sets if len(dataset.classes) == 0)
     scores = {}
     for row in config.rows:
-        file = folder / f"{slug_of(row.title)}-{row.seeds[0]}.json"
-        if "failed" not in artifact.read_json(file):
-            own = config_of(row, row.seeds[0], config)
-            compute = choose(own.device, own.dtype)
-            subject = subject_of(own, row.kind, teacher.load_teacher(own, compute), train, compute)
+        if "failed" not in artifact.read_json(folder / f"{run_name(row, row.seeds[0])}.json"):
+            changed = config_of(row, row.seeds[0], config)
+            trained = teacher.load_teacher(changed, choose(changed.device, changed.dtype))
+            subject = subject_of(changed, row.kind, trained, train, compute)
             scores[row.title] = scores_of(subject.predict(grid.images, grid.name))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 
 
 if __name__ == "__main__":
-    cli.main(main, __doc__, shown=("rows", "compared_on"))
+    script.main(main)

@@ -123,14 +123,18 @@ def evaluate(
     write_report(run, sets, predictions, model.classes, text)
     artifact.write_json(run / "metrics.json", written)
     print(f"\n{text}\n")
-    run.log(f"wrote {run / 'metrics.json'}, {len(figures)} plots in {run / 'plots'}/ and, to look at, {run / 'report.html'}")
+    run.log(
+        f"wrote {run / 'metrics.json'}, {len(figures)} plots in {run / 'plots'}/ and, to look at, {run / 'report.html'}"
+    )
 
 
 def measure(
     predictions: Predictions, references: dict[str, Reference], values: Uncertainties, labels: ndarray
 ) -> dict[str, Any]:
     """The parts of metrics.json that are about quality. labels: of the first data set."""
-    records = {who: evaluation.measure(predictions[who], labels) for who in ("teacher_deterministic", "teacher", "student")}
+    records = {
+        who: evaluation.measure(predictions[who], labels) for who in ("teacher_deterministic", "teacher", "student")
+    }
     metrics = {who: record["before"] for who, record in records.items()} | {"agreement": {}, "passes": {}}
     for name, reference in references.items():
         softmax, student = (predictions[who][name].distribution for who in ("teacher_deterministic", "student"))
@@ -146,9 +150,7 @@ def measure(
             for m, curve in reference.curves.items()
         }
     metrics["rejected"] = rejected(values["teacher"], values["student"])
-    metrics["ood"] = {
-        name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]
-    }
+    metrics["ood"] = {name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]}
     return metrics
 
 
@@ -219,16 +221,18 @@ def write_report(run: Run, sets: list[Dataset], predictions: Predictions, classe
     def rows() -> Iterator[dict[str, Any]]:
         for dataset in sets:
             both = (rows_of(predictions[who][dataset.name].distribution, classes) for who in ("student", "teacher"))
-            for name, label, student, teacher in zip(dataset.names, dataset.labels.tolist(), *both, strict=True):
+            for name, label, student_row, teacher_row in zip(
+                dataset.names, dataset.labels.tolist(), *both, strict=True
+            ):
                 known = label != UNLABELLED
                 judged = known and dataset is sets[0]
                 row = {
                     "set": dataset.name,
                     "image": name,
                     "label": dataset.classes[label] if known else "",
-                    "right": ("yes" if student["class"] == classes[label] else "no") if judged else "",
-                    **student,
-                    **{f"teacher {column}": value for column, value in teacher.items()},
+                    "right": ("yes" if student_row["class"] == classes[label] else "no") if judged else "",
+                    **student_row,
+                    **{f"teacher {column}": value for column, value in teacher_row.items()},
                 }
                 yield row if len(classes) <= MANY else {key: value for key, value in row.items() if "p(" not in key}
 

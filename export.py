@@ -8,7 +8,6 @@ says their units and the names of the classes. It is compared with the student i
 agree. ONNX needs requirements-export.txt.
 """
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import argparse
 import importlib.util
 import json
@@ -24,7 +23,7 @@ from torch.export import Dim, ExportedProgram
 
 from methods.student import Student, load_student
 from models.folding import portable
-from training import artifact, cli
+from training import artifact, script
 from configs.errors import UserError
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import Distribution
@@ -184,4 +183,4 @@ def speeds(exported: Exported, outputs: Outputs) -> str:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    script.guard(main)

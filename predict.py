@@ -19,8 +19,9 @@ from methods.prediction import write_csv
 from methods.student import load_student
 from methods.teacher import load_teacher
 from plots import report
-from training import cli
+from training import script
 from training.compute import Compute, choose_device
+from configs.cli import parse
 from configs.errors import UserError
 
 
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    script.guard(main)

@@ -139,7 +139,9 @@ def train_student(
         batches = [by_view(indices, (first[indices] + epoch) % len(views)) for indices in state.batches(epoch)]
         pixels = loader(lambda batch: [views[v].pixels(part) for v, part in batch], batches, train.lazy)
         for step, (batch, pixels_of_views) in enumerate(zip(batches, pixels, strict=True)):
-            inputs = torch.cat([views[v].images(i, raw).float() for (v, i), raw in zip(batch, pixels_of_views, strict=True)])
+            inputs = torch.cat(
+                [views[v].images(i, raw).float() for (v, i), raw in zip(batch, pixels_of_views, strict=True)]
+            )
             progress = (epoch + step / len(batches)) / config.student.epochs
             targets = targets_at(batch, views, samples, deviation, progress, compute.device)
             with compute.autocast():

@@ -48,7 +48,9 @@ def main(config: Config, overwrite: bool = False) -> None:
         run.log(f"the teacher of {config.source} is used: nothing to train")
         return
     outputs = [
-        member.folder / file for member in members.values() for file in ("checkpoints/teacher.safetensors", teacher.FILE)
+        member.folder / file
+        for member in members.values()
+        for file in ("checkpoints/teacher.safetensors", teacher.FILE)
     ]
     with made_anew(outputs, overwrite):
         for number, member in enumerate(members.values(), 1):

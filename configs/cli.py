@@ -27,7 +27,9 @@ class Loader(yaml.SafeLoader):
     """Reads 1e-3 as a number, as YAML 1.2 does."""
 
 
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def before_imports(description: str, shown: Collection[str], kind: type = Config) -> None:
@@ -37,7 +39,9 @@ def before_imports(description: str, shown: Collection[str], kind: type = Config
     """
 
     def hook(error_type: type[BaseException], *rest: Any) -> None:
-        print("\ninterrupted", file=sys.stderr) if error_type is KeyboardInterrupt else sys.__excepthook__(error_type, *rest)
+        print("\ninterrupted", file=sys.stderr) if error_type is KeyboardInterrupt else sys.__excepthook__(
+            error_type, *rest
+        )
 
     sys.excepthook = hook
     arguments = [word for word in sys.argv[1:] if word not in ("--help", "-h")]
@@ -70,7 +74,9 @@ def settings_of(kind: type, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]
             yield from settings_of(field.annotation, f"{prefix}{name}.")
         else:
             bases = [getattr(base, "__pydantic_fields__", {}).get(name) for base in kind.__mro__]
-            field.description = " ".join(next((base.description for base in bases if base and base.description), "").split())
+            field.description = " ".join(
+                next((base.description for base in bases if base and base.description), "").split()
+            )
             yield prefix + name, field
 
 
@@ -152,7 +158,9 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def checked(kind: type, values: dict[str, Any], where: str) -> Any:
     """The dataclass `kind` with these values. Raises UserError, in one line, for an unknown name or an impossible value."""
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(values))  # JSON: python's mode refuses a mapping for a dataclass
+        return TypeAdapter(kind).validate_json(
+            json.dumps(values)
+        )  # JSON: python's mode refuses a mapping for a dataclass
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
     key = ".".join(name for name in first["loc"] if isinstance(name, str) and re.fullmatch(r"\w+", name))
@@ -164,6 +172,8 @@ def checked(kind: type, values: dict[str, Any], where: str) -> Any:
     if first["type"] == "value_error":
         raise UserError(f"{where}: {first['ctx']['error']}")
     names = [name for name in key.split(".") if name not in ("float", "int", "str", "bool")]
-    said = dict.fromkeys(error["msg"] for error in (first, *others) if error["loc"][: len(names)] == first["loc"][: len(names)])
+    said = dict.fromkeys(
+        error["msg"] for error in (first, *others) if error["loc"][: len(names)] == first["loc"][: len(names)]
+    )
     given = json.dumps(first["input"], default=str)
     raise UserError(f"{where}: {'.'.join(names)}: {given}: {' or '.join(said)}")

@@ -50,7 +50,9 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
         note(
             f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and are left out"
         )
-    dataset = Dataset(source.title, pixels_of(root, files, source.title, data), labels, list(map(printable, files)), classes)
+    dataset = Dataset(
+        source.title, pixels_of(root, files, source.title, data), labels, list(map(printable, files)), classes
+    )
     if not dataset.lazy and (twice := in_two_classes(dataset)):
         note(f"{source.title}: {len(twice)} images are in two classes, such as {twice[0][0]} and {twice[0][1]}")
     return dataset
@@ -98,7 +100,9 @@ def in_two_classes(dataset: Dataset) -> list[tuple[str, str]]:
     return [(dataset.names[first[group[i]]], dataset.names[i]) for i in other.tolist()]
 
 
-def labelled(name: str, root: Path, split: str, without: Collection[str] = ()) -> tuple[list[str], list[str], torch.Tensor]:
+def labelled(
+    name: str, root: Path, split: str, without: Collection[str] = ()
+) -> tuple[list[str], list[str], torch.Tensor]:
     """Classes, files (below `root`) and labels of `<root>/<split>/<class>/`, except the classes in `without`.
 
     Raises UserError for an empty class, and for one that is in the test split and not in train.
@@ -186,7 +190,9 @@ def mapped(path: Path, shape: torch.Size) -> np.ndarray:
     """A new .npy file of zeros, uint8, memory-mapped, so that it can be larger than memory."""
     images = np.lib.format.open_memmap(path, "w+", np.uint8, tuple(shape))
     with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # a full disk is an error here; later it kills the process
+        os.posix_fallocate(
+            file.fileno(), 0, path.stat().st_size
+        )  # a full disk is an error here; later it kills the process
     return images
 
 

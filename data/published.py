@@ -197,5 +197,9 @@ def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files:
     known = SETS[source.source]
     native = replace(data, size=known.side, channels=known.channels, augmentation=Augmentation(crop=0))
     return Dataset(
-        source.title, folder.pixels_of(root, files, source.title, native), labels, list(map(folder.printable, files)), classes
+        source.title,
+        folder.pixels_of(root, files, source.title, native),
+        labels,
+        list(map(folder.printable, files)),
+        classes,
     )

@@ -47,7 +47,9 @@ def options_help() -> str:
     """The possible `student.options` of each method, as a text."""
     lines = []
     for name, method in STUDENTS.items():
-        options = ", ".join(f"{key} {field.get_default(call_default_factory=True)!r}" for key, field in settings_of(method))
+        options = ", ".join(
+            f"{key} {field.get_default(call_default_factory=True)!r}" for key, field in settings_of(method)
+        )
         lines.append(f"  {name:18s}{options or 'none'}")
     return "student.options of each student.method, with their defaults:\n" + "\n".join(lines)
 

@@ -76,7 +76,9 @@ def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict[str, An
     record = {
         "before": classification(mean, labels),
         "draws": predictions[inside].distribution.draws,
-        "confident": {name: float((of_set["max_probability"] < 1 - CONFIDENT).mean()) for name, of_set in scores.items()},
+        "confident": {
+            name: float((of_set["max_probability"] < 1 - CONFIDENT).mean()) for name, of_set in scores.items()
+        },
         "ood": {name: detection(scores[inside], scores[name]) for name in outside},
     }
     if all("mutual_information" in of_set for of_set in scores.values()):

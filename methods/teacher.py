@@ -184,7 +184,9 @@ def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:
     """SHA-256 (16 hex digits) of all that determines a network's outputs. From outside, its code counts too: it holds
     dropout rates."""
-    outside = [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, External) else []
+    outside = (
+        [repr(network), network.constants, repr(a.options), repr(a.digest)] if isinstance(network, External) else []
+    )
     return artifact.checksum(tensors, *outside)
 
 

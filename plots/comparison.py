@@ -21,7 +21,7 @@ from plots.recipes import passes_table
 from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, markdown, save
 from plots.table import JUDGES
-from training import artifact, cli
+from training import artifact, script
 from uncertainty.equivalent_passes import interval
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
@@ -358,4 +358,4 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where compare.py wrote its files, such as results/comparison")
-    cli.guard(lambda: main(parser.parse_args().folder))
+    script.guard(lambda: main(parser.parse_args().folder))

@@ -8,15 +8,17 @@ A part is the text between `<!-- name -->` and `<!-- end -->`, which is replaced
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+from configs.cli import settings_of
+from configs.schema import Config
 from methods import options_help
 from plots import comparison
 from plots.recipes import passes_table, teachers_table
 from plots.students import short, students
 from plots.style import markdown
 from training import artifact
-from training.cli import settings_page
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -65,6 +67,18 @@ def card(name: str) -> str:
         scores = [f"{metrics[who][score]:.3f}" for score in ("accuracy", "nll", "ece")]
         rows.append([f"`{who}.safetensors`", f"{a['network']}, width {a['width']}: {kind}", *scores])
     return markdown(["file", "network", "accuracy on the test images", "NLL", "ECE"], rows)
+
+
+def settings_page() -> str:
+    """Every setting, its default and what it means."""
+    groups: dict[str, list[list[str]]] = {}
+    for key, field in settings_of(Config):
+        value = field.get_default(call_default_factory=True)
+        default = value if isinstance(value, str) else json.dumps(value, default=asdict)
+        row = [f"`{key}`", f"`{default}`", field.description.replace("|", "\\|")]
+        groups.setdefault(key.rpartition(".")[0] or "The run, and comparisons", []).append(row)
+    head = ["setting", "default", "meaning"]
+    return "\n\n".join(f"## {group}\n\n{markdown(head, rows)}" for group, rows in groups.items())
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -36,7 +36,9 @@ class State:
         self.steps = len(shuffled(count, self.batch_size, 0))
         steps = settings.epochs * self.steps
         peaks = [group["lr"] for group in optimizer.param_groups]
-        warmup = max(settings.warmup, 2 / steps) if steps > 2 else 0.9  # the schedule cannot rise in less than two steps
+        warmup = (
+            max(settings.warmup, 2 / steps) if steps > 2 else 0.9
+        )  # the schedule cannot rise in less than two steps
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False
         )
@@ -81,8 +83,7 @@ class State:
     def batches(self, epoch: int) -> list[Tensor]:
         """This process's part of each random batch of the epoch, as indices."""
         return [
-            process_group.shard(indices)
-            for indices in shuffled(self.count, self.batch_size, seed_of(self.seed, epoch))
+            process_group.shard(indices) for indices in shuffled(self.count, self.batch_size, seed_of(self.seed, epoch))
         ]
 
     def step(self, loss: Tensor, **shown: Tensor) -> None:

@@ -45,7 +45,11 @@ class Reference:
         return {name: self._entry(name, student[name]) for name in self.together if name in student}
 
     def _entry(self, name: str, x: ndarray) -> dict[str, Any]:
-        pair, curve, teacher_mean = [half[name] for half in self.compared], self.curves[name], self.together[name].mean()
+        pair, curve, teacher_mean = (
+            [half[name] for half in self.compared],
+            self.curves[name],
+            self.together[name].mean(),
+        )
         first, second = (half[name] for half in self.measures)
         ranks = self.once.pearson(rankdata(first), [rankdata(second)])
         pearson = self.resamples.pearson(x, pair)

@@ -100,7 +100,9 @@ class SampleCache:
         groups = plan.groups(len(view.dataset))[process_group.rank() :: processes]
         missing = groups[earlier["groups"] if rows else 0 :]
         parts, started, saved = [rows] if rows else [], time.monotonic() - earlier["seconds"], time.monotonic()
-        dtype = torch.float32 if request["plan"]["key"][1] in REFERENCE else torch.float16  # half the space where it does
+        dtype = (
+            torch.float32 if request["plan"]["key"][1] in REFERENCE else torch.float16
+        )  # half the space where it does
         pixels = loader(view.pixels, [indices for _, indices in missing], view.dataset.lazy)
         done = sum(len(part["indices"]) for part in parts)
         bar = progress_bar(
@@ -129,7 +131,9 @@ class SampleCache:
                     saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            loaded = [artifact.load(share, KIND) for share in shares if share.exists()]  # a share without groups has no file
+            loaded = [
+                artifact.load(share, KIND) for share in shares if share.exists()
+            ]  # a share without groups has no file
             order = torch.cat([rows["indices"] for rows, _ in loaded]).argsort()
             names = loaded[0][0].keys() - {"indices"}
             tensors = {name: torch.cat([rows[name] for rows, _ in loaded])[order] for name in sorted(names)}

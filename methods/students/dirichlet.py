@@ -75,7 +75,9 @@ class DirichletStudent(Method):
 
     def __post_init__(self):
         if self.head == "last_layer" and (self.hidden != HIDDEN or self.propagation):
-            raise ValueError("student.options: head last_layer has no perceptron: hidden and propagation would be ignored")
+            raise ValueError(
+                "student.options: head last_layer has no perceptron: hidden and propagation would be ignored"
+            )
 
     @property
     def loss_name(self) -> str:

@@ -30,9 +30,7 @@ class Flow(nn.Linear):
         self.register_buffer("noise", torch.randn(draws, outputs))
         self.condition = nn.Linear(inputs + outputs, units)
         self.place = nn.Linear(outputs + 1, units)
-        self.rest = nn.Sequential(
-            nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, outputs)
-        )
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
