@@ -50,7 +50,10 @@ def before_imports(description: str, shown: Collection[str], kind: type = Config
     try:
         print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(parse(arguments, kind)[0], shown)}")
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # | head
+        sys.stderr.close()
     sys.exit()
 
 
