@@ -93,56 +93,40 @@ class SampleCache:
 
     def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: Sampling) -> None:
         """Sample all groups, each process its share, which it saves now and then. The first process joins the shares."""
-        processes = process_group.world_size()
-        shares = [path.with_suffix(f".partial{rank}of{processes}") for rank in range(processes)]
-        share = shares[process_group.rank()]
-        rows, earlier = self._read(share, request) or ({}, {"groups": [], "seconds": 0.0})
-        groups = plan.groups(len(view.dataset))[process_group.rank() :: processes]
-        missing = groups[earlier["groups"] if rows else 0 :]
-        parts, started, saved = [rows] if rows else [], time.monotonic() - earlier["seconds"], time.monotonic()
-        dtype = (
-            torch.float32 if request["plan"]["key"][1] in REFERENCE else torch.float16
-        )  # half the space where it does
+        rank, processes = process_group.rank(), process_group.world_size()
+        shares = [path.with_suffix(f".partial{number}of{processes}") for number in range(processes)]
+        groups = plan.groups(len(view.dataset))[rank::processes]
+        rows, earlier = self._read(shares[rank], request) or ({}, {"groups": 0, "seconds": 0.0})
+        parts, missing = [rows] if rows else [], groups[earlier["groups"] :]
+        dtype = torch.float32 if plan.key[1] in REFERENCE else torch.float16  # half the space where it does no harm
         pixels = loader(view.pixels, [indices for _, indices in missing], view.dataset.lazy)
-        done = sum(len(part["indices"]) for part in parts)
-        bar = progress_bar(
-            desc=path.stem,
-            total=done + sum(len(indices) for _, indices in missing),
-            initial=done,
-            unit="image",
-            smoothing=0.05,
-        )
-
-        def save(count: int) -> None:
-            with torch.autocast(self.compute.device.type, enabled=False):  # autocast cannot concatenate integers
-                parts[:] = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]}]
-            metadata = {"request": request, "groups": count, "seconds": time.monotonic() - started}
-            artifact.save(share, KIND, parts[0], metadata)
-
+        started = saved = time.monotonic()
+        done, total = len(rows.get("indices", ())), sum(len(indices) for _, indices in groups)
+        bar = progress_bar(desc=path.stem, total=total, initial=done, unit="image", smoothing=0.05)
         with bar, self.compute.autocast():
             samples = sampler(lambda indices: view.images(indices, next(pixels)), missing, plan)
-            for count, (group, indices, log_probs) in enumerate(samples, len(groups) - len(missing) + 1):
+            for count, (group, indices, log_probs) in enumerate(samples, earlier["groups"] + 1):
                 part = statistics(log_probs) | {"group": torch.full((len(indices),), group), "indices": indices}
                 part["log_probs"] = log_probs.to(dtype)
                 parts.append({name: row.cpu() for name, row in part.items()})
                 bar.update(len(indices))
                 if count == len(groups) or time.monotonic() - saved > SAVE_EVERY_S:
-                    save(count)
+                    parts = [joined(parts)]
+                    seconds = earlier["seconds"] + time.monotonic() - started
+                    about = {"request": request, "groups": count, "seconds": seconds}
+                    artifact.save(shares[rank], KIND, parts[0], about)
                     saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            loaded = [
-                artifact.load(share, KIND) for share in shares if share.exists()
-            ]  # a share without groups has no file
-            order = torch.cat([rows["indices"] for rows, _ in loaded]).argsort()
-            names = loaded[0][0].keys() - {"indices"}
-            tensors = {name: torch.cat([rows[name] for rows, _ in loaded])[order] for name in sorted(names)}
-            seconds = sum(about["seconds"] for _, about in loaded) / len(loaded)
-            count = sum(about["groups"] for _, about in loaded)
-            artifact.save(path, KIND, tensors, {"request": request, "groups": count, "seconds": seconds})
+            loaded = [artifact.load(share, KIND) for share in shares if share.exists()]  # without groups there is no file
+            rows = joined([rows for rows, _ in loaded])
+            order = rows.pop("indices").argsort()
+            seconds, count = (sum(about[name] for _, about in loaded) for name in ("seconds", "groups"))
+            about = {"request": request, "groups": count, "seconds": seconds / len(loaded)}
+            artifact.save(path, KIND, {name: row[order] for name, row in rows.items()}, about)
             for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
                 partial.unlink(missing_ok=True)
-            self.run.log(f"{path.name}: {len(view.dataset)} images x {plan.passes} passes in {seconds:.0f} s")
+            self.run.log(f"{path.name}: {len(order)} images x {plan.passes} passes in {about['seconds']:.0f} s")
         process_group.barrier()
 
     def _read(self, path: Path, request: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -158,3 +142,9 @@ class SampleCache:
             self.run.log(f"{path.name} does not match ({differs}); making it again")
             return None
         return tensors, metadata
+
+
+def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Rows of several parts in one."""
+    with torch.autocast("cpu", enabled=False):  # autocast cannot concatenate integers
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
