@@ -1,7 +1,6 @@
-"""Write a run's student as one file for other programs: ONNX, or a program of torch.export.
+"""Write a run's student as one ONNX file for other programs.
 
     python export.py --run runs/digits --out digits.onnx
-    python export.py --run runs/digits --out digits.pt2
 
 The file takes uint8 images [N, H, W, C] in any number, and gives class probabilities and uncertainties; its metadata
 says their units and the names of the classes. It is compared with the student in PyTorch, and written only if they
@@ -28,7 +27,6 @@ from configs.errors import UserError
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import Distribution
 from uncertainty.gaussian import LogitGaussian
-from uncertainty.speed import BATCHES, seconds_per_image
 
 MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
 UNITS = dict.fromkeys(MEASURES, "nats") | {"total_variance": "sum of the variances of the class probabilities"}
@@ -82,34 +80,24 @@ class Exported(nn.Module):
 
 
 def main() -> None:
-    """Export the student, compare the file with it, and say how fast both are."""
+    """Export the student, and compare the file with it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="file to write: .onnx or .pt2")
+    parser.add_argument("--run", required=True, type=Path, help="folder of a run with a trained student")
+    parser.add_argument("--out", required=True, type=Path, help="file to write: .onnx")
     options = parser.parse_args()
-    if options.out.suffix not in (".onnx", ".pt2"):
-        raise UserError(f"--out: {options.out} ends neither in .onnx nor in .pt2")
-    if options.out.suffix == ".onnx" and (
-        missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    ):
+    if options.out.suffix != ".onnx":
+        raise UserError(f"--out: {options.out} does not end in .onnx")
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise UserError(f"--out: .onnx needs {', '.join(missing)}: python -m pip install -r requirements-export.txt")
-
     warnings.simplefilter("ignore")  # torch.export warns of its own code
     exported = Exported(load_student(options.run)).eval()
-    program = traced(exported)
     with artifact.whole(options.out) as temporary, torch.inference_mode():
-        outputs = (write_onnx if options.out.suffix == ".onnx" else write_program)(program, exported, temporary)
-        difference = largest_difference(exported, outputs)
+        difference = largest_difference(exported, write_onnx(traced(exported), exported, temporary))
         if not difference <= TOLERANCE:
             raise UserError(f"{options.out}: not written, as its outputs differ from the student's by {difference:.1e}")
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; outputs: {', '.join(exported.names)}")
-    print(
-        f"largest difference from the student in PyTorch, for {', '.join(map(str, CHECKED))} images: {difference:.0e}"
-    )
-    with torch.inference_mode():
-        print(speeds(exported, outputs))
+    counts = ", ".join(map(str, CHECKED))
+    print(f"largest difference from the student in PyTorch, for {counts} images: {difference:.0e}")
 
 
 def traced(exported: Exported) -> ExportedProgram:
@@ -127,15 +115,6 @@ def digamma(x: Tensor) -> Tensor:
         torch.log(shifted) - 0.5 / shifted - square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
     )
     return series - sum(1 / (x + k) for k in range(6))
-
-
-def write_program(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
-    """Write a .pt2 file. Returns what it computes."""
-    metadata = exported.metadata() | {"outputs": json.dumps(exported.names)}
-    with open(path, "w+b") as file:
-        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
-        file.seek(0)
-        return torch.export.load(file).module()
 
 
 def write_onnx(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
@@ -163,23 +142,10 @@ def largest_difference(exported: Exported, outputs: Outputs) -> float:
         images = torch.from_numpy(
             np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8)
         )
-        for name, mine, theirs in zip(exported.names, exported(images), outputs(images)):
+        for name, mine, theirs in zip(exported.names, exported(images), outputs(images), strict=True):
             scale = mine if name == "alpha" else 1.0
             differences.append(((theirs - mine) / scale).abs().max().item() if theirs.shape == mine.shape else np.inf)
     return float(np.max(differences))  # a NaN stays one
-
-
-def speeds(exported: Exported, outputs: Outputs) -> str:
-    """Images a second of the student in PyTorch and of the file, measured in turn."""
-    works = {"PyTorch": exported, "the file": outputs}
-    lines = []
-    for _, size in BATCHES:
-        images = torch.randint(0, 256, (max(32, size), *exported.shape), dtype=torch.uint8)
-        rates = {who: 1 / seconds for who, seconds in seconds_per_image(works, images, size, rounds=3).items()}
-        lines.append(
-            f"images a second, {size} at once: " + ", ".join(f"{who} {rate:.0f}" for who, rate in rates.items())
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from models import external, spectral_norm
 from models.architecture import Architecture
 from models.contract import Network, check
 from models.mlp import mlp
-from models.resnet import SHAPES, resnet
+from models.resnet import resnet18
 from models.vgg import BLOCKS, vgg, vgg7
 from training.bar import note
 from training.external import digest_of_code, file_of, is_external
 
-NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7} | dict.fromkeys(SHAPES, resnet) | {"mlp": mlp}
+NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7, "resnet18": resnet18, "mlp": mlp}
 
 
 def build(architecture: Architecture) -> Network:
