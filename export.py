@@ -42,7 +42,7 @@ class Exported(nn.Module):
 
     def __init__(self, student: Student):
         super().__init__()
-        if student.propagates:
+        if student.method.propagation:
             raise UserError("student.options: propagation: such a student cannot be exported")
         student.network = portable(student.network)
         self.student = student
