@@ -172,8 +172,8 @@ def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, comp
     members = config.teacher.members  # the other networks of an ensemble are its reference
     seconds = {"teacher": trained.seconds * members / len(trained.networks)}
     if kind == "student":
-        model, about = student.load_distilled(config, compute, trained)
-        seconds |= {"sampling": about["sampling_seconds"], "student": about["seconds"]}
+        model = student.load_distilled(config, compute, trained)
+        seconds |= {"sampling": model.about["sampling_seconds"], "student": model.about["seconds"]}
         return Subject(student_predictor(model, compute), [model], seconds)
     networks = [folded(network) for network in trained.networks]  # as a student's network is
     started = time.monotonic()

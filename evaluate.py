@@ -53,16 +53,14 @@ def main(config: Config, overwrite: bool = False) -> None:
     """Load the networks and evaluate them."""
     run, compute = begin(config, "evaluate")
     trained = teacher.load_teacher(config, compute)
-    model, about = student.load_distilled(config, compute, trained)
+    model = student.load_distilled(config, compute, trained)
     run.save_config(config)
     with made_anew([config.source / "reference", run / "metrics.json"], overwrite):
-        evaluate(trained, model, about, config, compute, run)
+        evaluate(trained, model, config, compute, run)
 
 
-def evaluate(
-    trained: Teacher, model: Student, about: dict[str, Any], config: Config, compute: Compute, run: Run
-) -> None:
-    """Compute all outputs on every data set, and write measures, plots and table. about: the student's metadata."""
+def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute, run: Run) -> None:
+    """Compute all outputs on every data set, and write measures, plots and table."""
     # The reference: the teacher is sampled twice on every data set, the in-distribution test set first.
     settings, method = config.evaluation, config.teacher.method
     cache = SampleCache(config.source, run, compute, trained.samplers(method), trained.checksum, config.seed)
@@ -103,7 +101,11 @@ def evaluate(
     metrics["speed"] = compare_speed(
         cache.samplers[0], model, inside.images.to(compute.device), settings, config.seed, compute
     )
-    stages = {"teacher": trained.seconds, "sampling": about["sampling_seconds"], "student": about["seconds"]}
+    stages = {
+        "teacher": trained.seconds,
+        "sampling": model.about["sampling_seconds"],
+        "student": model.about["seconds"],
+    }
     metrics["stages_s"] = stages | {"reference": cache.seconds, "evaluate": time.monotonic() - started}
 
     # Figures, table and report.
@@ -111,7 +113,7 @@ def evaluate(
     if people is not None:
         figures["humans"] = plots.humans(people, values["student"][inside.name], metrics["humans"])
     losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name}"}
-    histories = {"teacher": trained.history, "student": about["history"]}
+    histories = {"teacher": trained.history, "student": model.about["history"]}
     figures["training_curves"] = plots.training_curves(histories, losses)
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def distil(
         run.save_config(config)
         if not finished:
             train_student(trained, train, validation, config, compute, run, settings)
-    return student.load_distilled(config, compute, trained)[0]
+    return student.load_distilled(config, compute, trained)
 
 
 def train_student(

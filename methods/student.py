@@ -44,7 +44,8 @@ class Student(nn.Module):
     them. Its inputs are the mean output of every block, the last hidden layer, the logits and their softmax. With the
     option `propagation` they include the dropout's variance, propagated through the network in one pass; such a student
     is better, but takes several times as long. The option `hidden` is the number of units of a hidden layer of the
-    perceptron. module: the network itself, if it was given as a module and not by name.
+    perceptron.
+    module: the network itself, if it was given as a module and not by name. about: the metadata of a loaded student's file.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Student(nn.Module):
         for layer in self.network.modules():
             if isinstance(layer, nn.RNNBase):
                 layer.dropout = 0.0
+        self.about: dict[str, Any] = {}
         self.fixed_norm = False
         self.perceptron = None
         if outputs := self.method.perceptron_outputs(architecture.outputs):
@@ -178,37 +180,33 @@ def new_student(
 
     Raises UserError for options that the method does not have, and for settings that this teacher's network rules out.
     """
-    network = teacher.network
-    method = student_method(settings.method, settings.options)
-    same = replace(teacher.architecture, heads=method.heads, layers=settings.layers, spectral_norm=None)
+    method, from_teacher = student_method(settings.method, settings.options), settings.init == "teacher"
+    changes: dict[str, Any] = {"heads": method.heads, "layers": settings.layers, "spectral_norm": None}
     if not method.propagation:
-        same = replace(same, conv_dropout=0.0, head_dropout=0.0)
+        changes |= {"conv_dropout": 0.0, "head_dropout": 0.0}
     if settings.network != "teacher":
-        same = replace(same, network=settings.network, options=None, digest=None)
+        changes |= {"network": settings.network, "options": None, "digest": None}
     if settings.width is not None:
-        same = replace(same, width=settings.width)
-    outside = isinstance(network, External) and settings.network == "teacher"
-    if outside and (same.heads > 1 or settings.width is not None):
-        raise UserError(
-            "student: a network from outside has one head and one width; set student.network to one of this repository"
-        )
-    if settings.layers and not outside:
-        raise UserError(
-            "student.layers: only for a teacher's network from outside; others name their blocks themselves"
-        )
-    model = Student(
-        same, replace(settings), train.classes, None if is_external(same.network) or not outside else network.module
-    )
-    if settings.init == "teacher" and teacher.architecture.spectral_norm is not None:
-        raise UserError(
-            "student.init: a teacher with a spectral norm is another network than its student; set student.init: random"
-        )
+        changes["width"] = settings.width
+    architecture = replace(teacher.architecture, **changes)
+    outside = isinstance(teacher.network, External) and settings.network == "teacher"
+    for refused, reason in (
+        (outside and method.heads > 1, "student.method: a network from outside has one head; set student.network"),
+        (outside and settings.width is not None, "student.width: a network from outside has one; set student.network"),
+        (settings.layers and not outside, "student.layers: only for a network from outside; others name their blocks"),
+        (
+            from_teacher and teacher.architecture.spectral_norm is not None,
+            "student.init: a teacher with a spectral norm is another network than its student; set it to random",
+        ),
+    ):
+        if refused:
+            raise UserError(reason)
+    module = teacher.network.module if outside and not is_external(architecture.network) else None
+    model = Student(architecture, replace(settings), train.classes, module)
     standardize(model.network, teacher_settings, train)
-    copied = model.init_from(network) if settings.init == "teacher" else 0
-    if model.method.propagation and not model.fixed_norm:
-        raise UserError(
-            "student.options: propagation: only for a student of the teacher's own architecture, init and batch_norm"
-        )
+    copied = model.init_from(teacher.network) if from_teacher else 0
+    if method.propagation and not model.fixed_norm:
+        raise UserError("student.options: propagation: only for a student of the teacher's own architecture and norms")
     return model, copied
 
 
@@ -261,39 +259,29 @@ def load_student(
     dtype: the type of the autocast that it will be called in. module: the network, trained or not, of a student whose
     teacher was given as a module. Raises UserError if the folder has no student, or one of an earlier version.
     """
-    return _load(Path(run), device, dtype, module)[0]
-
-
-def load_distilled(config: schema.Config, compute: Compute, teacher: Teacher) -> tuple[Student, dict[str, Any]]:
-    """The student of a config, for calls in autocast, and its metadata.
-
-    Raises UserError if another teacher or other settings made it.
-    """
-    module = teacher.network.module if isinstance(teacher.network, External) else None
-    student, metadata = _load(config.folder, compute.device, getattr(torch, compute.dtype), module)
-    wanted = settings(config) | {"teacher": teacher.checksum}
-    require_same(config.folder / FILE, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)
-    return student, metadata
-
-
-def _load(
-    folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32, module: nn.Module | None = None
-) -> tuple[Student, dict[str, Any]]:
-    if not (folder / FILE).exists():
-        raise UserError(f"{folder / FILE}: no such file; train a student first (train_student.py)")
-    tensors, metadata = artifact.load(folder / FILE, "student")
-    if metadata.get("student", {}).keys() != asdict(schema.Student()).keys():
-        raise UserError(
-            f"{folder / FILE} was made by an earlier version; train the student anew (train_student.py --overwrite)"
-        )
-    architecture = Architecture(**metadata["architecture"])
+    path = Path(run) / FILE
+    if not path.exists():
+        raise UserError(f"{path}: no such file; train a student first (train_student.py)")
+    tensors, about = artifact.load(path, "student")
+    if about.get("student", {}).keys() != asdict(schema.Student()).keys():
+        raise UserError(f"{path} was made by an earlier version; train the student anew (train_student.py --overwrite)")
+    architecture = Architecture(**about["architecture"])
     if module is None and not (is_external(architecture.network) or architecture.network in NETWORKS):
-        raise UserError(
-            f"{folder / FILE}: its network was given as a module; give one to load_student(run, module=...)"
-        )
-    student = Student(architecture, schema.Student(**metadata["student"]), metadata["classes"], module)
+        raise UserError(f"{path}: its network was given as a module; give one to load_student(run, module=...)")
+    student = Student(architecture, schema.Student(**about["student"]), about["classes"], module)
     student.load_state_dict(tensors)
-    return for_use(student.to(device), dtype), metadata
+    student.about = about
+    return for_use(student.to(device), dtype)
+
+
+def load_distilled(config: schema.Config, compute: Compute, teacher: Teacher) -> Student:
+    """The student of a config, for calls in autocast. Raises UserError if another teacher or other settings made it."""
+    module = teacher.network.module if isinstance(teacher.network, External) else None
+    student = load_student(config.folder, compute.device, getattr(torch, compute.dtype), module)
+    wanted = settings(config) | {"teacher": teacher.checksum}
+    there = {key: student.about["settings"][key] for key in wanted}
+    require_same(config.folder / FILE, there, wanted, config.folder)
+    return student
 
 
 def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:

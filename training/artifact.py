@@ -1,12 +1,13 @@
 """Files that a run keeps: written whole or not at all, checked when read. Tensors with metadata in one safetensors
 file; JSON; text."""
 
+import glob
 import hashlib
 import json
 import math
 import os
-import platform
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from configs.errors import UserError
 
+ORPHAN_S = 24 * 3600.0  # age of a temporary file whose process was killed
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -28,10 +31,12 @@ def whole(path: Path) -> Iterator[Path]:
     """
     if not path.name:
         raise UserError(f"{path}: is a folder, not a file to write")
-    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_orphans(path)
+        for orphan in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if time.time() - orphan.stat().st_mtime > ORPHAN_S:
+                orphan.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -43,28 +48,14 @@ def whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _remove_orphans(path: Path) -> None:
-    """Delete temporary files of `path` that killed processes of this machine left behind."""
-    start = f".{path.name}.{platform.node()}-"
-    for other in path.parent.iterdir():
-        if other.name.startswith(start) and other.suffix == ".tmp":
-            try:
-                os.kill(int(other.name.removeprefix(start).split(".")[0]), 0)
-            except (ProcessLookupError, ValueError):
-                other.unlink(missing_ok=True)
-            except PermissionError:  # the process is alive and belongs to another user
-                pass
-
-
 def checksum(tensors: dict[str, Tensor], *texts: str) -> str:
     """SHA-256 over names, types, shapes and bytes, and `texts` (16 hex digits)."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+    for name, tensor in sorted(tensors.items()):
+        tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    for text in texts:
-        digest.update(text.encode())
+    digest.update("".join(texts).encode())
     return digest.hexdigest()[:16]
 
 
@@ -77,13 +68,11 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if dtype == "float16":
         tensors = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
-        for name, tensor in tensors.items():
-            if not tensor.isfinite().all():
-                raise UserError(f"{path}: {name} is too large for float16; set weights: float32")
+        if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+            raise UserError(f"{path}: {large[0]} is too large for float16; set weights: float32")
     text = json.dumps(metadata)
-    header = {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)}
     with whole(path) as temporary:
-        save_file(tensors, temporary, header)
+        save_file(tensors, temporary, {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)})
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

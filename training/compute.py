@@ -25,12 +25,6 @@ class Compute:
         return f"{device_name(self.device)}, {torch.get_num_threads()} threads, {self.dtype}"
 
 
-def choose(device: str, dtype: str) -> Compute:
-    """The device and the arithmetic of these names, `auto` included. Raises UserError if there is no such device."""
-    chosen = choose_device(device)
-    return Compute(chosen, choose_dtype(dtype, chosen))
-
-
 def choose_device(device: str) -> torch.device:
     """The device of that name; `auto` takes a GPU if there is one, each process its own. Raises UserError if there is
     no such device."""
@@ -51,14 +45,19 @@ def choose_device(device: str) -> torch.device:
         raise UserError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]})") from None
 
 
-def choose_dtype(dtype: str, device: torch.device) -> str:
-    """The arithmetic of that name; `auto` is bfloat16 where the hardware has it."""
-    if dtype != "auto":
-        return dtype
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    has = torch.cpu.get_capabilities()
-    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
+def choose(device: str, dtype: str) -> Compute:
+    """The device and the arithmetic of these names; `auto` is bfloat16 where the hardware has it.
+
+    Raises UserError if there is no such device.
+    """
+    chosen = choose_device(device)
+    if dtype == "auto":
+        has = torch.cpu.get_capabilities()
+        fast = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+        if chosen.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = "bfloat16" if fast else "float32"
+    return Compute(chosen, dtype)
 
 
 def device_name(device: torch.device) -> str:

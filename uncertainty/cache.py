@@ -118,7 +118,9 @@ class SampleCache:
                     saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            loaded = [artifact.load(share, KIND) for share in shares if share.exists()]  # without groups there is no file
+            loaded = [
+                artifact.load(share, KIND) for share in shares if share.exists()
+            ]  # without groups there is no file
             rows = joined([rows for rows, _ in loaded])
             order = rows.pop("indices").argsort()
             seconds, count = (sum(about[name] for _, about in loaded) for name in ("seconds", "groups"))

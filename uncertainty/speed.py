@@ -125,9 +125,10 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
     held = peak = 0
-    for (
-        event
-    ) in profiled.profiler.kineto_results.events():  # in order of time; profiled.events() lacks operators' allocations
+    events = (
+        profiled.profiler.kineto_results.events()
+    )  # in order of time; profiled.events() lacks operators' allocations
+    for event in events:
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)
