@@ -109,7 +109,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     metrics["stages_s"] = stages | {"reference": cache.seconds, "evaluate": time.monotonic() - started}
 
     # Figures, table and report.
-    figures = draw(sets, predictions, values, metrics, model.classes, config)
+    figures = figures_of(sets, predictions, values, metrics, model.classes, config)
     if people is not None:
         figures["humans"] = plots.humans(people, values["student"][inside.name], metrics["humans"])
     losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name}"}
@@ -174,7 +174,7 @@ def human_entropy(run: Run, file: str | None, dataset: Dataset) -> ndarray | Non
     return entropy(counts / counts.sum(1, keepdim=True)).numpy()
 
 
-def draw(
+def figures_of(
     sets: list[Dataset],
     predictions: Predictions,
     values: Uncertainties,

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from configs.errors import UserError
 from methods.student import Student, load_student
 from models.folding import portable
 from training import artifact, script
-from configs.errors import UserError
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import Distribution
 from uncertainty.gaussian import LogitGaussian
@@ -91,7 +91,7 @@ def main() -> None:
         raise UserError(f"--out: .onnx needs {', '.join(missing)}: python -m pip install -r requirements-export.txt")
     warnings.simplefilter("ignore")  # torch.export warns of its own code
     exported = Exported(load_student(options.run)).eval()
-    with artifact.whole(options.out) as temporary, torch.inference_mode():
+    with artifact.replacing(options.out) as temporary, torch.inference_mode():
         difference = largest_difference(exported, write_onnx(traced(exported), exported, temporary))
         if not difference <= TOLERANCE:
             raise UserError(f"{options.out}: not written, as its outputs differ from the student's by {difference:.1e}")
@@ -142,9 +142,11 @@ def largest_difference(exported: Exported, outputs: Outputs) -> float:
         images = torch.from_numpy(
             np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8)
         )
-        for name, mine, theirs in zip(exported.names, exported(images), outputs(images), strict=True):
-            scale = mine if name == "alpha" else 1.0
-            differences.append(((theirs - mine) / scale).abs().max().item() if theirs.shape == mine.shape else np.inf)
+        for name, expected, output in zip(exported.names, exported(images), outputs(images), strict=True):
+            scale = expected if name == "alpha" else 1.0
+            differences.append(
+                ((output - expected) / scale).abs().max().item() if output.shape == expected.shape else np.inf
+            )
     return float(np.max(differences))  # a NaN stays one
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.cli import parse
+from configs.errors import UserError
 from data.folder import SUFFIXES, decode, files_below, images_below
 from methods.prediction import write_csv
 from methods.student import load_student
@@ -21,8 +23,6 @@ from methods.teacher import load_teacher
 from plots import report
 from training import script
 from training.compute import Compute, choose_device
-from configs.cli import parse
-from configs.errors import UserError
 
 
 def main() -> None:

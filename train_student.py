@@ -29,8 +29,8 @@ from methods import student, student_method, teacher
 from methods.interface import Matched, Targets
 from methods.student import Student, parameter_groups
 from methods.teacher import Teacher
-from models.inference import outputs_of
 from models.external import UNKNOWN
+from models.inference import outputs_of
 from training import process_group, script
 from training.compute import Compute, choose
 from training.run import Run, begin, made_anew

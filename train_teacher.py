@@ -21,15 +21,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import data
-from configs.schema import Config, Teacher
-from data.augment import augment, draw
+from configs.schema import Config, TeacherSettings
+from data.augment import augment, draw_changes
 from data.dataset import Dataset
 from data.loading import loader
 from methods import teacher
 from models.architecture import start_as_identity
+from models.external import UNKNOWN, load_weights
 from models.inference import outputs_of
 from models.networks import build
-from models.external import UNKNOWN, load_weights
 from training import artifact, process_group, script
 from training.compute import Compute
 from training.external import digest_of, file_of
@@ -129,7 +129,7 @@ def fit(
         batches = state.batches(epoch)
         for indices, pixels in zip(batches, loader(images.batch, batches, images.lazy), strict=True):
             labels = images.labels[indices].to(compute.device)
-            draws = draw(len(indices), changes)
+            draws = draw_changes(len(indices), changes)
             if changes.flip == "alternating":
                 draws.flip = mirrored[indices] ^ (epoch % 2 == 1)
             inputs = augment(pixels.to(compute.device), draws)
@@ -149,7 +149,7 @@ def scores(model: nn.Module, validation: Dataset, compute: Compute) -> dict[str,
     return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
 
-def parameter_groups(model: nn.Module, settings: Teacher) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, settings: TeacherSettings) -> list[dict[str, Any]]:
     """Groups for the optimizer: kernels and matrices; other parameters; with `shift_lr`, batch norm's shifts."""
     shifts = [layer.bias for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)] if settings.shift_lr else []
     shift_ids = {id(p) for p in shifts}

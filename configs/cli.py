@@ -175,8 +175,8 @@ def checked(kind: type, values: dict[str, Any], where: str) -> Any:
     if first["type"] == "value_error":
         raise UserError(f"{where}: {first['ctx']['error']}")
     names = [name for name in key.split(".") if name not in ("float", "int", "str", "bool")]
-    said = dict.fromkeys(
+    reasons = dict.fromkeys(
         error["msg"] for error in (first, *others) if error["loc"][: len(names)] == first["loc"][: len(names)]
     )
     given = json.dumps(first["input"], default=str)
-    raise UserError(f"{where}: {'.'.join(names)}: {given}: {' or '.join(said)}")
+    raise UserError(f"{where}: {'.'.join(names)}: {given}: {' or '.join(reasons)}")

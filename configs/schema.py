@@ -133,7 +133,7 @@ class Training:
 
 
 @dataclass
-class Teacher(Training):
+class TeacherSettings(Training):
     """The teacher: a network with dropout, or another source of uncertainty such as an ensemble; trained by SGD."""
 
     method: str = "mc_dropout"
@@ -141,12 +141,12 @@ class Teacher(Training):
     gives samples: mc_dropout or ensemble."""
     network: Network | External = "vgg11"
     """The name contains the number of layers; vgg5 is for 8x8 images, vgg7 learns 32x32 images quickly, mlp is for
-    points of a plane. `file.py:callable`, or `torchvision:name`, gives a network from outside: any module from floats
+    points of a plane. `file.py:callable`, or `torchvision:name`, gives an external network: any module from floats
     [N, C, H, W] to logits. The file is run."""
     options: dict[str, Any] | None = None
-    """The arguments of a callable from outside, by name."""
+    """The arguments of an external callable, by name."""
     weights: str | None = None
-    """Trained weights of a network from outside: a state_dict, as .safetensors or .pt. Nothing is trained then."""
+    """Trained weights of an external network: a state_dict, as .safetensors or .pt. Nothing is trained then."""
     mean: list[float] | None = None
     """The mean of each channel, for pixels in [0, 1], that standardizes the images. Default: that of the training
     images."""
@@ -214,7 +214,7 @@ class Sampling(McDropout):
 
 
 @dataclass
-class Student(Training):
+class StudentSettings(Training):
     """The network that gives the teacher's distribution in one pass; trained by AdamW."""
 
     method: str = "dirichlet"
@@ -226,7 +226,7 @@ class Student(Training):
     width: Positive | None = None
     """Multiplies the number of channels of every layer. Default: the teacher's."""
     layers: list[str] | None = None
-    """For a network from outside: the layers whose mean outputs the perceptron takes. Default: the last one of each
+    """For an external network: the layers whose mean outputs the perceptron takes. Default: the last one of each
     output shape."""
     options: dict[str, bool | int | float | str | list[str]] | None = None
     """The method's own settings, by name; its file in methods/students/ describes them."""
@@ -309,9 +309,9 @@ class Config:
     """The type of the weights in the networks' files. float16 halves the files; the later stages use the rounded
     weights."""
     data: Data = field(default_factory=Data)
-    teacher: Teacher = field(default_factory=Teacher)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     sampling: Sampling = field(default_factory=Sampling)
-    student: Student = field(default_factory=Student)
+    student: StudentSettings = field(default_factory=StudentSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
     rows: list[Row] = field(default_factory=list)
     """The rows that compare.py compares, in the order in which they are run."""

@@ -14,30 +14,30 @@ from data.distort import warp
 
 
 @dataclass
-class Draws:
+class Changes:
     """The random part of an augmentation. flip: bool [N]; shift: int16 [N, 2]; angle: float [N], in radians."""
 
     flip: Tensor
     shift: Tensor
     angle: Tensor
 
-    def __getitem__(self, indices: Tensor) -> "Draws":
-        return Draws(self.flip[indices], self.shift[indices], self.angle[indices])
+    def __getitem__(self, indices: Tensor) -> "Changes":
+        return Changes(self.flip[indices], self.shift[indices], self.angle[indices])
 
 
-def draw(count: int, settings: Augmentation, generator: torch.Generator | None = None) -> Draws:
+def draw_changes(count: int, settings: Augmentation, generator: torch.Generator | None = None) -> Changes:
     """Draw the random changes of `count` images."""
     flip = torch.rand(count, generator=generator) < (0.5 if settings.flip else 0.0)
     shift = torch.randint(-settings.crop, settings.crop + 1, (count, 2), generator=generator)
     angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
-    return Draws(flip, shift.short(), angle if settings.rotation else torch.zeros(1).expand(count))
+    return Changes(flip, shift.short(), angle if settings.rotation else torch.zeros(1).expand(count))
 
 
-def augment(images: Tensor, draws: Draws) -> Tensor:
+def augment(images: Tensor, draws: Changes) -> Tensor:
     """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated
     (float)."""
     turned = bool(draws.angle.any())  # before the draws go to a GPU: the CPU would wait for it
-    draws = Draws(draws.flip.to(images.device), draws.shift.to(images.device).long(), draws.angle.to(images.device))
+    draws = Changes(draws.flip.to(images.device), draws.shift.to(images.device).long(), draws.angle.to(images.device))
     count, height, width, _ = images.shape
     rows = torch.arange(height, device=images.device) + draws.shift[:, :1]
     columns = torch.arange(width, device=images.device).expand(count, -1)

@@ -81,9 +81,9 @@ def fog(x: ndarray, severity: int, generator: Generator) -> ndarray:
 def plasma(count: int, size: int, decay: float, generator: Generator) -> ndarray:
     """Fractals [count, size, size] in 0-1: diamond-square on a torus, with random numbers that get `decay` times
     smaller at each step."""
-    whole = 1 << (size - 1).bit_length()
-    field = np.zeros((count, whole, whole))
-    step, wobble = whole, 100.0
+    side = 1 << (size - 1).bit_length()
+    field = np.zeros((count, side, side))
+    step, wobble = side, 100.0
 
     def between(corners: ndarray) -> ndarray:
         return corners / 4 + wobble * generator.uniform(-wobble, wobble, corners.shape)
@@ -128,15 +128,15 @@ def pixelate(x: ndarray, severity: int, generator: Generator) -> ndarray:
         )
         return np.asarray(made).reshape(image.shape)
 
-    return np.stack([coarse(image) for image in whole(x)]) / 255
+    return np.stack([coarse(image) for image in to_uint8(x)]) / 255
 
 
 def jpeg(x: ndarray, severity: int, generator: Generator) -> ndarray:
     """JPEG of low quality."""
-    return coded(whole(x), (80, 65, 58, 50, 40)[severity - 1]) / 255
+    return coded(to_uint8(x), (80, 65, 58, 50, 40)[severity - 1]) / 255
 
 
-def whole(x: ndarray) -> ndarray:
+def to_uint8(x: ndarray) -> ndarray:
     """The nearest uint8 images."""
     return np.round(255 * x).astype(np.uint8)
 

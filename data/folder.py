@@ -173,7 +173,7 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
         )
     kept = Path(data.decoded) / f"{name}-{key[:16]}.npy"
     if not kept.exists():
-        with artifact.whole(kept) as temporary, ThreadPoolExecutor() as pool:
+        with artifact.replacing(kept) as temporary, ThreadPoolExecutor() as pool:
             images = mapped(temporary, shape)
             with progress_bar(desc=f"decoding {name}", total=len(files), unit="image", leave=False) as bar:
                 for indices in torch.arange(len(files)).split(PART):  # an executor keeps all its inputs and results

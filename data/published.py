@@ -106,7 +106,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
             f"{source.source}: the download failed ({_reason(error)}). Check the connection, or put the published files at {files}, "
             f"or images at {Path(source.root) / source.source / split}/<class>/"
         ) from None
-    dataset = by_digest(whole(dataset, source, split))
+    dataset = by_digest(complete(dataset, source, split))
     expected = SETS[source.source].fingerprints.get(split)
     if expected not in (None, dataset.fingerprint) and not source.partial:
         raise UserError(
@@ -119,7 +119,7 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def whole(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
+def complete(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
     """The data set if no image is missing, or, with `partial`, under a name that says how many there are. Raises
     UserError otherwise."""
     expected = SETS[source.source].counts[split]

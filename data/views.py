@@ -38,7 +38,7 @@ def augmented(
     count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Change, MixAt | None]:
     """The teacher's own training augmentation, one draw for each image."""
-    draws = augment.draw(count, augmentation, generator)
+    draws = augment.draw_changes(count, augmentation, generator)
     return lambda own, other, indices: augment.augment(own, draws[indices]), None
 
 
@@ -46,7 +46,7 @@ def mixup(
     count: int, shape: Shape, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Change, MixAt | None]:
     """Each augmented image mixed with another one, in a share uniform on [0, 1]."""
-    first, second = (augment.draw(count, augmentation, generator) for _ in range(2))
+    first, second = (augment.draw_changes(count, augmentation, generator) for _ in range(2))
     partner = torch.randperm(count, generator=generator).int()
     share = torch.rand(count, generator=generator)
 
@@ -64,7 +64,7 @@ def cutmix(
 ) -> tuple[Change, MixAt | None]:
     """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0,
     1]."""
-    first, second = (augment.draw(count, augmentation, generator) for _ in range(2))
+    first, second = (augment.draw_changes(count, augmentation, generator) for _ in range(2))
     height, width, _ = shape
     partner = torch.randperm(count, generator=generator).int()
     side = torch.rand(count, generator=generator).sqrt()
@@ -90,7 +90,7 @@ def strong(
 ) -> tuple[Change, MixAt | None]:
     """Augmented images, zoomed and rotated. By chance, each is blurred, recoloured, lit (or negated), cut into shuffled
     patches, noisy."""
-    draws = augment.draw(count, augmentation, generator)
+    draws = augment.draw_changes(count, augmentation, generator)
     height, width, channels = shape
 
     def uniform(low: float, high: float) -> Tensor:

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from configs.schema import Config, RunName
 from data.dataset import Dataset
 from experiments import dirty_mnist
@@ -38,11 +39,10 @@ from train_student import distil
 from training import artifact, cli
 from training.bar import progress_bar
 from training.compute import Compute, choose
-from configs.errors import UserError
 from training.run import made_by
 from training.seeds import seed_of
-from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.delta import Delta
+from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.speed import in_turn
 
 COLOURS = {

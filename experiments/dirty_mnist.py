@@ -30,6 +30,7 @@ from torchvision.datasets.mnist import read_image_file
 
 import compare
 import data
+from configs.errors import UserError
 from configs.schema import Config, Data, DataSet, RunName
 from data.dataset import Dataset
 from methods import teacher
@@ -38,7 +39,6 @@ from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, markdown, save
 from training import artifact, cli
 from training.bar import note, progress_bar
 from training.compute import choose
-from configs.errors import UserError
 from training.run import made_by
 from uncertainty.classification import ood_detection
 
@@ -174,7 +174,7 @@ def make_images(train: Dataset, test: Dataset, settings: Settings) -> None:
         labels = torch.multinomial(shares, settings.labels if split == "train" else 1, replacement=True)
         arrays |= {f"{split}_clean": dataset.images.numpy(), f"{split}_clean_labels": dataset.labels.numpy()}
         arrays |= {f"{split}_ambiguous": images.numpy(), f"{split}_ambiguous_labels": labels.numpy()}
-    with artifact.whole(IMAGES) as temporary, open(temporary, "wb") as file:
+    with artifact.replacing(IMAGES) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     save(examples(arrays), Path("results") / settings.name / "images.png")
 

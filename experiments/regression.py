@@ -56,7 +56,7 @@ class Settings:
     seed: int = 0
 
 
-def draw(count: int, repeats: int) -> tuple[Tensor, Tensor]:
+def draw_changes(count: int, repeats: int) -> tuple[Tensor, Tensor]:
     """x and y [repeats, count, 1]: y = sin 3x + noise; x in −1.5 to −0.4 and 0.4 to 1.5."""
     x = torch.empty(repeats, count, 1).uniform_(0.4, 1.5) * torch.randn(repeats, count, 1).sign()
     return x, torch.sin(3 * x) + noise(x) * torch.randn_like(x)

@@ -23,13 +23,13 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
+from configs.errors import UserError
 from configs.schema import RunName
 from models.batched import Perceptrons, fit, moments, sample
 from plots.style import BLUE, GREY, ORANGE, SKY, markdown, save
 from training import artifact, cli
 from training.bar import note
 from training.compute import device_name
-from configs.errors import UserError
 from training.run import made_by
 from uncertainty.equivalent_passes import DRAWS, PASSES, Curve, Resamples
 from uncertainty.regression import Regression, mixture_log_likelihood

@@ -44,7 +44,7 @@ def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     if first is None:
         return 0
     with (
-        artifact.whole(path) as temporary,
+        artifact.replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         table = csv.DictWriter(file, first)

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from configs import schema
 from configs.errors import UserError
+from configs.schema import Config, StudentSettings, TeacherSettings
 from data.dataset import Dataset
 from methods import student_method
 from methods.prediction import predictions
 from methods.teacher import Teacher, standardize
 from models.architecture import Architecture, HeadsLinear
 from models.contract import Network
+from models.external import External
 from models.folding import folded
 from models.networks import NETWORKS, build
-from models.external import External
 from training import artifact
 from training.compute import Compute
 from training.external import is_external
@@ -32,7 +32,7 @@ from uncertainty.variance_propagation import propagate
 FILE = "student.safetensors"
 
 
-def settings(config: schema.Config) -> dict[str, Any]:
+def settings(config: Config) -> dict[str, Any]:
     """All settings that determine the student's weights, besides the teacher and the data."""
     return {"seed": config.seed, "student": asdict(config.student), "sampling": asdict(config.sampling)}
 
@@ -49,7 +49,7 @@ class Student(nn.Module):
     """
 
     def __init__(
-        self, architecture: Architecture, settings: schema.Student, classes: list[str], module: nn.Module | None = None
+        self, architecture: Architecture, settings: StudentSettings, classes: list[str], module: nn.Module | None = None
     ):
         super().__init__()
         self.architecture = architecture
@@ -148,14 +148,14 @@ class Student(nn.Module):
         """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of
         a wider layer the first channels are copied: a narrower student is cut out of its teacher. Returns how many
         tensors were copied."""
-        mine, theirs = self.network.state_dict(), teacher.state_dict()
-        parts = {name: first_channels(value, mine[name].shape) for name, value in theirs.items() if name in mine}
+        student, given = self.network.state_dict(), teacher.state_dict()
+        parts = {name: first_channels(value, student[name].shape) for name, value in given.items() if name in student}
         fitting = {name: part for name, part in parts.items() if part is not None}
-        self.network.load_state_dict(mine | fitting)
-        whole = all(
-            name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in theirs.items()
+        self.network.load_state_dict(student | fitting)
+        complete = all(
+            name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in given.items()
         )
-        self.fixed_norm = self.settings.batch_norm == "teacher" and whole
+        self.fixed_norm = self.settings.batch_norm == "teacher" and complete
         return len(fitting)
 
     def save(self, path: Path, metadata: dict, dtype: str = "float32") -> None:
@@ -164,7 +164,7 @@ class Student(nn.Module):
         artifact.save(path, "student", self.state_dict(), built | metadata, dtype)
 
 
-def check(config: schema.Config) -> None:
+def check(config: Config) -> None:
     """Raise UserError for options that the method does not have, or samples that it cannot use."""
     method = student_method(config.student.method, config.student.options)
     if method.needs_functions and config.sampling.masks != "function":
@@ -174,7 +174,7 @@ def check(config: schema.Config) -> None:
 
 
 def new_student(
-    settings: schema.Student, teacher_settings: schema.Teacher, teacher: Teacher, train: Dataset
+    settings: StudentSettings, teacher_settings: TeacherSettings, teacher: Teacher, train: Dataset
 ) -> tuple[Student, int]:
     """A new student, and how many tensors it has from the teacher: with `init: teacher`, all that fit.
 
@@ -189,11 +189,11 @@ def new_student(
     if settings.width is not None:
         changes["width"] = settings.width
     architecture = replace(teacher.architecture, **changes)
-    outside = isinstance(teacher.network, External) and settings.network == "teacher"
+    external = isinstance(teacher.network, External) and settings.network == "teacher"
     for refused, reason in (
-        (outside and method.heads > 1, "student.method: a network from outside has one head; set student.network"),
-        (outside and settings.width is not None, "student.width: a network from outside has one; set student.network"),
-        (settings.layers and not outside, "student.layers: only for a network from outside; others name their blocks"),
+        (external and method.heads > 1, "student.method: an external network has one head; set student.network"),
+        (external and settings.width is not None, "student.width: an external network has one; set student.network"),
+        (settings.layers and not external, "student.layers: only for an external network; others name their blocks"),
         (
             from_teacher and teacher.architecture.spectral_norm is not None,
             "student.init: a teacher with a spectral norm is another network than its student; set it to random",
@@ -201,7 +201,7 @@ def new_student(
     ):
         if refused:
             raise UserError(reason)
-    module = teacher.network.module if outside and not is_external(architecture.network) else None
+    module = teacher.network.module if external and not is_external(architecture.network) else None
     model = Student(architecture, replace(settings), train.classes, module)
     standardize(model.network, teacher_settings, train)
     copied = model.init_from(teacher.network) if from_teacher else 0
@@ -213,13 +213,13 @@ def new_student(
 def first_channels(tensor: Tensor, shape: torch.Size) -> Tensor | None:
     """The first channels of a layer's tensor, as many as `shape` has (which may begin with a number of heads). None if
     there are fewer."""
-    own = shape[len(shape) - tensor.ndim :]
-    if len(own) != tensor.ndim or any(mine > theirs for mine, theirs in zip(own, tensor.shape)):
+    wanted = shape[len(shape) - tensor.ndim :]
+    if len(wanted) != tensor.ndim or any(a > b for a, b in zip(wanted, tensor.shape, strict=True)):
         return None
-    return tensor[tuple(map(slice, own))].expand(shape)
+    return tensor[tuple(map(slice, wanted))].expand(shape)
 
 
-def parameter_groups(student: Student, settings: schema.Student) -> list[dict[str, Any]]:
+def parameter_groups(student: Student, settings: StudentSettings) -> list[dict[str, Any]]:
     """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or
     heads) is trained at head_lr, without weight decay."""
     heads = [layer for layer in student.network.modules() if isinstance(layer, HeadsLinear)]
@@ -263,18 +263,18 @@ def load_student(
     if not path.exists():
         raise UserError(f"{path}: no such file; train a student first (train_student.py)")
     tensors, about = artifact.load(path, "student")
-    if about.get("student", {}).keys() != asdict(schema.Student()).keys():
+    if about.get("student", {}).keys() != asdict(StudentSettings()).keys():
         raise UserError(f"{path} was made by an earlier version; train the student anew (train_student.py --overwrite)")
     architecture = Architecture(**about["architecture"])
     if module is None and not (is_external(architecture.network) or architecture.network in NETWORKS):
         raise UserError(f"{path}: its network was given as a module; give one to load_student(run, module=...)")
-    student = Student(architecture, schema.Student(**about["student"]), about["classes"], module)
+    student = Student(architecture, StudentSettings(**about["student"]), about["classes"], module)
     student.load_state_dict(tensors)
     student.about = about
     return for_use(student.to(device), dtype)
 
 
-def load_distilled(config: schema.Config, compute: Compute, teacher: Teacher) -> Student:
+def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Student:
     """The student of a config, for calls in autocast. Raises UserError if another teacher or other settings made it."""
     module = teacher.network.module if isinstance(teacher.network, External) else None
     student = load_student(config.folder, compute.device, getattr(torch, compute.dtype), module)

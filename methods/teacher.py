@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.schema import Config, Data, Resize
-from configs.schema import Teacher as Settings
+from configs.schema import Config, Data, Resize, TeacherSettings
 from data.dataset import PART, Dataset
 from methods import teacher_method
 from methods.interface import Sampling
 from methods.prediction import BATCH, predictions
 from models import spectral_norm
 from models.architecture import Architecture
-from models.networks import build
 from models.external import UNKNOWN, External
+from models.networks import build
 from training import artifact
 from training.compute import Compute
 from training.external import digest_of_code, is_external
@@ -116,33 +115,33 @@ class Teacher:
 
 def settings(config: Config) -> dict[str, Any]:
     """All settings that determine a network's weights."""
-    mine = asdict(config.teacher)
+    values = asdict(config.teacher)
     for name in ("method", "members"):  # these say how the network is used
-        mine.pop(name)
+        values.pop(name)
     images = {"size": config.data.size, "channels": config.data.channels, "resize": config.data.resize}
     split = {"validation": config.data.validation, "split_seed": config.split_seed}
     return {
         "seed": config.seed,
-        "teacher": mine,
+        "teacher": values,
         "augmentation": asdict(config.data.augmentation),
         "images": images,
         "split": split,
     }
 
 
-def architecture(settings: Settings, images: Data, classes: int) -> Architecture:
+def architecture(settings: TeacherSettings, images: Data, classes: int) -> Architecture:
     """The architecture of the network that the settings describe.
 
     Raises UserError for settings that do not go together.
     """
     base = Architecture(settings.network, settings.width, images.size, images.channels, classes, resize=images.resize)
-    outside = is_external(settings.network)
+    external = is_external(settings.network)
     ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "identity_start")
-    ignored = ours if outside else ("options", "weights")
+    ignored = ours if external else ("options", "weights")
     for name in ignored:
-        if getattr(settings, name) != getattr(Settings(), name):
+        if getattr(settings, name) != getattr(TeacherSettings(), name):
             raise UserError(
-                f"teacher.{name}: would be ignored, as {settings.network} is {'' if outside else 'not '}a network from outside"
+                f"teacher.{name}: would be ignored, as {settings.network} is {'' if external else 'not '}an external network"
             )
     if (settings.mean is None) != (settings.std is None):
         raise UserError("teacher.mean, teacher.std: give both or none")
@@ -152,7 +151,7 @@ def architecture(settings: Settings, images: Data, classes: int) -> Architecture
         )
     if settings.weights and settings.members > 1:
         raise UserError("teacher.weights: those of one network, and teacher.members asks for more")
-    if outside:
+    if external:
         return replace(base, options=settings.options, digest=digest_of_code(settings.network))
     dropout = {
         "conv_dropout": settings.conv_dropout,
@@ -164,21 +163,21 @@ def architecture(settings: Settings, images: Data, classes: int) -> Architecture
     return replace(base, **dropout, spectral_norm=settings.spectral_norm, whiten=settings.whiten)
 
 
-def spread(count: int, wanted: int) -> Tensor:
+def evenly_spaced(count: int, wanted: int) -> Tensor:
     """At most `wanted` indices below `count`, evenly spaced."""
     return torch.arange(0, count, -(-count // wanted))
 
 
-def standardize(network: nn.Module, settings: Settings, train: Dataset) -> None:
+def standardize(network: nn.Module, settings: TeacherSettings, train: Dataset) -> None:
     """Set the mean and standard deviation of the network's inputs: those of the settings, or else of the training
     images. Fit a whitened first layer."""
     if settings.mean is None:
-        some = spread(len(train), ENOUGH).split(PART)
+        some = evenly_spaced(len(train), ENOUGH).split(PART)
         network.normalize.fit(map(train.batch, some) if train.lazy else train.parts())
     else:
         network.normalize.set(settings.mean, settings.std)
     if settings.whiten:
-        network.whiten.fit(network.normalize(train.batch(spread(len(train), ENOUGH_TO_WHITEN))))
+        network.whiten.fit(network.normalize(train.batch(evenly_spaced(len(train), ENOUGH_TO_WHITEN))))
 
 
 def checksum_of(tensors: dict[str, Tensor], network: nn.Module, a: Architecture) -> str:

@@ -1,4 +1,4 @@
-"""Networks from outside: a callable of the user's own file, `my_models.py:make`, or of torchvision,
+"""External networks: a callable of the user's own file, `my_models.py:make`, or of torchvision,
 `torchvision:mobilenet_v3_small`.
 
 `External` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
@@ -18,7 +18,7 @@ from models.architecture import Architecture, Normalize
 from models.hooks import hooked
 from training.external import call, called
 
-UNKNOWN = "unknown"  # what a network from outside was trained on
+UNKNOWN = "unknown"  # what an external network was trained on
 SHOWN = 3  # names in an error
 
 

@@ -85,7 +85,7 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     before them.
 
     Identities replace the batch norms. dtype: of the autocast that it will run in; weights are cast to it once, not in
-    every pass. A network from outside is copied without changes, because its own code calls its layers. Raises
+    every pass. An external network is copied without changes, because its own code calls its layers. Raises
     UserError for weights that are not finite.
     """
     network = copy.deepcopy(network)

@@ -22,5 +22,5 @@ def outputs_of(
     read, lazy = (images.batch, images.lazy) if isinstance(images, Dataset) else (images.__getitem__, False)
     with compute.autocast():
         parts = process_group.shard(torch.arange(len(images))).split(batch_size)
-        mine = torch.cat([network(batch.to(compute.device)).float() for batch in loader(read, parts, lazy)])
-    return process_group.gather(mine, len(images))
+        outputs = torch.cat([network(batch.to(compute.device)).float() for batch in loader(read, parts, lazy)])
+    return process_group.gather(outputs, len(images))

@@ -16,7 +16,7 @@ NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7, "resnet18": resnet18, "ml
 
 
 def build(architecture: Architecture) -> Network:
-    """A network that meets the contract (`models.contract`). Prints a line if the file of a network from outside has
+    """A network that meets the contract (`models.contract`). Prints a line if the file of an external network has
     changed since the training."""
     a = architecture
     outside = is_external(a.network)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from configs.schema import Student
+from configs.schema import StudentSettings
 from methods import student_method, teacher_method
 from plots.recipes import passes_table
 from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
@@ -151,7 +151,7 @@ def about(by_title: Records) -> str:
 
 def older(by_title: Records) -> str:
     """A sentence that names the rows with settings that the present code does not have; empty if there are none."""
-    today = {field.name for field in fields(Student)}
+    today = {field.name for field in fields(StudentSettings)}
     titles = [
         title
         for title, records in by_title.items()

@@ -92,5 +92,5 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, which has about a third of the bytes of a full-colour one."""
     buffer = io.BytesIO()
     figure.savefig(buffer)
-    with artifact.whole(path) as temporary:
+    with artifact.replacing(path) as temporary:
         Image.open(buffer).convert("RGB").quantize(256).save(temporary, "png", optimize=True)

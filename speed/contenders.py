@@ -3,6 +3,7 @@ device."""
 
 import torch
 from torch import Tensor, nn
+from training.loop import Task
 
 from configs.schema import Config, MaskMode
 from data.dataset import Dataset
@@ -15,7 +16,6 @@ from speed.measuring import COMPUTE
 from train_student import Sampled, distillation_task
 from train_teacher import classification_task
 from training import cli
-from training.loop import Task
 from uncertainty.mc_dropout import Plan, Sampler
 from uncertainty.samples import statistics
 

@@ -22,6 +22,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from torch import nn
 from tqdm import tqdm
+from training.loop import fit
 
 import data
 from configs.schema import McDropout
@@ -32,7 +33,6 @@ from plots.style import save
 from speed.measuring import RESULTS, write
 from train_teacher import classification_task
 from training import cli
-from training.loop import fit
 from training.run import begin
 from uncertainty.any_network import sampler_of
 from uncertainty.cache import SampleCache

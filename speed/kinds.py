@@ -13,11 +13,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from docs.examples.my_models import make_mobilenet, make_resnet18
 from models.architecture import Architecture
 from models.networks import build
 from speed.measuring import middle, ratio, write
-from configs.errors import UserError
 from uncertainty.any_network import sampler_of
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.speed import in_turn

@@ -11,10 +11,10 @@ import time
 
 import torch
 from tqdm import trange
+from training.loop import Task, shuffled
 
 from speed.contenders import student_task, teacher_task
 from speed.measuring import COMPUTE, write
-from training.loop import Task, shuffled
 
 STEPS = 40
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 from tqdm import trange
+from training.loop import fit
 
 from configs.schema import McDropout
 from data.views import make_views
 from speed.contenders import random_set, teacher, teacher_task
 from speed.measuring import COMPUTE, middle, ratio, write
 from training import cli, process_group
-from training.loop import fit
 from training.run import begin
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler

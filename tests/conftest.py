@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from training.cli import parse
 
 import evaluate
 from configs.schema import Config
-from training.cli import parse
 
 # A worker takes whole files. The longest come first, or one of them would begin when the other worker is nearly done.
 LONGEST = [

@@ -10,9 +10,11 @@ import torch
 from conftest import CONFIGS, TINY, full_disk
 from matplotlib.figure import Figure
 from torch import nn
+from training.cli import parse
 
 import compare
 import data
+from configs.errors import UserError
 from data.shifts import SHIFTS
 from methods import STUDENTS, TEACHERS
 from models.architecture import Architecture
@@ -20,8 +22,6 @@ from models.networks import build
 from models.spectral_norm import bake
 from plots import comparison as report
 from plots.recipes import passes_table, teachers_table
-from training.cli import parse
-from configs.errors import UserError
 from training.run import Run
 from uncertainty import speed
 from uncertainty.distribution import MEASURES

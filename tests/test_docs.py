@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from training.cli import parse
 
 import evaluate
 import train_student
@@ -20,7 +21,6 @@ from methods.interface import StudentMethod
 from plots.comparison import load
 from plots.pages import PAGES, made
 from training import artifact
-from training.cli import parse
 from uncertainty.delta import Delta
 
 ROOT = Path(__file__).parent.parent

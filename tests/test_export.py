@@ -16,7 +16,7 @@ from PIL import Image
 from test_scripts import call
 
 import export
-from configs.schema import Student as Settings
+from configs.schema import StudentSettings
 from data.folder import decode
 from methods.student import Student, load_student
 from models.architecture import Architecture

@@ -21,19 +21,19 @@ import yaml
 from conftest import TINY, full_disk
 from PIL import Image
 from scipy.stats import dirichlet
+from training.cli import parse
 
 import data
 import evaluate
 import train_student
 import train_teacher
+from configs.errors import UserError
 from configs.schema import DataSet
 from methods.student import Student, load_student
 from models.architecture import Architecture
 from models.vgg import vgg
 from plots.table import JUDGES, table
 from training import artifact
-from training.cli import parse
-from configs.errors import UserError
 from training.run import Run
 from uncertainty.distribution import MEASURES
 

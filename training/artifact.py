@@ -24,7 +24,7 @@ ORPHAN_S = 24 * 3600.0  # age of a temporary file whose process was killed
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, which replaces `path` at the end: a reader sees the old file or the new one.
 
     Each call has its own temporary file. Raises UserError if the system cannot write; the old file then stays.
@@ -71,7 +71,7 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, 
         if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
             raise UserError(f"{path}: {large[0]} is too large for float16; set weights: float32")
     text = json.dumps(metadata)
-    with whole(path) as temporary:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)})
 
 
@@ -97,7 +97,7 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file. Raises UserError if the system cannot write."""
-    with whole(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def is_external(name: str) -> bool:
-    """Whether a name is that of a callable from outside."""
+    """Whether a name is that of an external callable."""
     return ":" in name
 
 

@@ -13,8 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
-from models.hooks import hooked
 from models.external import External
+from models.hooks import hooked
 from uncertainty.mc_dropout import Group, Plan, Sampler
 from uncertainty.speed import in_turn
 

@@ -171,15 +171,15 @@ def dropout_masks(
         masks = keep_mask(torch.stack([bits(math.prod(channels_last)) for bits in streams]), layer.p).unflatten(
             1, channels_last
         )
-        whole = BITS[x.element_size()]
-        masks = masks.movedim(-1, 2).to(whole)
+        integers = BITS[x.element_size()]
+        masks = masks.movedim(-1, 2).to(integers)
         if layer is layers[0]:
             shape = torch.broadcast_shapes(x.shape, masks.shape)
-            kept = spare[shape] = torch.bitwise_and(x.view(whole), masks, out=spare.get(shape))
+            kept = spare[shape] = torch.bitwise_and(x.view(integers), masks, out=spare.get(shape))
         elif layer in alone:
-            kept = x.view(whole).bitwise_and_(masks)
+            kept = x.view(integers).bitwise_and_(masks)
         else:
-            kept = x.view(whole) & masks
+            kept = x.view(integers) & masks
         kept = kept.view(x.dtype).flatten(0, 1)
         return kept if isinstance(layer, Unscaled) else kept.mul_(1 / (1 - layer.p))
 

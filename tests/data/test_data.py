@@ -18,12 +18,12 @@ from PIL import Image
 from torchvision import datasets
 
 import data
+from configs.errors import UserError
 from configs.schema import Augmentation, Data, DataSet
 from data import augment, published
 from data.dataset import Dataset
 from data.resize import fit_to
 from data.views import VIEWS, make_views
-from configs.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -352,7 +352,7 @@ def in_memory(images, labels=None):
 
 def test_augmentation_against_numpy_image_by_image():
     images = torch.from_numpy(RNG.integers(0, 256, (40, 9, 7, 3), dtype=np.uint8))
-    draws = augment.draw(40, Augmentation(flip=True, crop=3), torch.Generator().manual_seed(0))
+    draws = augment.draw_changes(40, Augmentation(flip=True, crop=3), torch.Generator().manual_seed(0))
     assert draws.flip.float().mean().item() == pytest.approx(0.5, abs=0.25) and draws.shift.abs().max() == 3
     for image, result, flip, (dy, dx) in zip(images, augment.augment(images, draws), draws.flip, draws.shift.tolist()):
         padded = np.pad(image.numpy(), ((3, 3), (3, 3), (0, 0)), mode="reflect")
@@ -364,7 +364,7 @@ def test_augmentation_against_numpy_image_by_image():
 
 def test_rotation_against_scipy():
     image = scipy.ndimage.gaussian_filter(RNG.random((21, 21)) * 255, 2).astype(np.uint8)
-    draws = augment.Draws(torch.tensor([False]), torch.tensor([[0, 0]]), torch.tensor([math.radians(12.0)]))
+    draws = augment.Changes(torch.tensor([False]), torch.tensor([[0, 0]]), torch.tensor([math.radians(12.0)]))
     rotated = augment.augment(torch.from_numpy(image)[None, ..., None], draws)[0, ..., 0].numpy()
     expected = scipy.ndimage.rotate(image.astype(float), 12.0, reshape=False, order=1, mode="nearest")
     assert np.abs(rotated - expected)[3:-3, 3:-3].max() < 1.0

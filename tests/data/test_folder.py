@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import folder
-from configs.errors import UserError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 RNG = np.random.default_rng(0)

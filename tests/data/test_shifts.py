@@ -10,10 +10,10 @@ import scipy.ndimage
 import torch
 from PIL import Image
 
+from configs.errors import UserError
 from data import distort, humans
 from data.dataset import Dataset
 from data.shifts import SHIFTS, shifted
-from configs.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -12,10 +12,10 @@ from sklearn.datasets import load_digits
 
 import compare
 import data
+from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data.dataset import Dataset
 from experiments import dirty_mnist
-from configs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

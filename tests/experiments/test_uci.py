@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.errors import UserError
 from experiments import uci
 from training import cli
-from configs.errors import UserError
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from torch import nn
 from torch.distributions import Dirichlet as TorchDirichlet
 from torch.distributions import kl_divergence
 
-from configs.schema import Student as Settings
+from configs.errors import UserError
+from configs.schema import StudentSettings
 from methods import STUDENTS, student_method, teacher_method
 from methods.interface import Context
 from methods.student import Student
@@ -22,7 +23,6 @@ from models.networks import build
 from models.spectral_norm import normalize
 from models.vgg import vgg
 from training.compute import choose
-from configs.errors import UserError
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 from uncertainty.temperature import fit_temperature, tempered

@@ -14,26 +14,24 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from training.cli import parse
 
 import evaluate
 import predict
 import train_student
 import train_teacher
-from configs.schema import Config, Data
-from configs.schema import Student as StudentSettings
-from configs.schema import Teacher as TeacherSettings
+from configs.errors import UserError
+from configs.schema import Config, Data, StudentSettings, TeacherSettings
 from data import dataset_of
 from data.folder import decode
 from data.resize import fit_to
 from methods.student import load_student
 from methods.teacher import Teacher, load_teacher
 from models.architecture import Architecture
-from models.networks import build
 from models.external import External, load_weights
+from models.networks import build
 from train_student import distil
-from training.cli import parse
 from training.compute import choose
-from configs.errors import UserError
 from uncertainty.any_network import sampler_of
 
 ROOT = Path(__file__).parents[2]

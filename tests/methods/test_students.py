@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from configs.schema import Student as Settings
+from configs.schema import StudentSettings
 from methods import STUDENTS
 from methods.interface import Context, Matched
 from methods.student import Student, load_student, parameter_groups

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture
 from models.folding import MaxPool2x2, folded
 from models.networks import build
-from configs.errors import UserError
 
 
 @pytest.fixture(params=["vgg11", "resnet18", "wide_resnet28_10"])

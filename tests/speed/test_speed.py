@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from training.loop import Task
 
 import uncertainty.speed
 from models.architecture import Architecture
@@ -13,7 +14,6 @@ from models.networks import build
 from speed import measuring, page, pipeline, sampling, student
 from speed.contenders import deterministic, ours, plain, torch_uncertainty
 from speed.exported import teacher_file
-from training.loop import Task
 from uncertainty.mc_dropout import Sampler
 
 

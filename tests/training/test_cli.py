@@ -13,15 +13,15 @@ import pytest
 import torch
 import yaml
 from conftest import CONFIGS
+from training.cli import guard, make_parser, override, parse
 
+from configs.errors import UserError
 from configs.schema import Network, Source, View
 from data import SOURCES
 from data.views import VIEWS
 from methods import STUDENTS, options_help
 from models.networks import NETWORKS
-from training.cli import guard, make_parser, override, parse
 from training.compute import choose
-from configs.errors import UserError
 
 DIGITS = "configs/digits.yaml"
 

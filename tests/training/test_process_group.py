@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, leave_out_plots
+from training.cli import parse
 
 import evaluate
 import train_student
 import train_teacher
+from configs.errors import UserError
 from configs.schema import McDropout
 from data.dataset import Dataset
 from data.views import make_views
 from models.architecture import Architecture
 from models.vgg import vgg
 from training import artifact, process_group
-from training.cli import parse
-from configs.errors import UserError
 from training.run import begin
 from uncertainty.cache import KIND, SampleCache
 from uncertainty.distribution import MEASURES

@@ -12,11 +12,13 @@ import pytest
 import torch
 from conftest import TINY
 from torch import nn
+from training.cli import parse
 
 import data
 import evaluate
 import train_student
 import train_teacher
+from configs.errors import UserError
 from configs.schema import Augmentation, Config
 from data.dataset import Dataset
 from methods.student import load_student
@@ -25,9 +27,7 @@ from models.contract import Network
 from train_teacher import classification_task
 from training import artifact, loop
 from training.bar import progress_bar
-from training.cli import parse
 from training.compute import choose
-from configs.errors import UserError
 from training.run import Run, begin
 from uncertainty.dirichlet import Dirichlet
 
@@ -386,7 +386,7 @@ def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
 def test_what_was_killed_while_it_wrote_leaves_nothing_behind(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(ZeroDivisionError):
-        with artifact.whole(path) as temporary:
+        with artifact.replacing(path) as temporary:
             temporary.write_text("half")
             1 / 0
     assert not list(tmp_path.iterdir())

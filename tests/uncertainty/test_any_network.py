@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
 from speed.kinds import KINDS, SIZE, Everything, warmed
-from configs.errors import UserError
 from uncertainty.any_network import PlainLoop, sampler_of
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
 

@@ -6,10 +6,10 @@ import pytest
 import scipy
 import torch
 
-from uncertainty.dirichlet import Dirichlet
-from uncertainty.gaussian import LogitGaussian
-from uncertainty.distances import energy_distance, judged, rv_coefficient, samples_of
 from uncertainty.delta import Delta
+from uncertainty.dirichlet import Dirichlet
+from uncertainty.distances import energy_distance, judged, rv_coefficient, samples_of
+from uncertainty.gaussian import LogitGaussian
 from uncertainty.samples import Samples
 
 

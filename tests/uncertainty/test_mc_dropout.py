@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
-from configs.errors import UserError
 from uncertainty.mc_dropout import Plan, Sampler, Unscaled, keep_mask, random_bits, split, unscaled
 
 COUNT = 12

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture
 from models.vgg import vgg
-from configs.errors import UserError
 from uncertainty.mc_dropout import Plan, Sampler
 from uncertainty.variance_propagation import MOMENTS, propagate
 
