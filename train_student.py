@@ -179,7 +179,7 @@ def targets_at(
 
 
 def tell_cost(sampler: Any, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
-    """Log how a dropout teacher is sampled and at what cost. If that is low (dropout in the head alone), log that no
+    """Log how a dropout teacher is sampled and at what cost. If that is low (dropout in the last layer alone), log that no
     student is needed."""
     if not isinstance(sampler, (Sampler, PlainLoop)):
         return

@@ -59,7 +59,7 @@ def teacher_against_student(
             entry = agreement[name][measure]
             lines = [
                 f"Pearson {defined(entry['pearson'])}: as {passes(entry)} passes",
-                f"floor {defined(entry['baseline_pearson'])}",
+                f"baseline {defined(entry['baseline_pearson'])}",
             ]
             if beyond := (~inside).sum():
                 lines[1] += f"; {beyond} of {len(x)} beyond the axes"
@@ -115,7 +115,7 @@ def histograms(
 
 
 def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[str, dict]) -> Figure:
-    """For each data set and measure, the correlation of N teacher passes (a curve), and of student and floor
+    """For each data set and measure, the correlation of N teacher passes (a curve), and of student and baselines
     (lines)."""
     figure, axes = grid(
         len(PANELS),
@@ -129,13 +129,18 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
             axis.plot(counts, reached, "o-", ms=3, color=COLOURS["teacher"], label="teacher, N passes")
             axis.axhspan(*entry["pearson_ci"], color=COLOURS["student"], alpha=0.2, linewidth=0)
             axis.axhline(entry["pearson"], color=COLOURS["student"], label="student, 1 pass (95% interval)")
-            axis.axhline(entry["noise_ceiling"], color=GREEN, linestyle=":", label="limit: a perfect student")
-            axis.axhline(entry["baseline_pearson"], color=GREY, linestyle="--", label="floor: one softmax, no dropout")
+            axis.axhline(entry["noise_ceiling"], color=GREEN, linestyle=":", label="noise ceiling: a perfect student")
+            axis.axhline(
+                entry["baseline_pearson"], color=GREY, linestyle="--", label="baseline: one softmax, no dropout"
+            )
             if entry["last_layer_pearson"] is not None:
                 axis.axhline(
-                    entry["last_layer_pearson"], color=PINK, linestyle="--", label="floor: dropout in the head alone"
+                    entry["last_layer_pearson"],
+                    color=PINK,
+                    linestyle="--",
+                    label="baseline: dropout in the last layer alone",
                 )
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a floor's line can lie there
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a baseline's line can lie there
             axis.text(
                 0.97, 0.05, f"as {passes(entry)} passes", transform=axis.transAxes, ha="right", fontsize=8, bbox=box
             )

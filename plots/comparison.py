@@ -20,7 +20,7 @@ from methods import student_method, teacher_method
 from plots.recipes import passes_table
 from plots.shifts import faithful, methods_under_shift, shift_table, shifts_of
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, MEASURE_NAMES, ORANGE, PANELS, PINK, markdown, save
-from plots.table import JUDGES
+from plots.table import SIMILARITIES
 from training import artifact, script
 from uncertainty.equivalent_passes import interval
 
@@ -145,7 +145,7 @@ def about(by_title: Records) -> str:
         "a prediction with all uncertainties, relative to one pass of the deterministic network of the config's `teacher`; both are "
         "measured in turn. Draws: the samples that a prediction is computed from; 0: closed forms. Parameters and bytes: those of the "
         "networks, without what a method fits to their features. "
-        "MC-dropout takes `evaluation.passes` passes, also in the head alone."
+        "MC-dropout takes `evaluation.passes` passes, also in the last layer alone."
     )
 
 
@@ -197,7 +197,10 @@ def long(by_title: Records) -> str:
     rows = []
     for title, records in done.items():
         for name in records[0].get("confident", ()):
-            places = [(judge, name, who) for judge, who in JUDGES] + [("confident", name), ("spearman_of_parts", name)]
+            places = [(similarity, name, who) for similarity, who in SIMILARITIES] + [
+                ("confident", name),
+                ("spearman_of_parts", name),
+            ]
             rows.append(
                 [
                     title,
@@ -206,8 +209,8 @@ def long(by_title: Records) -> str:
                 ]
             )
     if rows:
-        parts.append("## Other judges")
-        header = ["method", "data", *JUDGES.values(), "share above 99.5% confidence", "Spearman of the two parts"]
+        parts.append("## Similarity of the distributions")
+        header = ["method", "data", *SIMILARITIES.values(), "share above 99.5% confidence", "Spearman of the two parts"]
         parts.append(markdown(header, rows))
     if pairs := paired(done):
         parts += pairs

@@ -10,13 +10,15 @@ FRONT = ("total_variance", "predictive_entropy")  # of the short table
 
 
 def students(runs: dict[str, dict]) -> str:
-    """Markdown: for each data set the floor, and each student's Pearson correlation, equivalent passes and scale.
+    """Markdown: for each data set the baseline, and each student's Pearson correlation, equivalent passes and scale.
 
     runs: {name: metrics}, all of one teacher.
     """
     rows = []
     for dataset, frame in next(iter(runs.values()))["agreement"].items():
-        rows.append([f"**{dataset}**: floor, one softmax", *(number(frame[m]["baseline_pearson"]) for m in MEASURES)])
+        rows.append(
+            [f"**{dataset}**: baseline, one softmax", *(number(frame[m]["baseline_pearson"]) for m in MEASURES)]
+        )
         for name, run in runs.items():
             entries = [run["agreement"][dataset][m] for m in MEASURES]
             rows.append([name, *(f"{cell(entry)}, ×{entry['scale']:.2f}" for entry in entries)])

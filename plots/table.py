@@ -17,10 +17,10 @@ SCORES = {
     "aurc": "AURC",
 }
 AGREEMENT = (
-    "Pearson (95%)", "equivalent passes (95%)", "limit", "floor", "head's floor", "repeatability", "Spearman", "scale"
+    "Pearson (95%)", "equivalent passes (95%)", "noise ceiling", "baseline", "last layer", "split halves", "Spearman", "scale"
 )  # fmt: skip
 
-JUDGES = {
+SIMILARITIES = {
     ("energy_distance", "student"): "energy distance",
     ("energy_distance", "teacher"): "of other T passes",
     ("energy_distance", "point"): "of their mean alone",
@@ -34,12 +34,13 @@ JUDGES = {
 MEANINGS = {
     "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
     "equivalent passes": "so many passes of the teacher would agree as well with an independent reference",
-    "limit": "what a perfect student would reach against this reference",
-    "floor": "what one softmax of the teacher without dropout reaches, at no cost; head's floor: with dropout in the classifier alone",
-    "repeatability": "the correlation of the reference's two halves with each other",
+    "noise ceiling": "what a perfect student would reach against this reference",
+    "baseline": "what one softmax of the teacher without dropout reaches, at no cost",
+    "last layer": "what passes with dropout in the classifier alone reach",
+    "split halves": "split-half reliability, the correlation of the reference's two halves with each other",
     "scale": "the student's mean over the teacher's",
 }
-JUDGED = {
+ALIKE = {
     "energy distance": "between the distributions of class probabilities, 0 if they are equal",
     "RV": "1 if the probabilities of the classes vary in the same directions",
     "variation ratio": "the share of samples that vote for another class than most",
@@ -91,12 +92,12 @@ def table(metrics: dict) -> str:
         parts.append(markdown([f"AUROC against {inside}", *short], rows))
     if "rejected" in metrics:  # results of earlier versions lack these two tables
         rows = [
-            [dataset, *(number(entry.get(judge, {}).get(who)) for judge, who in JUDGES)]
+            [dataset, *(number(entry.get(name, {}).get(who)) for name, who in SIMILARITIES)]
             for dataset, entry in metrics["agreement"].items()
         ]
         parts += [
-            markdown(["student's class probabilities against T passes of the teacher", *JUDGES.values()], rows),
-            meanings(JUDGED),
+            markdown(["student's class probabilities against T passes of the teacher", *SIMILARITIES.values()], rows),
+            meanings(ALIKE),
         ]
         rows = [
             [
@@ -146,13 +147,13 @@ def meanings(columns: dict[str, str]) -> str:
 
 
 def passes_cell(entry: dict) -> str:
-    """Equivalent passes and their interval; the cell says if the student is below a floor. A constant has a dash."""
+    """Equivalent passes and their interval; the cell says if the student is below a baseline. A constant has a dash."""
     if entry["pearson"] is None:
         return "-"
     low, high = entry["equivalent_passes_ci"]
     text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
-    floors = [entry[key] for key in ("baseline_pearson", "last_layer_pearson") if entry[key] is not None]
-    return text if all(entry["pearson"] > floor for floor in floors) else f"{text}, **below a floor**"
+    baselines = [entry[key] for key in ("baseline_pearson", "last_layer_pearson") if entry[key] is not None]
+    return text if all(entry["pearson"] > baseline for baseline in baselines) else f"{text}, **below a baseline**"
 
 
 def number(value: float | None) -> str:

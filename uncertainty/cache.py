@@ -96,35 +96,36 @@ class SampleCache:
         rank, processes = process_group.rank(), process_group.world_size()
         shares = [path.with_suffix(f".partial{number}of{processes}") for number in range(processes)]
         groups = plan.groups(len(view.dataset))[rank::processes]
-        rows, earlier = self._read(shares[rank], request) or ({}, {"groups": 0, "seconds": 0.0})
-        parts, missing = [rows] if rows else [], groups[earlier["groups"] :]
+        rows, about = self._read(shares[rank], request) or ({}, {"request": request, "groups": 0, "seconds": 0.0})
+        parts, missing = [rows] if rows else [], groups[about["groups"] :]
         dtype = torch.float32 if plan.key[1] in REFERENCE else torch.float16  # half the space where it does no harm
         pixels = loader(view.pixels, [indices for _, indices in missing], view.dataset.lazy)
         started = saved = time.monotonic()
+        started -= about["seconds"]
         done, total = len(rows.get("indices", ())), sum(len(indices) for _, indices in groups)
         bar = progress_bar(desc=path.stem, total=total, initial=done, unit="image", smoothing=0.05)
         with bar, self.compute.autocast():
             samples = sampler(lambda indices: view.images(indices, next(pixels)), missing, plan)
-            for count, (group, indices, log_probs) in enumerate(samples, earlier["groups"] + 1):
+            for count, (group, indices, log_probs) in enumerate(samples, about["groups"] + 1):
                 part = statistics(log_probs) | {"group": torch.full((len(indices),), group), "indices": indices}
                 part["log_probs"] = log_probs.to(dtype)
                 parts.append({name: row.cpu() for name, row in part.items()})
                 bar.update(len(indices))
-                if count == len(groups) or time.monotonic() - saved > SAVE_EVERY_S:
+                about = {"request": request, "groups": count, "seconds": time.monotonic() - started}
+                if processes > 1 and count == len(groups) or time.monotonic() - saved > SAVE_EVERY_S:
                     parts = [joined(parts)]
-                    seconds = earlier["seconds"] + time.monotonic() - started
-                    about = {"request": request, "groups": count, "seconds": seconds}
                     artifact.save(shares[rank], KIND, parts[0], about)
                     saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            loaded = [
-                artifact.load(share, KIND) for share in shares if share.exists()
-            ]  # without groups there is no file
-            rows = joined([rows for rows, _ in loaded])
+            others = [
+                artifact.load(share, KIND) for share in shares[1:] if share.exists()
+            ]  # of no groups there is no file
+            rows = joined([*parts, *(rows for rows, _ in others)])
             order = rows.pop("indices").argsort()
-            seconds, count = (sum(about[name] for _, about in loaded) for name in ("seconds", "groups"))
-            about = {"request": request, "groups": count, "seconds": seconds / len(loaded)}
+            for name in ("groups", "seconds"):
+                about[name] += sum(of_other[name] for _, of_other in others)
+            about["seconds"] /= 1 + len(others)
             artifact.save(path, KIND, {name: row[order] for name, row in rows.items()}, about)
             for partial in path.parent.glob(f"{glob.escape(path.stem)}.partial*"):
                 partial.unlink(missing_ok=True)

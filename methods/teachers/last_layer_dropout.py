@@ -17,7 +17,7 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     """`settings.passes` samples of each image. Raises UserError if the classifier has no dropout."""
     parts = split_head(networks[0])
     if parts is None:
-        raise UserError("dropout in the head alone: the classifier has none (teacher.head_dropout)")
+        raise UserError("dropout in the last layer alone: the classifier has none (teacher.head_dropout)")
     body, head = parts
     sampler = Sampler(head)
 
