@@ -1,12 +1,13 @@
 """Compare methods, or training recipes, on the same split, budget and protocol, with several seeds.
 
-    python compare.py --config configs/comparison/cifar10_cpu.yaml      # methods, on test images
-    python compare.py --config configs/fidelity.yaml                    # recipes, on validation images and shifts of them
+    python compare.py --config configs/comparison/cifar10_cpu.yaml    # methods, on test images
+    python compare.py --config configs/fidelity.yaml                  # recipes, on validation images and shifts of them
     python -m plots.comparison results/comparison
 
-Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again skips
-the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed, and tried
-again next time. The last command makes the tables and the figures from those files; compare.py also does so at its end.
+Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again
+skips the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed,
+and tried again next time. The last command makes the tables and the figures from those files; compare.py also does so
+at its end.
 """
 
 from configs import cli
@@ -113,8 +114,8 @@ def main(config: Config, overwrite: bool = False) -> None:
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
-    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only the
-    results. Raises UserError if the result is damaged."""
+    """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only
+    the results. Raises UserError if the result is damaged."""
     if not file.exists() or not config.folder.exists():
         return False
     record = artifact.read_json(file)
@@ -192,7 +193,8 @@ class Comparison:
         self.shifted: dict[tuple, dict[str, dict[int, Dataset]]] = {}
 
     def measured(self, config: Config, row: Row) -> dict[str, Any]:
-        """All measurements of a trained row. Times are relative to a deterministic network of the comparison's config."""
+        """All measurements of a trained row. Times are relative to a deterministic network of the comparison's
+        config."""
         run, compute = begin(config, "compare")
         trained = teacher.load_teacher(config, compute)
         train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)

@@ -1,11 +1,12 @@
-"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of distribution.
+"""Measure how well one pass of the student reproduces the teacher's uncertainty, in distribution and out of
+distribution.
 
     python evaluate.py                                                          # configs/digits.yaml
     python evaluate.py --config configs/cifar10_cpu.yaml
 
 Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached in
-reference/); writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it, report.html.
---overwrite samples the evaluation sets anew.
+reference/); writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it,
+report.html. --overwrite samples the evaluation sets anew.
 """
 
 from configs import cli
@@ -164,7 +165,8 @@ def described(config: Config) -> str:
 
 
 def human_entropy(run: Run, file: str | None, dataset: Dataset) -> ndarray | None:
-    """The entropy of people's labels for each image, in nats; None if the config names no file, or it does not exist."""
+    """The entropy of people's labels for each image, in nats; None if the config names no file, or it does not
+    exist."""
     if file is None:
         return None
     if not Path(file).exists():

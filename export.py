@@ -53,7 +53,8 @@ class Exported(nn.Module):
             self.names.append("alpha")
         elif not isinstance(distribution, LogitGaussian):
             raise UserError(
-                f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a Gaussian"
+                f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a "
+                "Gaussian"
             )
 
     @property

@@ -1,8 +1,8 @@
 """Predict classes, probabilities and uncertainties of new images with the trained student of a run.
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
-    python predict.py --run runs/digits --images photos/ --report                  # also predictions.html, a page to look at
-    python predict.py --run runs/digits --images photos/ --teacher-passes 50       # with its teacher, by MC-dropout
+    python predict.py --run runs/digits --images photos/ --report             # also predictions.html, a page to look at
+    python predict.py --run runs/digits --images photos/ --teacher-passes 50  # with its teacher, by MC-dropout
 
 Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized as in the student's training. They are
 streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
@@ -62,7 +62,8 @@ def main() -> None:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
     images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
     print(
-        f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files left out)"
+        f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files "
+        "left out)"
     )
     if options.report:
         page, a = options.out.with_suffix(".html"), model.architecture

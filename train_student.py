@@ -3,9 +3,9 @@
     python train_student.py                                                     # configs/digits.yaml
     python train_student.py --config configs/cifar10_cpu.yaml --student.lr 2e-4 --overwrite
 
-Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training images,
-made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains the student
-anew. docs/configs.md lists the options of each method.
+Reads runs/<name>/teacher.safetensors; writes runs/<name>/mc_samples/ (the teacher's samples on views of the training
+images, made once) and runs/<name>/student.safetensors. The same command again continues or skips; --overwrite trains
+the student anew. docs/configs.md lists the options of each method.
 """
 
 from configs import cli
@@ -67,9 +67,9 @@ def distil(
         teacher = Teacher.from_module(network, mean, std, size=224, classes=["cat", "dog"])
         student = distil(teacher, "photos/", views=["plain", "augmented"])
 
-    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the best
-    epoch; without them the last one is kept. views: default `sampling.views` of the config. The same call again continues,
-    or returns the finished one.
+    images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the
+    best epoch; without them the last one is kept. views: default `sampling.views` of the config. The same call again
+    continues, or returns the finished one.
     """
     config = config or Config(name="distilled")
     a = trained.architecture
@@ -179,8 +179,8 @@ def targets_at(
 
 
 def tell_cost(sampler: Any, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
-    """Log how a dropout teacher is sampled and at what cost. If that is low (dropout in the last layer alone), log that no
-    student is needed."""
+    """Log how a dropout teacher is sampled and at what cost. If that is low (dropout in the last layer alone), log that
+    no student is needed."""
     if not isinstance(sampler, (Sampler, PlainLoop)):
         return
     some = train.batch(torch.arange(min(FEW, len(train)))).to(compute.device)
@@ -192,7 +192,8 @@ def tell_cost(sampler: Any, trained: Teacher, train: Dataset, run: Run, compute:
     )
     if cost < FEW / 10:
         run.log(
-            f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives the same at that cost"
+            f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives the same "
+            "at that cost"
         )
 
 

@@ -3,8 +3,8 @@
     python train_teacher.py                                                     # configs/digits.yaml
     python train_teacher.py --config configs/cifar10_cpu.yaml --teacher.epochs 30
 
-Or an ensemble of networks. Writes runs/<name>/teacher.safetensors (an ensemble: runs/<name>/member<k>/teacher.safetensors).
-The same command again continues or skips; --overwrite starts anew.
+Or an ensemble of networks. Writes runs/<name>/teacher.safetensors (an ensemble:
+runs/<name>/member<k>/teacher.safetensors). The same command again continues or skips; --overwrite starts anew.
 """
 
 from configs import cli
@@ -109,7 +109,8 @@ def fit(
     run: Run,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train by SGD: cross-entropy with the labels of augmented images. Returns the history and the seconds that it took.
+    """Train by SGD: cross-entropy with the labels of augmented images. Returns the history and the seconds that it
+    took.
 
     The epoch with the best accuracy on the validation images is kept; without any, the last one.
     """

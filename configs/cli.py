@@ -33,7 +33,8 @@ Loader.add_implicit_resolver(
 
 
 def before_imports(description: str, shown: Collection[str], kind: type = Config) -> None:
-    """What a script does before it imports torch, which takes seconds: Ctrl-C is one line, `--help` is answered at once.
+    """What a script does before it imports torch, which takes seconds: Ctrl-C is one line, `--help` is answered at
+    once.
 
     shown: the groups of settings that the help lists beside the general ones; the others are accepted as well.
     """
@@ -71,7 +72,8 @@ def settings_help(config: Any, shown: Collection[str]) -> str:
 
 
 def settings_of(kind: type, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting of a dataclass and of the dataclasses in it: its name (`teacher.epochs`), and type, default, meaning."""
+    """Every setting of a dataclass and of the dataclasses in it: its name (`teacher.epochs`), and type, default,
+    meaning."""
     for name, field in kind.__pydantic_fields__.items():
         if is_dataclass(field.annotation):
             yield from settings_of(field.annotation, f"{prefix}{name}.")
@@ -159,7 +161,8 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked(kind: type, values: dict[str, Any], where: str) -> Any:
-    """The dataclass `kind` with these values. Raises UserError, in one line, for an unknown name or an impossible value."""
+    """The dataclass `kind` with these values. Raises UserError, in one line, for an unknown name or an impossible
+    value."""
     try:
         return TypeAdapter(kind).validate_json(
             json.dumps(values)

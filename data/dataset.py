@@ -14,7 +14,8 @@ PART = 1024  # images per batch, when all images are read
 
 @dataclass(frozen=True)
 class LazyPixels:
-    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: identifies the images."""
+    """Images that are read on demand. read(i): image i, uint8 [H, W, C]. shape: [N, H, W, C]. key: identifies the
+    images."""
 
     read: Callable[[int], Tensor]
     shape: torch.Size

@@ -103,7 +103,7 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
             f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]"
         )
     if pixels.is_floating_point():
-        if not (pixels.isfinite().all() and 0 <= pixels.min() and pixels.max() <= 1):
+        if not (pixels.isfinite().all() and pixels.min() >= 0 and pixels.max() <= 1):
             raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
         pixels = (255 * pixels).round().to(torch.uint8)
         if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):

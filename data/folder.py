@@ -48,7 +48,8 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
     searched = folder if classes else root
     if others := sum(1 for _ in files_below(searched)) - len(files):
         note(
-            f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and are left out"
+            f"{source.title}: {others} files below {searched} are not images ({', '.join(sorted(SUFFIXES))}) and "
+            "are left out"
         )
     dataset = Dataset(
         source.title, pixels_of(root, files, source.title, data), labels, list(map(printable, files)), classes

@@ -103,14 +103,16 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         dataset = dataset or read(source, split, data, download=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{source.source}: the download failed ({_reason(error)}). Check the connection, or put the published files at {files}, "
+            f"{source.source}: the download failed ({_reason(error)}). Check the connection, or put the published "
+            f"files at {files}, "
             f"or images at {Path(source.root) / source.source / split}/<class>/"
         ) from None
     dataset = by_digest(complete(dataset, source, split))
     expected = SETS[source.source].fingerprints.get(split)
     if expected not in (None, dataset.fingerprint) and not source.partial:
         raise UserError(
-            f"{source.title}: the {split} images below {source.root} are not the published ones; `partial: true` takes them"
+            f"{source.title}: the {split} images below {source.root} are not the published ones; `partial: true` "
+            "takes them"
         )
     return dataset
 
@@ -127,7 +129,8 @@ def complete(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
         return dataset
     if not source.partial:
         raise UserError(
-            f"{source.title}: {len(dataset)} of {expected} {split} images are below {source.root}; add the others, or set `partial: true`"
+            f"{source.title}: {len(dataset)} of {expected} {split} images are below {source.root}; add the others, "
+            "or set `partial: true`"
         )
     return replace(dataset, name=f"{dataset.name}-{len(dataset)}-of-{expected}")
 

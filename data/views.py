@@ -174,7 +174,8 @@ class View:
 
 
 def by_view(indices: Tensor, number: Tensor) -> list[tuple[int, Tensor]]:
-    """The images `indices` [B] sorted by the number [B] of the view in which each is shown: (number, indices) of each view."""
+    """The images `indices` [B] sorted by the number [B] of the view in which each is shown: (number, indices) of each
+    view."""
     number, order = number.sort()
     present, counts = number.unique_consecutive(return_counts=True)
     return list(zip(present.tolist(), indices[order].split(counts.tolist()), strict=True))

@@ -1,4 +1,5 @@
-"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` of STUDENTS."""
+"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` of
+STUDENTS."""
 
 from typing import Any
 

@@ -67,8 +67,8 @@ def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict[str, An
     """The quality of a method's predictions, by data set; `labels` are those of the first set, the others are OOD.
 
     before: the quality of the class probabilities (before temperature scaling). ood, errors: how well each score tells
-    other images, and wrong answers, from the first set's (right) ones. confident: the share of images that the method is
-    certain of. draws: samples behind a prediction. spearman_of_parts: of epistemic and aleatoric uncertainty.
+    other images, and wrong answers, from the first set's (right) ones. confident: the share of images that the method
+    is certain of. draws: samples behind a prediction. spearman_of_parts: of epistemic and aleatoric uncertainty.
     """
     scores = {name: scores_of(prediction) for name, prediction in predictions.items()}
     inside, *outside = scores

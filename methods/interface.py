@@ -24,11 +24,12 @@ HIDDEN = 512  # units in each hidden layer of a perceptron
 
 @dataclass(frozen=True)
 class Targets:
-    """The teacher's samples on a batch of B inputs, as a loss needs them: `uncertainty.samples.statistics` of T samples.
+    """The teacher's samples on a batch of B inputs, as a loss needs them: `uncertainty.samples.statistics` of T
+    samples.
 
-    log_probs: the samples themselves, for a method that needs them. labels: probabilities, as a view can mix two images.
-    deviation: the standard deviation of each `Matched` measure over the data set. progress: the share of the training
-    that is done.
+    log_probs: the samples themselves, for a method that needs them. labels: probabilities, as a view can mix two
+    images. deviation: the standard deviation of each `Matched` measure over the data set. progress: the share of the
+    training that is done.
     """
 
     mean: Tensor  # [B, C]

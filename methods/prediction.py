@@ -49,7 +49,9 @@ def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     ):
         table = csv.DictWriter(file, first)
         table.writeheader()
-        for count, row in enumerate(chain([first], rows), 1):
+        count = 0
+        for row in chain([first], rows):
+            count += 1
             table.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
     return count
 

@@ -44,8 +44,8 @@ class Student(nn.Module):
     them. Its inputs are the mean output of every block, the last hidden layer, the logits and their softmax. With the
     option `propagation` they include the dropout's variance, propagated through the network in one pass; such a student
     is better, but takes several times as long. The option `hidden` is the number of units of a hidden layer of the
-    perceptron.
-    module: the network itself, if it was given as a module and not by name. about: the metadata of a loaded student's file.
+    perceptron. module: the network itself, if it was given as a module and not by name. about: the metadata of a loaded
+    student's file.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class Student(nn.Module):
         a = self.architecture
         if images.shape[1:] != (a.size, a.size, a.channels) or not (self.training or images.dtype == torch.uint8):
             raise ValueError(
-                f"a student of images uint8 [N, {a.size}, {a.size}, {a.channels}] in 0-255 was given {images.dtype} {list(images.shape)}"
+                f"a student of images uint8 [N, {a.size}, {a.size}, {a.channels}] in 0-255 was given "
+                f"{images.dtype} {list(images.shape)}"
             )
         logits, features = self.logits_and_features(images)
         if self.perceptron is None:

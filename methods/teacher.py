@@ -80,7 +80,8 @@ class Teacher:
             raise UserError(f"{train.name}: its classes are not those that the teacher was trained on")
         if train.fingerprint != self.data != UNKNOWN and not other_images:
             raise UserError(
-                f"{train.name}: the training images are not those that the teacher was trained on ({train.fingerprint}, {self.data}); "
+                f"{train.name}: the training images are not those that the teacher was trained on "
+                f"({train.fingerprint}, {self.data}); "
                 "train the teacher anew (--overwrite), or set student.other_images: true to distil on these"
             )
 
@@ -141,13 +142,15 @@ def architecture(settings: TeacherSettings, images: Data, classes: int) -> Archi
     for name in ignored:
         if getattr(settings, name) != getattr(TeacherSettings(), name):
             raise UserError(
-                f"teacher.{name}: would be ignored, as {settings.network} is {'' if external else 'not '}an external network"
+                f"teacher.{name}: would be ignored, as {settings.network} is {'' if external else 'not '}an "
+                "external network"
             )
     if (settings.mean is None) != (settings.std is None):
         raise UserError("teacher.mean, teacher.std: give both or none")
     if settings.weights and settings.mean is None:
         raise UserError(
-            "teacher.weights: set teacher.mean and teacher.std to what the network was trained with (0 and 1: pixels in [0, 1])"
+            "teacher.weights: set teacher.mean and teacher.std to what the network was trained with (0 and 1: "
+            "pixels in [0, 1])"
         )
     if settings.weights and settings.members > 1:
         raise UserError("teacher.weights: those of one network, and teacher.members asks for more")

@@ -8,8 +8,8 @@ network.classifier(hidden)`. 5. Anything random in training is sampled. The fast
 layers of an `nn.Sequential`; the plain loop
    handles everything else (`uncertainty.any_network`).
 
-`Network` meets the contract for layers in a row, `models.external.External` for any module. `check` is called when a network is
-built.
+`Network` meets the contract for layers in a row, `models.external.External` for any module. `check` is called when a
+network is built.
 """
 
 import torch

@@ -41,7 +41,8 @@ class External(nn.Module):
         for name in self.layers:
             if name not in calls:
                 raise UserError(
-                    f"student.layers: {name} is not called in the network, or gives no tensor; there are: {', '.join(calls)}"
+                    f"student.layers: {name} is not called in the network, or gives no tensor; there are: "
+                    f"{', '.join(calls)}"
                 )
         logits = calls[""]
         ends = [
@@ -118,7 +119,8 @@ class External(nn.Module):
         if logits is None or logits.shape != (len(images), outputs):
             found = "no tensor" if logits is None else list(logits.shape)
             raise UserError(
-                f"teacher.network: {kind} gives {found} for {len(images)} images of {outputs} classes, not logits [N, {outputs}]"
+                f"teacher.network: {kind} gives {found} for {len(images)} images of {outputs} classes, not logits "
+                f"[N, {outputs}]"
             )
         return calls
 

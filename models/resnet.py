@@ -1,7 +1,7 @@
 """ResNet-18 (He et al. 2016).
 
-With a spectral norm it is that of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a shortcut has to
-shrink.
+With a spectral norm it is that of Mukhoti et al. (2021, section 4): leaky ReLU, and average pooling where a shortcut
+has to shrink.
 """
 
 import torch.nn.functional as F
@@ -60,10 +60,11 @@ def activation(spectral: bool) -> nn.Module:
 
 
 def resnet18(a: Architecture) -> nn.Sequential:
-    """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a linear layer.
+    """Images [N, H, W, C] → logits [N, outputs]: a convolution, residual blocks (with dropout), average pooling, a
+    linear layer.
 
-    The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling, as
-    for ImageNet.
+    The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling,
+    as for ImageNet.
     """
     spectral, large = a.spectral_norm is not None, a.size > SMALL
     dropout = rates(a, "conv", 2 * len(CHANNELS))

@@ -137,13 +137,20 @@ def about(by_title: Records) -> str:
     ran = [r["provenance"] for records in by_title.values() for r in good(records)]
     commits, devices = (sorted({p[key] for p in ran}) for key in ("commit", "device"))
     return (
-        f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files in this folder, one per method and seed, with all "
-        f"values and settings (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over seeds.\n\n"
-        "AUROC of a data set: how well it is told from the images in distribution, by predictive entropy and by the method's own score, "
-        "the one that its authors use (`ood_score` in its file). All scores are below. Equivalent passes: how many of the teacher's "
-        "samples reach the same correlation with an independent reference, at most four times as many as half the reference has. Time: "
-        "a prediction with all uncertainties, relative to one pass of the deterministic network of the config's `teacher`; both are "
-        "measured in turn. Draws: the samples that a prediction is computed from; 0: closed forms. Parameters and bytes: those of the "
+        f"Made by `{ran[0]['command']}` and `python -m plots.comparison` from the files in this folder, one per "
+        "method and seed, with all "
+        f"values and settings (commit {', '.join(commits)}; {', '.join(devices)}). Mean ± standard deviation over "
+        "seeds.\n\n"
+        "AUROC of a data set: how well it is told from the images in distribution, by predictive entropy and by "
+        "the method's own score, "
+        "the one that its authors use (`ood_score` in its file). All scores are below. Equivalent passes: how many "
+        "of the teacher's "
+        "samples reach the same correlation with an independent reference, at most four times as many as half the "
+        "reference has. Time: "
+        "a prediction with all uncertainties, relative to one pass of the deterministic network of the config's "
+        "`teacher`; both are "
+        "measured in turn. Draws: the samples that a prediction is computed from; 0: closed forms. Parameters and "
+        "bytes: those of the "
         "networks, without what a method fits to their features. "
         "MC-dropout takes `evaluation.passes` passes, also in the last layer alone."
     )

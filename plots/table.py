@@ -53,16 +53,19 @@ def sentences(metrics: dict) -> str:
     inside, *outside = metrics["agreement"]
     ranks = [f"{name} as {passes_cell(metrics['agreement'][name]['total_variance'])}" for name in (inside, *outside)]
     said = [
-        f"By total variance, the student's one pass ranks images as so many passes of the teacher would: {', '.join(ranks)}."
+        "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
+        f"{', '.join(ranks)}."
     ]
     if outside:
         tells = [f"{name} {number(metrics['ood'][name]['student']['predictive_entropy']['auroc'])}" for name in outside]
         theirs = [number(metrics["ood"][name]["teacher"]["predictive_entropy"]["auroc"]) for name in outside]
         said.append(
-            f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: {', '.join(theirs)})."
+            f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: "
+            f"{', '.join(theirs)})."
         )
     said.append(
-        f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's {number(metrics['teacher']['accuracy'])}."
+        f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's "
+        f"{number(metrics['teacher']['accuracy'])}."
     )
     return "\n".join(said)
 
@@ -122,7 +125,8 @@ def table(metrics: dict) -> str:
         parts.append(markdown(["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()], rows))
     s = metrics["speed"]
     parts.append(
-        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes {s['teacher_images_per_s']:.0f}, "
+        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes "
+        f"{s['teacher_images_per_s']:.0f}, "
         f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1)."
     )
     return "\n\n".join(parts)

@@ -83,7 +83,7 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     except (SafetensorError, OSError, UnicodeError) as error:
         raise UserError(f"{path}: truncated or damaged ({error}); delete it to make it again") from None
     if not {"kind", "metadata", "sha256"} <= header.keys():

@@ -33,7 +33,7 @@ def started() -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     yield
     barrier()
-    dist.destroy_process_group()  # not after an error: it could wait for the others, while torchrun waits for this process to end
+    dist.destroy_process_group()  # not after an error: it could wait for others, as torchrun for this process
 
 
 def _end_with_torchrun() -> None:

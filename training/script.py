@@ -22,7 +22,8 @@ def main(stage: Callable[[Config, bool], None]) -> None:
 
 
 def guard(work: Callable[[], None]) -> None:
-    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and code 2."""
+    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and code
+    2."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # file names can contain bytes that no encoding has
     try:

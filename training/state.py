@@ -18,8 +18,8 @@ from training.seeds import seed_of
 
 
 class State:
-    """A model in training on `count` images, with its optimizer, a one-cycle schedule and, with `averaging`, the moving average
-    of its weights over this share of all steps.
+    """A model in training on `count` images, with its optimizer, a one-cycle schedule and, with `averaging`, the moving
+    average of its weights over this share of all steps.
 
     The learning rates of the optimizer are the schedule's peaks. All randomness comes from torch; each epoch is seeded
     from the seed that the caller has set.
@@ -51,8 +51,8 @@ class State:
         self.best: dict[str, Tensor] = {}
 
     def epochs(self, run: Run, settings: dict[str, Any]) -> Iterator[int]:
-        """Each epoch that is left. After it the state is saved in `run.checkpoint`, with `settings`, which determine the
-        weights. At the end the model has the kept weights: of the best validated epoch, or else of the last one."""
+        """Each epoch that is left. After it the state is saved in `run.checkpoint`, with `settings`, which determine
+        the weights. At the end the model has the kept weights: of the best validated epoch, or else of the last one."""
         if run.checkpoint.exists():
             self.restore(run)
         started, done = time.monotonic() - self.seconds, len(self.history) * self.steps
@@ -87,7 +87,8 @@ class State:
         ]
 
     def step(self, loss: Tensor, **shown: Tensor) -> None:
-        """One step of the optimizer, the schedule and the average. shown: other values that the log has beside the loss.
+        """One step of the optimizer, the schedule and the average. shown: other values that the log has beside the
+        loss.
 
         Raises UserError if the loss is not finite (every tenth step is checked); the last finished epoch stays on disk.
         """
@@ -115,7 +116,8 @@ class State:
             )
 
     def kept(self) -> nn.Module:
-        """The model whose weights are kept, in eval mode: the average, if there is one. Its buffers are those of rank 0."""
+        """The model whose weights are kept, in eval mode: the average, if there is one. Its buffers are those of rank
+        0."""
         model = self.model if self.average is None else self.average.module
         process_group.broadcast_buffers(model)
         return model.eval()
@@ -168,7 +170,8 @@ def is_best(history: list[dict[str, float]]) -> bool:
 
 
 def fitting_batch(count: int) -> int:
-    """The default batch size for `count` images: a power of two from 32 to 256, about twenty steps an epoch if possible."""
+    """The default batch size for `count` images: a power of two from 32 to 256, about twenty steps an epoch if
+    possible."""
     return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
 
 

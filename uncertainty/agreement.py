@@ -1,8 +1,8 @@
 """How well an uncertainty agrees with the teacher's: correlation, equivalent passes, scale, baselines, noise ceiling.
 
-The reference is sampled twice, in halves A and B of T passes each. A student, or a baseline, is correlated with each half,
-and the two correlations are averaged. If students learn from the first half (an ensemble's members), the comparison is with
-the second half alone.
+The reference is sampled twice, in halves A and B of T passes each. A student, or a baseline, is correlated with each
+half, and the two correlations are averaged. If students learn from the first half (an ensemble's members), the
+comparison is with the second half alone.
 """
 
 from typing import Any
@@ -22,8 +22,8 @@ from uncertainty.samples import Samples
 class Reference:
     """Both halves of the teacher's samples on one data set, and the correlations that fewer passes reach.
 
-    group [N]: the mask group of each image; a group is resampled as a whole. With `fixed_samples` (an ensemble) each image
-    is a group of its own, and the first half is not compared with.
+    group [N]: the mask group of each image; a group is resampled as a whole. With `fixed_samples` (an ensemble) each
+    image is a group of its own, and the first half is not compared with.
     """
 
     def __init__(self, halves: list[Samples], group: ndarray, fixed_samples: bool, bootstrap: int, seed: int):
@@ -84,11 +84,11 @@ class Reference:
         return entries
 
     def similarities(self, student: Distribution) -> dict[str, dict[str, float | None]]:
-        """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}}, each
-        against the second half.
+        """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}},
+        each against the second half.
 
-        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of the
-        second half's samples under the student, and has no entry for samples.
+        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of
+        the second half's samples under the student, and has no entry for samples.
         """
         first, second = self.halves
         samples = samples_of(student, self.passes, self.seed)
@@ -137,7 +137,7 @@ def rejected(
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin per
-    input."""
+    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin
+    per input."""
     parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])

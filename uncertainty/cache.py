@@ -1,8 +1,8 @@
 """The cache of a teacher's samples: made once, used by every student, never used for a request that does not match.
 
-A file `<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each input, the
-statistics of `uncertainty.samples.statistics`, its mask group and all samples `log_probs` [N, T, C]. Views of training
-images are in `mc_samples/` of the teacher's run, references in `reference/`.
+A file `<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each input,
+the statistics of `uncertainty.samples.statistics`, its mask group and all samples `log_probs` [N, T, C]. Views of
+training images are in `mc_samples/` of the teacher's run, references in `reference/`.
 """
 
 import glob
@@ -40,8 +40,8 @@ Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
 class SampleCache:
     """The samples of one teacher, made when they are first requested.
 
-    folder: of the teacher's run. samplers: (images, groups, plan) → samples group by group, as a `mc_dropout.Sampler`. The
-    second one is for the reference's second half, from which no student learns. checksum: of the teacher's weights.
+    folder: of the teacher's run. samplers: (images, groups, plan) → samples group by group, as a `mc_dropout.Sampler`.
+    The second one is for the reference's second half, from which no student learns. checksum: of the teacher's weights.
     seed: of the run. seconds: the time that sampling all requests has taken, in this process or an earlier one.
     """
 
@@ -59,8 +59,8 @@ class SampleCache:
     def get(self, dataset: Dataset, role: str, view: View, settings: McDropout) -> dict[str, Tensor]:
         """Statistics, mask groups and samples of the teacher on a view of `dataset`, in its order.
 
-        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged, is
-        made again, and the log says why. A partial file is continued.
+        role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
+        is made again, and the log says why. A partial file is continued.
         """
         plan = Plan(settings.passes, settings.masks, settings.group_size, (self.seed, role, dataset.name, view.name))
         request = {
@@ -92,7 +92,8 @@ class SampleCache:
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: Sampling) -> None:
-        """Sample all groups, each process its share, which it saves now and then. The first process joins the shares."""
+        """Sample all groups, each process its share, which it saves now and then. The first process joins the
+        shares."""
         rank, processes = process_group.rank(), process_group.world_size()
         shares = [path.with_suffix(f".partial{number}of{processes}") for number in range(processes)]
         groups = plan.groups(len(view.dataset))[rank::processes]

@@ -62,5 +62,5 @@ SIMILARITIES = {
     "covariance": lambda p, q: float(rv_coefficient(p.probs, q.probs).mean()),
     "variation_ratio": _variation_ratio,
 }
-"""(samples, samples) → the mean energy distance and RV coefficient over the images; Pearson's correlation of the variation
-ratios over the images, None if one of them is constant."""
+"""(samples, samples) → the mean energy distance and RV coefficient over the images; Pearson's correlation of the
+variation ratios over the images, None if one of them is constant."""

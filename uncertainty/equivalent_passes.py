@@ -5,7 +5,7 @@ The reference is sampled twice, in halves of T passes each. The curve c(N) is th
 with the other half. Over the images, an unbiased estimate from N passes has the variance V + E/N; V is the variance of
 the true values. So its correlation obeys
 
-    1 / c(N)² = a (1 + k / N),                                                                                              (1)
+    1 / c(N)² = a (1 + k / N),                                                            (1)
 
 a straight line in 1/N. A student's correlation c is worth N = a k / (1/c² − a) passes. Everything is computed for the
 data themselves (row 0) and for each resample of whole mask groups (the other rows), so that an interval covers the

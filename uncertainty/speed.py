@@ -28,8 +28,8 @@ IMAGES, PASSES = 512, 50  # of the speed measurement
 def compare_speed(
     sampler: Callable, student: nn.Module, images: Tensor, settings: Evaluation, seed: int, compute: Compute
 ) -> dict[str, float]:
-    """Images per second at batch sizes 256 and 1, of the teacher (PASSES samples, or as many as there are in a half of the
-    reference) and the student, measured in turn."""
+    """Images per second at batch sizes 256 and 1, of the teacher (PASSES samples, or as many as there are in a half of
+    the reference) and the student, measured in turn."""
     passes = min(PASSES, settings.passes)
 
     @torch.inference_mode()

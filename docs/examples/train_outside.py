@@ -41,7 +41,7 @@ def main(epochs: int = 12) -> None:
     network = make_mobilenet()
     optimizer = torch.optim.AdamW(network.parameters(), 4e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    for epoch in range(epochs):
+    for _ in range(epochs):
         network.train()
         for images, labels in DataLoader(train, 64, shuffle=True, drop_last=True):
             optimizer.zero_grad()

@@ -58,10 +58,10 @@ STRUCTURED = {"cubature": cubature, "laplace_bridge": laplace_bridge}
 
 @dataclass
 class DirichletStudent(Method):
-    """head: how α is computed (see `distribution`). loss: `moments`, or `likelihood` of the teacher's samples, as in Truong
-    2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right variance and the
-    right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of U; default:
-    the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
+    """head: how α is computed (see `distribution`). loss: `moments`, or `likelihood` of the teacher's samples, as in
+    Truong 2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right variance
+    and the right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of
+    U; default: the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
 
     head: Literal["softplus", "last_layer", "cubature", "laplace_bridge"] = "cubature"
     objective: Literal["moments", "likelihood"] = "moments"
@@ -93,9 +93,9 @@ class DirichletStudent(Method):
     def distribution(self, logits: Tensor, outputs: Tensor) -> Dirichlet:
         """Dir(α) of the logits [N, C] and of the perceptron's outputs [N, K].
 
-        last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C outputs. softplus: α =
-        softplus(z). cubature, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next output is o, the rest is U; z and
-        U give the mean m and the precision α₀. That softplus is 1 at the start.
+        last_layer: α = softplus(logits), as in Truong 2019. The others use z = logits + the first C outputs. softplus:
+        α = softplus(z). cubature, laplace_bridge: α = softplus(o + log(e − 1)) α₀ m. The next output is o, the rest is
+        U; z and U give the mean m and the precision α₀. That softplus is 1 at the start.
         """
         if self.head == "last_layer":
             return Dirichlet(F.softplus(logits) + SMALLEST)

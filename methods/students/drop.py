@@ -12,8 +12,8 @@ from uncertainty.samples import Samples
 
 
 class DropLinear(nn.Linear):
-    """Dropout, then a linear layer: [N, F] → [N, 1, G] in training, with a mask for each input; else [N, M, G], with the
-    same M masks."""
+    """Dropout, then a linear layer: [N, F] → [N, 1, G] in training, with a mask for each input; else [N, M, G], with
+    the same M masks."""
 
     def __init__(self, linear: nn.Linear, rate: float, heads: int):
         super().__init__(linear.in_features, linear.out_features)

@@ -79,6 +79,7 @@ class EDFM(HeadsAsSamples):
         return Flow(linear, self.units, self.steps, self.draws)
 
     def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
-        """Flow matching to the teacher's centred logits. On validation images: KL of the teacher's mean to the draws'."""
+        """Flow matching to the teacher's centred logits. On validation images: KL of the teacher's mean to the
+        draws'."""
         teacher, flow = targets.log_probs.float(), network.classifier
         return flow.matching(centred(teacher)) if flow.training else aggregation(student.log_probs, teacher)

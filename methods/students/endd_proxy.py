@@ -1,4 +1,5 @@
-"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the samples."""
+"""EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the
+samples."""
 
 import math
 
@@ -13,7 +14,8 @@ TRAINED = 1.0  # the offset of α in training (section 4)
 
 
 def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M, C].
+    """The samples' mean π̄ [N, C] and β₀ = (C − 1) / (2 Σ_c π̄_c (log π̄_c − 1/M Σ_m log π_mc)) [N], of samples [N, M,
+    C].
 
     β₀ is the precision of maximum likelihood, by Stirling's formula (eq. 9-10).
     """

@@ -1,7 +1,7 @@
 """This project's other student: a Gaussian over the logits, with a full covariance.
 
-Its measures have no closed form, but it can match the teacher's total variance and its mutual information at once, which
-no Dirichlet can.
+Its measures have no closed form, but it can match the teacher's total variance and its mutual information at once,
+which no Dirichlet can.
 """
 
 from dataclasses import field

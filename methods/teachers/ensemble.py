@@ -31,7 +31,8 @@ def sample(
     members = len(networks)
     if plan.passes != members:
         raise UserError(
-            f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and evaluation.passes"
+            f"an ensemble of {members} gives {members} samples, not {plan.passes}: set sampling.passes and "
+            "evaluation.passes"
         )
     for group, indices in groups:
         batch = images(indices)
