@@ -17,7 +17,6 @@ import train_student
 import train_teacher
 from methods import STUDENTS
 from methods.interface import StudentMethod
-from plots.comparison import load
 from plots.pages import PAGES, made
 from training import artifact
 from training.cli import parse
@@ -38,54 +37,6 @@ def test_every_link_leads_somewhere(page):
 def test_what_is_made_is_what_the_files_say(page):
     text = (ROOT / page).read_text()
     assert made(text) == text, "python -m plots.pages"
-
-
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_bytes()) <= 8192
-
-
-def test_what_the_readme_says_in_words_is_so():
-    """Findings and times, by the committed results."""
-    text = (ROOT / "README.md").read_text()
-    names = ("digits", "cifar10_cpu", "cifar10_vgg16", "cifar100_cpu")
-    digits, cifar10, *others = (json.loads((ROOT / f"results/{name}/metrics.json").read_text()) for name in names)
-    assert (
-        "under 5 minutes on two CPU cores" in text and sum(digits["stages_s"].values()) < 150
-    )  # the rest is to install
-    assert "some three hours on two CPU cores" in text and 150 < sum(cifar10["stages_s"].values()) / 60 < 210
-    agreement = cifar10["agreement"].values()
-    assert "worth more than fifty passes" in text and all(
-        entry["total_variance"]["equivalent_passes"] > 50 for entry in agreement
-    )
-    vgg16, cifar100 = (metrics["agreement"].values() for metrics in others)
-    worth, worth100 = (
-        [round(entry["total_variance"]["equivalent_passes"]) for entry in entries] for entries in (vgg16, cifar100)
-    )
-    assert f"with VGG-16, {min(worth)} to {max(worth)}" in text
-    assert f"hundred classes of CIFAR-100, [{min(worth100)} to {max(worth100)}]" in text
-    scales = [entry["mutual_information"]["scale"] for entry in (*agreement, *vgg16)]
-    assert f"{min(scales):.1f} to {max(scales):.1f} times too large on CIFAR-10, and twice on CIFAR-100" in text
-    assert {round(entry["mutual_information"]["scale"]) for entry in cifar100} == {2}
-    rows = {title: records[0] for title, records in load(ROOT / "results/comparison").items()}
-    assert (
-        "An ensemble of five is more accurate" in text
-        and max(rows, key=lambda title: rows[title]["before"]["accuracy"]) == "ensemble"
-    )
-    near = {title: {score: of["auroc"] for score, of in row["ood"]["CIFAR-100"].items()} for title, row in rows.items()}
-    assert max(near, key=lambda title: max(near[title].values())) == "ensemble"
-    assert "compared with every\n   epistemic measure of a dropout teacher" in text
-    epistemic = [near["MC-dropout"][measure] for measure in ("mutual_information", "total_variance")]
-    assert near["deterministic"]["energy"] > max(epistemic)
-
-
-def test_scripts_and_configs_that_are_named_exist():
-    named = {
-        name
-        for page in DOCS
-        for name in re.findall(r"(?:python|torchrun .*?|--config|\./run\.sh) ([\w/]+\.(?:py|yaml))", page.read_text())
-    }
-    assert {"train_teacher.py", "configs/cifar10_cpu.yaml"} <= named
-    assert not {name for name in named if not (ROOT / name).exists()} - {"birds.yaml"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/use.md"])

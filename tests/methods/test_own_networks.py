@@ -1,8 +1,6 @@
 """Networks, and images, from outside."""
 
 import csv
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -34,7 +32,6 @@ from train_student import distil
 from training.cli import parse
 from training.compute import choose
 from training.errors import UserError
-from uncertainty.any_network import sampler_of
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -154,32 +151,6 @@ def test_weights_that_do_not_fit_name_what_is_wrong(own, state, said):
         load_weights(network, Path("whole.pt"))
 
 
-def test_modules_of_the_same_name_as_ours(tmp_path):
-    """In a process of its own: what it imports stays imported."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/__init__.py").write_text("")
-    (tmp_path / "models/vgg.py").write_text(
-        "from torch import nn\ndef vgg(n): return nn.Sequential(nn.Flatten(), nn.Linear(4, n))"
-    )
-    (tmp_path / "data.py").write_text("CLASSES = 3")
-    (tmp_path / "mine.py").write_text(
-        "from models.vgg import vgg\nfrom data import CLASSES\ndef make(): return vgg(CLASSES)"
-    )
-    code = (
-        "import sys, torch; from models.networks import build; from models.architecture import Architecture; "
-        f"network = build(Architecture({str(tmp_path / 'mine.py') + ':make'!r}, 1.0, 2, 1, 3)); "
-        "import models.vgg, data; print(network.module[1].out_features, len(models.vgg.BLOCKS), len(data.SOURCES) > 5)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.stdout.split() == ["3", "5", "True"], done.stderr
-
-
 def test_torchvisions_network_with_dropout_in_its_head_needs_no_student(own, tmp_path, monkeypatch, capsys):
     own.teacher.network, own.teacher.options, own.teacher.epochs = "torchvision:mobilenet_v3_small", None, 1
     own.data.channels, own.data.size, own.sampling.views, own.student.epochs = 3, 32, ["plain"], 1
@@ -224,16 +195,6 @@ def test_a_module_and_images_in_python(own, tmp_path, monkeypatch):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save("photos/a.png")
     (row,) = student.predict("photos")
     assert row["image"] == "photos/a.png" and row["class"] in classes
-
-
-def test_an_unlabelled_folder_is_enough(own):
-    Path("photos").mkdir()
-    for i in range(40):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)).save(f"photos/{i}.png")
-    teacher = Teacher.from_module(network_of(Path("my_models.py")), [0.3], [0.3], 8, list("abcdefghij"), channels=1)
-    own.data.decoded = None  # nothing is kept of them
-    student = distil(teacher, "photos", views=["plain"], config=own)
-    assert student.classes == list("abcdefghij") and not Path("datasets").exists()
 
 
 @pytest.mark.parametrize(
@@ -325,16 +286,6 @@ def test_features_are_those_of_hooks_and_the_classifier_is_found():
         Own(module, 8, 1, 7)
     with pytest.raises(UserError, match="cannot take images"):
         Own(module, 8, 3, 5)
-
-
-def test_a_plain_sequential_from_outside_takes_the_fast_sampler():
-    layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(144, 4)).eval()
-    network = Own(layers, 8, 1, 4)
-    assert str(sampler_of(network)) == "the fast sampler"
-    assert (
-        sampler_of(Own(nn.Sequential(*layers[:2], nn.Dropout2d(0.3), *layers[3:]), 8, 1, 4)).__class__.__name__
-        == "PlainLoop"
-    )
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,6 @@ def test_layers_begin_by_passing_on_what_they_are_given():
     )
 
 
-def test_a_whitened_vgg16_halves_images_of_32_pixels_five_times():
-    network = build(Architecture("vgg16", 0.125, 32, 3, 4, whiten=True)).eval()
-    images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
-    assert network[: list(dict(network.named_children())).index("conv1_1")](images).shape == (2, 24, 33, 33)
-    assert network(images).shape == (2, 4)
-
-
 @pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_pooling_before_batch_norm_is_folded_if_no_scale_is_negative(dtype, error):
     torch.manual_seed(0)

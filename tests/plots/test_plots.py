@@ -65,13 +65,6 @@ def test_every_image_is_in_the_density_or_counted_beyond_it(names, measures):
         assert to_hex(axis.lines[0].get_color()) == RED.lower()
 
 
-def test_no_density_has_the_colour_of_the_identity():
-    figure = plots.teacher_against_student(values("a"), values("a"), agreement("a"), TRUONG)
-    colours = figure.axes[0].collections[0].get_cmap().colors
-    red = np.array([int(RED[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    assert np.abs(np.array(colours)[:, :3] - red).max(1).min() > 0.3
-
-
 def test_a_histogram_leaves_no_image_out_and_has_no_false_last_bin():
     teacher, student = values("in", "out"), values("in", "out")
     teacher["out"]["total_variance"][:3] = 5.0, 4.0, 3.0  # far from all others
@@ -86,65 +79,6 @@ def test_a_histogram_leaves_no_image_out_and_has_no_false_last_bin():
             max(v[at][measure].max() for v in (teacher, student) for at in v)
         )
     assert figure.axes[0].patches[0].get_xy()[-2, 1] == pytest.approx(1 / COUNT)  # one image in the last bin
-
-
-@pytest.mark.parametrize("outside", [["out"], ["out", "far", "further"]])
-def test_roc_has_two_curves_a_set_and_says_what_is_below_chance(outside):
-    teacher, student = values("in", *outside), values("in", *outside)
-    entry = {"teacher": {"predictive_entropy": {"auroc": 0.8123}}, "student": {"predictive_entropy": {"auroc": 0.4321}}}
-    figure = plots.roc(teacher, student, dict.fromkeys(outside, entry))
-    said = texts(figure)
-    assert said.count("AUROC: teacher 0.812, student 0.432 (below chance)") == len(outside)
-    for axis in figure.axes:
-        assert len(axis.lines) == 3  # and chance
-        assert figure.legends[0].get_window_extent().y1 < axis.get_window_extent().y0  # below the curves
-
-
-def test_training_curves_name_the_loss():
-    rows = [
-        {"epoch": e, "loss": 1 / e, "validation_loss": 1.1 / e, "accuracy": 0.5, "validation_accuracy": 0.4}
-        for e in (1, 2, 3)
-    ]
-    student = [{key: value for key, value in row.items() if "accuracy" not in key} for row in rows]
-    figure = plots.training_curves(
-        {"teacher": rows, "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"}
-    )
-    assert "cross-entropy, nats" in texts(figure) and "4 KL" in texts(figure) and "validation loss" in texts(figure)
-    alone = plots.training_curves(
-        {"teacher": [], "student": student}, {"teacher": "cross-entropy, nats", "student": "4 KL"}
-    )
-    assert "cross-entropy, nats" not in texts(alone) and "4 KL" in texts(alone)
-
-
-def test_reliability_markers_are_shares_and_whole():
-    confidence = np.array([0.999] * 90 + [0.55] * 10)
-    who = ("teacher_deterministic", "teacher", "student")
-    figure = plots.reliability(dict.fromkeys(who, confidence), dict.fromkeys(who, np.arange(100) < 90), "digits")
-    assert (
-        "ECE 0." in texts(figure)
-        and figure.axes[0].title.get_window_extent().y1 < figure._suptitle.get_window_extent().y0
-    )
-    (markers,) = [c for c in figure.axes[0].collections if len(c.get_offsets()) == 2 and len(c.get_sizes()) == 2]
-    assert markers.get_sizes().tolist() == pytest.approx([10 + 300 * 0.1, 10 + 300 * 0.9]) and not markers.get_clip_on()
-
-
-def test_extremes_show_names_and_the_values_of_both():
-    teacher, student = values("a")["a"], values("a")["a"]
-    names = [f"test/cat/a_rather_long_name_of_an_image_{i:04d}.png" for i in range(COUNT)]
-    images = RNG.integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
-    said = texts(plots.extremes(images, teacher, student, names, ["cat → dog"] * COUNT, "a"))
-    most = int(np.argmax(student["total_variance"]))
-    assert f"_{most:04d}.png" in said
-    assert f"teacher {teacher['total_variance'][most]:.3f}, student {student['total_variance'][most]:.3f}" in said
-
-
-@pytest.mark.parametrize("names", [("CIFAR-10",), ("CIFAR-10", "MNIST")])
-def test_nothing_is_cut_with_few_sets(names):
-    teacher, student = values(*names), values(*names)
-    curve = {"passes": [1, 2, 4, 8], "pearson": [0.4, 0.6, 0.8, 0.9]}
-    texts(plots.correlation_by_passes({name: dict.fromkeys(MEASURES, curve) for name in names}, agreement(*names)))
-    texts(plots.scale(teacher, student, agreement(*names)))
-    texts(plots.histograms(teacher, student, [names[0]]))
 
 
 def test_covariate_shift_is_averaged_over_shifts_at_each_severity():
@@ -193,16 +127,3 @@ def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
     assert "| other | 2 | **+0.100 (+0.100 to +0.100)**; +0.050 to +0.100 |" in text
     assert "| same | 1 | +0.000 (-0.095 to +0.095) |" in text
     assert paired({"other": done["other"]}) == []
-
-
-def test_the_last_map_is_of_a_score_that_other_methods_lack():
-    """A student has measures alone; a softmax has its energy too, which is shown by rank."""
-    values = np.random.default_rng(0).random(16)
-    student = {name: values for name in (*MEASURES, "max_probability")}
-    softmax = {name: values for name in ("predictive_entropy", "max_probability", "energy")}
-    figure = plots.maps(
-        {"student": student, "softmax": softmax}, np.zeros((4, 1, 1, 2), np.uint8), np.array([0, 1, 0, 1])
-    )
-    drawn = [len(axis.get_images()) for axis in figure.axes]
-    assert drawn == [1, 1, 1, 1, 0] + [1, 0, 0, 0, 1]
-    assert sorted(figure.axes[9].get_images()[0].get_array().flatten()) == list(range(1, 17))

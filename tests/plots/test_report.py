@@ -154,25 +154,6 @@ def test_an_image_is_the_part_of_its_sets_sheet_at_its_place(browser, number, na
     choose(browser, set="")
 
 
-def test_markdown_becomes_html():
-    made = report.markdown("One **two** <three>.\n\n| a | b |\n|---|---|\n| **1** | x |\n\n- *one*: 1\n- two")
-    assert (
-        "<p>One <b>two</b> &lt;three&gt;.</p>" in made
-        and "<tr><th>a</th><th>b</th></tr><tr><td><b>1</b></td><td>x</td></tr>" in made
-    )
-    assert "<ul><li><i>one</i>: 1</li><li>two</li></ul>" in made
-
-
-@pytest.mark.parametrize("width, dark", [(1200, False), (400, True)])
-def test_the_page_fits_its_window(browser, width, dark):
-    browser.screen(width, 800, dark)
-    assert browser.run("document.documentElement.scrollWidth") <= width
-    light = browser.run("getComputedStyle(document.body).color")
-    background = browser.run("getComputedStyle(document.getElementById('detail')).backgroundColor")
-    assert (light == "rgb(0, 0, 0)") != dark and (background == "rgb(244, 244, 244)") != dark
-    browser.screen(1200, 800)
-
-
 def test_a_report_of_predictions_alone(tmp_path, rows, browser, monkeypatch):
     """No sets, no labels, no teacher; a sample of the images."""
     left_out = (

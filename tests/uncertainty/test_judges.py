@@ -8,9 +8,7 @@ import torch
 
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.gaussian import LogitGaussian
-from uncertainty.judges import energy_distance, judged, rv_coefficient, samples_of
-from uncertainty.point import Point
-from uncertainty.samples import Samples
+from uncertainty.judges import energy_distance, rv_coefficient, samples_of
 
 
 def test_the_distance_is_that_of_all_pairs():
@@ -47,15 +45,6 @@ def test_the_rv_coefficient_compares_directions_of_covariances():
     assert rv_coefficient(torch.from_numpy(first), torch.from_numpy(3 * first)).numpy() == pytest.approx(1)
     assert rv_coefficient(torch.from_numpy(first), torch.from_numpy(second)).numpy() == pytest.approx(0)
     assert rv_coefficient(torch.from_numpy(first), torch.zeros(3, 50, 4)).tolist() == [0, 0, 0]
-
-
-def test_a_constant_variation_ratio_has_no_correlation():
-    votes = torch.eye(3)[[0, 0, 1, 2, 0, 0, 0, 1]].reshape(2, 4, 3) * 9  # ratios 1/2 and 1/4
-    samples, certain = Samples(votes.log_softmax(-1)), Samples(votes[:, :1].log_softmax(-1))
-    assert (
-        judged(samples, samples)["variation_ratio"] == pytest.approx(1)
-        and judged(certain, samples)["variation_ratio"] is None
-    )
 
 
 def test_the_density_of_a_dirichlet_is_scipys():
@@ -100,10 +89,3 @@ def test_samples_have_the_distributions_moments(distribution):
     torch.testing.assert_close(p.var(1).sum(-1), distribution.total_variance, rtol=0.05, atol=0.005)
     assert torch.equal(p, samples_of(distribution, 40_000, 0).probs)
     assert distribution.draws == (0 if isinstance(distribution, Dirichlet) else 256)
-
-
-def test_samples_that_are_there_are_taken():
-    samples, point = Samples(torch.randn(2, 7, 3).log_softmax(-1)), Point(torch.randn(2, 3))
-    torch.testing.assert_close(samples_of(samples, 5, 0).probs, samples.probs[:, :5])
-    torch.testing.assert_close(samples_of(point, 5, 0).probs, point.mean.unsqueeze(1))
-    assert samples.draws == 7 and point.draws == 0

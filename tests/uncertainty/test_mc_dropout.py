@@ -7,7 +7,7 @@ from torch import nn
 from models.architecture import Architecture
 from models.networks import build
 from training.errors import UserError
-from uncertainty.mc_dropout import Plan, Sampler, Unscaled, keep_mask, random_bits, split, unscaled
+from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, split
 
 COUNT = 12
 
@@ -72,23 +72,6 @@ def test_samples_do_not_depend_on_the_batch_size(network, images, masks):
         torch.testing.assert_close(whole, draw(network, images, masks, batch_size=batch_size), rtol=1e-4, atol=1e-5)
 
 
-class Same(nn.Module):
-    """A layer of which the sampler knows nothing."""
-
-    def forward(self, x):
-        return x
-
-
-@pytest.mark.parametrize("masks", ["independent", "grouped"])
-def test_a_factor_in_the_weights_is_a_factor_of_what_is_kept(network, images, masks):
-    apart = nn.Sequential(
-        *(nn.Sequential(layer, Same()) if isinstance(layer, nn.Dropout) else layer for layer in network)
-    )
-    assert sum(isinstance(layer, Unscaled) for layer in unscaled(network)) == 5
-    assert not any(isinstance(layer, Unscaled) for layer in unscaled(apart).modules())
-    torch.testing.assert_close(draw(network, images, masks), draw(apart, images, masks), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_masks_keep_units_independently_at_their_rate(p):
     bits = random_bits(3, torch.device("cpu"))
@@ -121,26 +104,6 @@ def test_seed_role_data_set_and_view_change_the_masks_and_nothing_else_does(netw
     assert torch.equal(first, draw(network, images, key=base))
     for other in ((1, *base[1:]), (0, "reference-a", "toy", 0), (0, "train", "other", 0), (0, "train", "toy", 1)):
         assert not torch.allclose(first, draw(network, images, key=other), atol=1e-3), other
-
-
-def test_groups_are_a_permutation_that_both_halves_of_a_reference_share():
-    a, b = (Plan(8, "grouped", 5, (0, role, "toy", 0)).groups(23) for role in ("reference-a", "reference-b"))
-    order = torch.cat([indices for _, indices in a]).tolist()
-    assert sorted(order) == list(range(23)) != order
-    assert [(number, indices.tolist()) for number, indices in a] == [
-        (number, indices.tolist()) for number, indices in b
-    ]
-
-
-def test_layers_before_the_first_active_dropout_run_once(network, images):
-    for name, layer in network.named_children():
-        if name.startswith("dropout1"):
-            layer.p = 0.0
-    calls = {"conv1_1": 0, "conv2_1": 0, "conv3_1": 0}
-    for name in calls:
-        getattr(network, name).register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
-    draw(network, images, passes=6, group_size=COUNT, batch_size=COUNT)
-    assert calls == {"conv1_1": 1, "conv2_1": 1, "conv3_1": 6}
 
 
 def test_the_network_is_left_as_it_was(network, images):
