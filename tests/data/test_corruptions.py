@@ -5,11 +5,9 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from data.corruptions import CORRUPTIONS, SEVERITIES, corrupted, plasma, shifted_sets
-from data.dataset import Dataset
+from data.corruptions import CORRUPTIONS, corrupted, plasma
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(60, 190, (6, 32, 32, 3)).astype(np.uint8)
@@ -91,24 +89,3 @@ def test_a_corruption_fits_any_image_and_grows_with_its_severity(kind, shape):
         assert out.shape == images.shape and out.dtype == np.uint8
         distance.append(np.abs(out.astype(float) - images).mean())
     assert 0 < distance[0] < distance[1] or kind == "rotation"
-
-
-def test_the_sets_are_of_the_same_images_but_for_other_priors():
-    labels = torch.arange(4000) % 4
-    pixels = torch.arange(4000).view(-1, 1, 1, 1).remainder(256).expand(-1, 8, 8, 1).to(torch.uint8).contiguous()
-    test = Dataset("toy", pixels, labels, [str(i) for i in range(4000)], list("abcd"))
-    sets, again = shifted_sets(test, 200, 0), shifted_sets(test, 200, 0)
-    assert list(sets) == ["none", *CORRUPTIONS, "class_priors"] and list(sets["none"]) == [0]
-    names = sets["none"][0].names
-    for kind, by_severity in sets.items():
-        for severity, dataset in by_severity.items():
-            assert dataset.fingerprint == again[kind][severity].fingerprint and len(dataset) == 200
-            assert kind == "class_priors" or dataset.names == names
-    assert len({dataset.name for by_severity in sets.values() for dataset in by_severity.values()}) == 1 + 3 * (
-        len(CORRUPTIONS) + 1
-    )
-    assert tuple(sets["fog"]) == SEVERITIES
-    many = shifted_sets(test, 300, 0)["class_priors"]
-    counts = torch.bincount(many[5].labels, minlength=4)
-    assert counts.diff().max() < 0 and counts[0] > 15 * counts[3]  # 50 times, but for the images that run out
-    assert len(set(many[5].names)) == 300

@@ -21,7 +21,6 @@ import data
 from configs.schema import Augmentation, Data, DataSet
 from data import augment, published
 from data.dataset import Dataset
-from data.resize import fit_to
 from data.views import VIEWS, make_views
 from training.errors import UserError
 
@@ -139,15 +138,6 @@ def test_tiny_imagenet_from_its_archive_without_what_cifar10_shows(tmp_path, mon
     assert found.classes == [kept]
 
 
-def test_a_failed_download_says_what_to_put_where(tmp_path, monkeypatch):
-    def fail(*_, download, **__):
-        raise OSError("no route to host") if download else RuntimeError("not found")
-
-    monkeypatch.setitem(published.SETS, "svhn", replace(published.SETS["svhn"], reader=fail))
-    with pytest.raises(UserError, match="no route to host.* at .*/test_32x32.mat, .* at .*/svhn/test/<class>/"):
-        loaded(DataSet("svhn", str(tmp_path)))
-
-
 # Built in.
 
 DIGITS = Data(size=8, channels=1)
@@ -193,13 +183,6 @@ def test_fingerprint_changes_with_a_pixel_and_with_a_label():
     sets = [in_memory(images, labels), in_memory(changed, labels), in_memory(images, labels.flip(0))]
     assert len({found.fingerprint for found in sets}) == 3
     assert sets[0].fingerprint == in_memory(images.clone(), labels).fingerprint
-
-
-def test_grey_and_colour():
-    rgb = torch.from_numpy(random_images(2, 5, 5, 3))
-    luma = np.stack([np.asarray(Image.fromarray(image.numpy()).convert("L")) for image in rgb])
-    assert np.abs(fit_to(rgb, 5, 1)[..., 0].numpy().astype(int) - luma).max() <= 1
-    assert torch.equal(fit_to(rgb[..., :1], 5, 3)[..., 2], rgb[..., 0])
 
 
 # Folders.

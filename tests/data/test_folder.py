@@ -54,15 +54,6 @@ def test_what_is_transparent_is_white(tmp_path):
     assert (decoded(tmp_path / "p.png")[0, :4] == 255).all()
 
 
-def test_palettes_and_inks(tmp_path):
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[:, :4] = (250, 10, 20)
-    Image.fromarray(pixels).quantize(4).save(tmp_path / "palette.png")
-    assert np.abs(decoded(tmp_path / "palette.png").astype(int) - pixels).max() <= 1
-    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "inks.tif")
-    assert np.abs(decoded(tmp_path / "inks.tif").astype(int) - pixels).max() <= 1
-
-
 def test_several_frames_are_named(tmp_path):
     frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     frames[0].save(tmp_path / "film.png", save_all=True, append_images=frames[1:])
@@ -89,16 +80,6 @@ def test_every_kind_is_found_other_files_are_counted_and_a_picture_in_two_classe
     said = capsys.readouterr().out
     assert "birds: 1 files below" in said and "are not images" in said
     assert "birds: 1 images are in two classes, such as train/a/3.png and train/b/same.png" in said
-
-
-def test_links_to_folders_are_followed_and_never_in_a_circle(tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "elsewhere").mkdir()
-    for place in ("photos/a.png", "elsewhere/b.png"):
-        (tmp_path / place).touch()
-    (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "photos")
-    assert [path.name for path in folder.images_below(tmp_path / "photos")] == ["a.png", "b.png"]
 
 
 def test_decoded_images_that_were_changed_are_made_again(tree, capsys):

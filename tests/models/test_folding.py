@@ -81,11 +81,3 @@ def test_what_would_be_silently_wrong_is_an_error():
     network.norm1_1.running_var.fill_(-1)
     with pytest.raises(UserError, match="not finite"):
         folded(network)
-
-
-def test_weights_are_cast_once_and_what_they_give_is_what_autocast_gives(network):
-    images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
-    cast = folded(network, torch.bfloat16)
-    assert cast[-1].weight.dtype == torch.bfloat16 and network[-1].weight.dtype == torch.float32
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(cast(images), folded(network)(images))

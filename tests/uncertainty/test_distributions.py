@@ -10,7 +10,6 @@ import torch
 
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, entropy
-from uncertainty.gaussian import LogitGaussian, quasi_normal
 from uncertainty.samples import Samples, statistics
 
 ALPHAS = [
@@ -94,16 +93,6 @@ def test_likelihood_from_statistics_is_the_mean_over_all_samples():
     torch.testing.assert_close(
         Dirichlet(alpha).nll(statistics(log_probs)["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10
     )
-
-
-def test_draws_that_were_first_made_for_inference_serve_training():
-    quasi_normal.cache_clear()
-    loc = torch.zeros(2, 3)
-    with torch.inference_mode():
-        assert LogitGaussian(loc, torch.eye(3).expand(2, 3, 3)).mean.shape == (2, 3)
-    loc.requires_grad_()
-    LogitGaussian(loc, torch.eye(3).expand(2, 3, 3).requires_grad_()).total_variance.sum().backward()
-    assert loc.grad.isfinite().all()
 
 
 def test_statistics_are_the_samples_moments():
