@@ -15,9 +15,6 @@ import data
 from configs.schema import Config
 from data.shifts import SHIFTS
 from methods import STUDENTS, TEACHERS
-from models.architecture import Architecture
-from models.networks import build
-from models.spectral_norm import bake
 from plots import comparison as report
 from training.cli import parse
 from training.errors import UserError
@@ -202,13 +199,3 @@ def test_cost_counts_what_a_layer_has_and_does():
     found = cost(predict, lambda images: [predict(images) for _ in range(20)], [layer], torch.randn(256, 100))
     assert found["parameters"] == 5000 and found["flops"] == 2 * 5000 and found["ratio"] < 0.5
     assert 4 * 5000 <= found["bytes"] < 4 * 5000 + 500
-
-
-@torch.no_grad()
-def test_a_network_with_a_spectral_norm_costs_no_more_than_one_without():
-    images = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
-    plain, bound = (build(Architecture("vgg5", 0.25, 8, 1, 4, spectral_norm=norm)).eval() for norm in (None, 3.0))
-    before = bound(images)
-    torch.testing.assert_close(bake(bound)(images), before)
-    first, second = (cost(network, plain, [network], images) for network in (plain, bound))
-    assert all(first[key] == second[key] for key in ("parameters", "flops", "bytes"))

@@ -20,8 +20,6 @@ from data import dataset_of
 from data.folder import decode
 from methods.student import load_student
 from methods.teacher import Teacher, load_teacher
-from models.architecture import Architecture
-from models.networks import build
 from models.own import Own
 from train_student import distil
 from training.cli import parse
@@ -249,22 +247,6 @@ def test_features_are_those_of_hooks_and_the_classifier_is_found():
     ):
         with pytest.raises(UserError, match=said):
             Own(module, *arguments)
-
-
-@pytest.mark.parametrize("dropped", ["channels", "filters"])
-@pytest.mark.parametrize("network, places", [("vgg5", 3), ("resnet18", 8)])
-def test_whole_channels_and_filters(network, dropped, places):
-    """Zeros are whole maps; of filters, before batch norm, which makes the same number of every zero."""
-    layers = build(Architecture(network, 0.125, 8, 1, 4, 0.5, 0.0, dropped=dropped)).eval()
-    found = [module for module in layers.modules() if isinstance(module, nn.Dropout2d)]
-    assert len(found) == places
-    seen = []
-    found[0].train().register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    layers(torch.randint(0, 256, (16, 8, 8, 1), dtype=torch.uint8))
-    ((before, after),) = seen
-    alive, kept = ((x != 0).flatten(2).any(2) for x in (before, after))
-    assert 0.3 < kept[alive].float().mean() < 0.7 and (before.min() < 0) == (dropped == "filters")
-    torch.testing.assert_close(after[kept], 2 * before[kept])
 
 
 def test_resize_of_what_is_no_square(tmp_path):

@@ -61,19 +61,6 @@ def test_what_relu_and_pooling_give_of_special_numbers(dtype, inference):
         torch.testing.assert_close(folded(network)(x.clone()), network(x), equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_folded_network_has_the_derivatives_of_the_one_that_it_was(dtype):
-    network = (
-        nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 1))
-        .to(dtype)
-        .eval()
-    )
-    x = torch.randn(2, 3, 4, 4, dtype=dtype)
-    both = network, folded(network, dtype)
-    torch.testing.assert_close(*(torch.func.grad(lambda x, model=model: model(x).sum())(x) for model in both))
-    torch.testing.assert_close(*(torch.func.jvp(model, (x,), (torch.ones_like(x),))[1] for model in both))
-
-
 def test_what_would_be_silently_wrong_is_an_error():
     network = build(Architecture("vgg5", 0.125, 8, 3, 4)).eval()
     with pytest.raises(ValueError, match="too small"), torch.inference_mode():

@@ -4,11 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import Teacher
 from models.architecture import Architecture, Whiten, start_as_identity
 from models.folding import MaxPool2x2, folded
 from models.networks import build
-from train_teacher import parameter_groups
 
 
 def vgg7(whiten: bool) -> nn.Sequential:
@@ -61,17 +59,3 @@ def test_pooling_before_batch_norm_is_folded_if_no_scale_is_negative(dtype, erro
         network.norm2_1.weight.data[0] *= -1
         assert [type(layer) for layer in folded(network, dtype)].count(nn.BatchNorm2d) == 1
         assert (folded(network, dtype)(images) - network(images)).norm() < error * network(images).norm()
-
-
-def test_each_part_has_its_learning_rate():
-    network = vgg7(whiten=True)
-    groups = parameter_groups(network, Teacher(lr=0.5, shift_lr=8.0, weight_decay=1e-3))
-    lrs = {id(p): (group.get("lr", 0.5), group["weight_decay"]) for group in groups for p in group["params"]}
-    expected = {
-        "conv2_1.weight": (0.5, 1e-3),
-        "norm1_1.bias": (8.0, 0.0),
-        "head.weight": (0.5, 1e-3),
-        "head.bias": (0.5, 0.0),
-    }
-    assert {name: lrs[id(network.get_parameter(name))] for name in expected} == expected
-    assert id(network.whiten.weight) not in lrs and len(lrs) == len(list(network.parameters())) - 1

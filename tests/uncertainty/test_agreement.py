@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.optimize
-import scipy.stats
 import torch
 
 from uncertainty.agreement import Reference, rejected
@@ -42,18 +40,6 @@ def judged(values, synthetic, curves, resamples, measure):
     )
 
 
-@pytest.mark.parametrize("passes", [4, 16, 50, 100])
-@pytest.mark.parametrize("measure", MEASURES)
-def test_an_estimate_from_n_other_passes_is_equivalent_to_n(synthetic, curves, resamples, measure, passes):
-    found = []
-    for other in synthetic[1][2:]:
-        posing = measures_of(Samples(other.log_probs[:, :passes]))[measure]
-        found.append(judged(posing, synthetic, curves, resamples, measure))
-    assert np.mean([f["equivalent_passes"] for f in found]) == pytest.approx(passes, rel=0.12)
-    assert sum(f["equivalent_passes_ci"][0] < passes < f["equivalent_passes_ci"][1] for f in found) >= SETS - 2
-    assert not any(f["censored"] for f in found)
-
-
 @pytest.mark.parametrize("measure", MEASURES)
 def test_beyond_the_curves_end_more_passes_are_told_from_fewer(synthetic, curves, resamples, measure):
     """Three of the other sets together are 300 passes, which a reference of 100 tells from 100, and not much closer."""
@@ -64,41 +50,6 @@ def test_beyond_the_curves_end_more_passes_are_told_from_fewer(synthetic, curves
     assert found["equivalent_passes"] == 400 and found["censored"]
     found = judged(RNG.normal(size=COUNT), synthetic, curves, resamples, measure)
     assert found["equivalent_passes"] < 0.5 and not found["censored"]
-
-
-def test_equivalent_passes_of_a_curve_that_obeys_the_law():
-    passes = np.array([2, 4, 8, 16, 32, 64])
-    curve = Curve(passes, np.tile((1.1 * (1 + 5 / passes)) ** -0.5, (3, 1)))
-    wanted = np.array([20.0, 3.0, 200.0])
-    found = curve.equivalent((1.1 * (1 + 5 / wanted)) ** -0.5)
-    assert found["equivalent_passes"] == pytest.approx(20) and curve.residual == pytest.approx(0, abs=1e-9)
-    assert found["equivalent_passes_ci"] == pytest.approx([3 + 0.025 * 197, 3 + 0.975 * 197], rel=1e-6)
-    assert (
-        curve.equivalent(np.full(3, 0.99))["censored"]
-        and curve.equivalent(np.full(3, 0.99))["equivalent_passes"] == 4 * 64
-    )
-    assert curve.equivalent(np.full(3, -0.2))["equivalent_passes"] == 0
-    assert curve.equivalent(np.full(3, np.nan))["equivalent_passes"] is None
-    short = Curve(np.arange(1, 6), np.tile((1.1 * (1 + 5 / np.arange(1, 6))) ** -0.5, (3, 1)))  # of an ensemble of five
-    found = short.equivalent((1.1 * (1 + 5 / np.array([8.0, 3.0, 30.0]))) ** -0.5)
-    assert found["equivalent_passes"] == pytest.approx(8) and found["equivalent_passes_ci"] == pytest.approx(
-        [3.425, 19.575]
-    )  # ≤ 4 × 5
-    noisy = Curve(
-        passes, np.tile(np.linspace(0.9, 0.8, len(passes)), (3, 1))
-    )  # of few images: more passes seem to be worse
-    assert noisy.equivalent((noisy.line[0] - 1e-4) ** -0.5)["equivalent_passes"] == 4 * 64
-
-
-def test_the_curve_follows_theory(synthetic, curves):
-    assert all((np.diff(curve.pearson[0]) > -0.005).all() for curve in curves.values())
-    assert curves["predictive_entropy"].passes.tolist() == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100]
-    assert curves["total_variance"].passes[0] == 2
-    # Expected entropy is a mean over passes: its reliability is r(N) = N / (N + k), and c(N) = sqrt(r(N) r(100)).
-    curve = curves["expected_entropy"]
-    k = PASSES * (1 - curve.pearson[0, -1]) / curve.pearson[0, -1]
-    expected = np.sqrt(curve.passes / (curve.passes + k) * PASSES / (PASSES + k))
-    assert curve.pearson[0] == pytest.approx(expected, abs=0.02)
 
 
 def reference(halves, resamples, one_way=False):
@@ -120,18 +71,6 @@ def test_agreement_of_the_truth_reaches_the_limit_and_both_floors_are_below(synt
         assert found["scale"] == pytest.approx(1, abs=0.03) and found["reference_passes"] == PASSES
     assert judge.same_class(truth.predicted) > 0.8
     assert judge.floors(truth.mean, None)["total_variance"]["floor_head_pearson"] is None
-
-
-def test_correlations_against_scipy_and_resampled_by_hand():
-    x, a, b = RNG.normal(size=(3, 60))
-    a += x
-    rows = Resamples(np.arange(60) // 3, 5, 0)
-    assert rows.pearson(x, [a, b])[0] == pytest.approx(
-        (scipy.stats.pearsonr(x, a)[0] + scipy.stats.pearsonr(x, b)[0]) / 2
-    )
-    repeated = np.repeat(np.arange(60), np.repeat(rows.weights[3].astype(int), 3))
-    assert rows.pearson(x, [a])[3] == pytest.approx(np.corrcoef(x[repeated], a[repeated])[0, 1])
-    assert np.isnan(rows.pearson(np.ones(60), [a])).all()
 
 
 def test_the_bootstrap_interval_covers_the_truth_and_knows_groups():
@@ -171,21 +110,53 @@ def test_rejected_shares_are_those_above_the_teachers_threshold():
     assert found["test"] == {"teacher": 0.05, "student": 0.1} and found["other"] == {"teacher": 1.0, "student": 0.5}
 
 
-def test_a_reference_judges_the_whole_distribution(synthetic):
-    truth, (first, second, third, *_) = synthetic
-    reference = Reference([first, second], np.arange(COUNT) // 10, False, 0, 0)
-    good, poor, true = (reference.judges(student) for student in (third, Dirichlet(3 * truth.alpha), truth))
-    energy = good["energy_distance"]
-    assert (
-        abs(energy["teacher"]) < 1e-3
-        and abs(energy["student"]) < 1e-3
-        and abs(true["energy_distance"]["student"]) < 1e-3
-    )
-    assert energy["point"] > 0.02 and 0.003 < poor["energy_distance"]["student"] < energy["point"]
+@pytest.mark.parametrize("passes", [4, 50])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_an_estimate_from_n_other_passes_is_equivalent_to_n(synthetic, curves, resamples, measure, passes):
+    some = [measures_of(Samples(other.log_probs[:, :passes]))[measure] for other in synthetic[1][2:]]
+    found = [judged(values, synthetic, curves, resamples, measure) for values in some]
+    assert np.mean([f["equivalent_passes"] for f in found]) == pytest.approx(passes, rel=0.12)
+    assert sum(f["equivalent_passes_ci"][0] < passes < f["equivalent_passes_ci"][1] for f in found) >= SETS - 2
+
+
+def test_equivalent_passes_of_a_curve_that_obeys_the_law():
+    def law(passes):
+        return (1.1 * (1 + 5 / np.array(passes))) ** -0.5
+
+    curve = Curve(np.array([2, 4, 8, 16, 32, 64]), np.tile(law([2, 4, 8, 16, 32, 64]), (3, 1)))
+    found = curve.equivalent(law([20.0, 3.0, 200.0]))
+    assert found["equivalent_passes"] == pytest.approx(20) and curve.residual == pytest.approx(0, abs=1e-9)
+    assert found["equivalent_passes_ci"] == pytest.approx([3 + 0.025 * 197, 3 + 0.975 * 197], rel=1e-6)
+    for pearson, passes in ((0.99, 4 * 64), (-0.2, 0), (np.nan, None)):
+        assert curve.equivalent(np.full(3, pearson))["equivalent_passes"] == passes
+
+
+def test_the_curve_follows_theory(curves):
+    """Expected entropy is a mean over passes: its reliability is r(N) = N / (N + k), and c(N) = sqrt(r(N) r(100))."""
+    assert all((np.diff(curve.pearson[0]) > -0.005).all() for curve in curves.values())
+    curve = curves["expected_entropy"]
+    k = PASSES * (1 - curve.pearson[0, -1]) / curve.pearson[0, -1]
+    expected = np.sqrt(curve.passes / (curve.passes + k) * PASSES / (PASSES + k))
+    assert curve.pearson[0] == pytest.approx(expected, abs=0.02)
+
+
+def test_correlations_against_numpy_and_resampled_by_hand():
+    x, a, b = RNG.normal(size=(3, 60))
+    rows = Resamples(np.arange(60) // 3, 5, 0)
+    assert rows.pearson(x, [a, b])[0] == pytest.approx(np.corrcoef([x, a, b])[0, 1:].mean())
+    repeated = np.repeat(np.arange(60), np.repeat(rows.weights[3].astype(int), 3))
+    assert rows.pearson(x, [a])[3] == pytest.approx(np.corrcoef(x[repeated], a[repeated])[0, 1])
+    assert np.isnan(rows.pearson(np.ones(60), [a])).all()
+
+
+def test_a_reference_judges_the_whole_distribution(synthetic, resamples):
+    truth, halves = synthetic
+    judges = reference(halves[:2], resamples).judges
+    good, poor, true = (judges(student) for student in (halves[2], Dirichlet(3 * truth.alpha), truth))
+    energy = [found["energy_distance"] for found in (good, true, poor)]
+    assert [energy[0]["teacher"], energy[0]["student"], energy[1]["student"]] == pytest.approx([0, 0, 0], abs=1e-3)
+    assert 0.003 < energy[2]["student"] < energy[2]["point"]
     for judge in ("covariance", "variation_ratio"):
-        assert (
-            good[judge]["student"] == pytest.approx(good[judge]["teacher"], abs=0.02) and true[judge]["student"] > 0.9
-        )
-    assert (
-        good["log_density"]["student"] is None and true["log_density"]["student"] > poor["log_density"]["student"] + 0.5
-    )
+        assert good[judge]["student"] == pytest.approx(good[judge]["teacher"], abs=0.02)
+        assert true[judge]["student"] > 0.9
+    assert true["log_density"]["student"] > poor["log_density"]["student"] + 0.5

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from training.errors import UserError
 from uncertainty.mc_dropout import Plan, Sampler
 from uncertainty.variance_propagation import MOMENTS, propagate
 
@@ -81,8 +80,3 @@ def test_where_activations_are_independent_it_is_near_the_samples():
     torch.testing.assert_close(gaussian.loc @ centre, logits.mean(1), atol=0.02, rtol=0.02)
     for drawn, row in zip(logits, factor):
         torch.testing.assert_close(row @ row.T, drawn.T.cov(), atol=0.02, rtol=0.05)
-
-
-def test_an_unknown_layer_is_named():
-    with pytest.raises(UserError, match="Sigmoid"):
-        propagate(nn.Sequential(nn.Dropout(0.5), nn.Sigmoid(), nn.Linear(2, 2)).eval(), torch.ones(1, 2))
