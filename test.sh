@@ -7,4 +7,4 @@ if ! python -c 'import pytest, mpmath, xdist, onnxruntime, onnxscript' 2>/dev/nu
     python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 fi
 # Two files at once, a thread each: jobs with all threads stall each other.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder "$@"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest tests -n 2 --dist loadfile "$@"

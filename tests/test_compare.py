@@ -20,7 +20,6 @@ from training.cli import parse
 from training.errors import UserError
 from training.run import Run
 from uncertainty import speed
-from uncertainty.distribution import MEASURES
 from uncertainty.speed import cost
 
 COMPARISONS = [path for path in Path("results").rglob("README.md") if "python -m plots.comparison" in path.read_text()]
@@ -168,8 +167,6 @@ def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
     assert none["coverage"] == pytest.approx(0.8, abs=0.01) and none["risk"] < 1 - none["accuracy"]
     assert foggy["accuracy"] < none["accuracy"] and foggy["coverage"] < none["coverage"]
     assert foggy["means"]["predictive_entropy"] > none["means"]["predictive_entropy"]
-    assert none["errors"].keys() == {*MEASURES, "max_probability", "energy"}
-    assert none["agreement"]["total_variance"]["scale"] == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -79,16 +79,6 @@ def test_the_metadata_and_the_program_of_the_docs_which_needs_neither_torch_nor_
     assert float(information) == pytest.approx(said["mutual_information"][0], abs=1e-5)
 
 
-def test_a_program_of_torch_gives_the_students_outputs(tmp_path):
-    extra = {"metadata.json": ""}
-    assert call("export.py", "--run", str(a_run(tmp_path)), "--out", str(tmp_path / "a.pt2")) == 0
-    program = torch.export.load(tmp_path / "a.pt2", extra_files=extra)
-    names = json.loads(json.loads(extra["metadata.json"])["outputs"])
-    said, student = dict(zip(names, program.module()(IMAGES))), load_student(tmp_path)(IMAGES)
-    for name in ("alpha", "mutual_information", "total_variance"):
-        torch.testing.assert_close(said[name], getattr(student, name), rtol=1e-3, atol=1e-5)
-
-
 def test_digamma_is_scipys():
     x = torch.logspace(-6, 6, 1000, dtype=torch.float64)
     assert export.digamma(x).numpy() == pytest.approx(scipy.special.digamma(x.numpy()), rel=1e-9, abs=1e-9)

@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import runpy
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from conftest import TINY, full_disk
+from conftest import TINY
 from PIL import Image
 from scipy.stats import dirichlet
 
@@ -26,8 +24,6 @@ from configs.schema import DataSet
 from methods.student import Student, load_student
 from plots.table import table
 from training.cli import parse
-from training.errors import UserError
-from training.run import Run
 from uncertainty.distribution import MEASURES
 
 RNG = np.random.default_rng(0)
@@ -106,30 +102,6 @@ def test_metrics_are_within_their_bounds(metrics):
             assert abs(metrics["humans"][who][measure]["spearman"]) < 0.2  # these people guess
     assert metrics["rejected"]["total_variance"]["digits"]["teacher"] == pytest.approx(0.05, abs=0.01)
     assert metrics["speed"]["ratio"] > 1 and all(seconds > 0 for seconds in metrics["stages_s"].values())
-
-
-def test_the_same_commands_again_skip_what_is_done(run, no_plots, tmp_path, capsys):
-    again = tmp_path / "digits"
-    shutil.copytree(run, again)
-    before = {path: path.stat().st_mtime_ns for path in again.rglob("*.safetensors")}
-    for script in ("train_teacher.py", "train_student.py"):
-        assert call(script, *TINY, "--runs", str(tmp_path)) == 0 and "skipped" in capsys.readouterr().out
-    evaluate.main(parse([*TINY, "--runs", str(tmp_path)])[0], overwrite=False)
-    assert {path: path.stat().st_mtime_ns for path in again.rglob("*.safetensors")} == before
-
-
-def test_a_full_disk_leaves_what_was_there(run, no_plots, tmp_path, monkeypatch, capsys):
-    """A finished run's metrics, and its settings, which even a stage that is skipped writes."""
-    again = tmp_path / "digits"
-    shutil.copytree(run, again)
-    config, _ = parse([*TINY, "--runs", str(tmp_path)])
-    monkeypatch.setattr(Run, "log", lambda *_: None)
-    for name, size, script in (("metrics.json", 10_000, evaluate), ("config.yaml", 100, train_teacher)):
-        before = (again / name).read_bytes()
-        with full_disk(size), pytest.raises(UserError, match=f"{name}: cannot be written"):
-            script.main(config, overwrite=False)
-        assert (again / name).read_bytes() == before
-    assert {path.name for path in again.iterdir()} == {path.name for path in run.iterdir()}
 
 
 def test_a_student_of_another_teacher_is_not_evaluated_and_none_is_trained_without_one(run, tmp_path, capsys):
@@ -224,13 +196,6 @@ def test_the_student_in_the_repository_predicts_at_once(tmp_path):
     assert predict("--run", "results/cifar10_cpu", "--images", photos, "--out", tmp_path / "out.csv") == 0
     rows = list(csv.DictReader((tmp_path / "out.csv").open()))
     assert len(rows) == 3 and "p(airplane)" in rows[0] and all(float(row["total_variance"]) > 0 for row in rows)
-
-
-def test_three_lines_of_python(run):
-    distribution = load_student(run)(torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8))
-    assert distribution.mean.shape == (5, 10) and torch.allclose(distribution.mean.sum(1), torch.ones(5))
-    assert all(getattr(distribution, measure).isfinite().all() for measure in MEASURES)
-    assert distribution.alpha.dtype == torch.float32 and (distribution.alpha > 0).all()
 
 
 @pytest.mark.parametrize("path", list(Path("results").glob("*/metrics.json")), ids=str)

@@ -54,13 +54,6 @@ def test_what_is_transparent_is_white(tmp_path):
     assert (decoded(tmp_path / "p.png")[0, :4] == 255).all()
 
 
-def test_several_frames_are_named(tmp_path):
-    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
-    frames[0].save(tmp_path / "film.png", save_all=True, append_images=frames[1:])
-    with pytest.raises(UserError, match="film.png: 2 frames, but one is needed"):
-        decoded(tmp_path / "film.png")
-
-
 @pytest.fixture
 def tree(tmp_path) -> tuple[DataSet, Data]:
     for c in "ab":

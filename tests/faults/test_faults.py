@@ -15,7 +15,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("faults")
 
 
-@pytest.mark.parametrize("trial", [*BROKEN, *BAD, "kill teacher 0", "kill student 1", "disk student 1", "race student 0"])
+@pytest.mark.parametrize(
+    "trial", [*BROKEN, *BAD, "kill teacher 0", "kill student 1", "disk student 1", "disk evaluate 2"]
+)
 def test_a_fault_is_survived_or_named(folder, no_plots, trial):
     assert attempt(folder, trial) in ("held", "clear")
 

@@ -114,19 +114,6 @@ def test_each_part_of_hydra_plus(targets, part, heads):
     assert found == pytest.approx(0.7 * expected[part](), rel=1e-4, abs=1e-6)
 
 
-def test_drop_takes_one_random_mask_in_training_and_the_same_masks_for_every_input_later():
-    linear = nn.Linear(4000, C)
-    layer = Method("drop", rate=0.25, draws=3).last_layer(linear)
-    layer.load_state_dict(linear.state_dict(), strict=False)
-    assert layer.masks.unique().tolist() == pytest.approx([0, 4 / 3])
-    assert layer.masks.mean().item() == pytest.approx(1, abs=0.05)
-    x = torch.rand(2, 4000)
-    for m in range(3):
-        torch.testing.assert_close(layer.eval()(x)[:, m], linear(x * layer.masks[m]))
-    first, second = layer.train()(x), layer(x)
-    assert first.shape == (2, 1, C) and not torch.equal(first, second)
-
-
 def test_the_loss_of_drop_is_the_softened_divergence_and_the_cross_entropy(targets):
     drawn = torch.randn(N, 1, C).log_softmax(-1)
     method = Method("drop", correctness=0.3, individuality=0.7, temperature=2.0)
@@ -213,16 +200,6 @@ def test_every_head_starts_as_the_teachers():
     images = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8)
     expected = teacher(images).log_softmax(-1).unsqueeze(1).expand(-1, 3, -1)
     torch.testing.assert_close(student.eval()(images).log_probs, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["vgg7", "resnet18", "mlp"])
-def test_the_density_is_of_pooled_features_and_the_classes_are_the_networks_own(name):
-    network = build(Architecture(name, 0.125, 32, 3, C, 0.1, 0.2 if name.startswith("vgg") else 0.0)).eval()
-    body, rest = ddu.pooled(network)
-    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    torch.testing.assert_close(rest(body(images)), network(images))
-    linear = [layer for layer in body.modules() if isinstance(layer, nn.Linear)]
-    assert body(images).ndim == 2 and (bool(linear) == (name == "mlp"))
 
 
 @pytest.mark.parametrize("rank", [5, 3])

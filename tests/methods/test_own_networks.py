@@ -17,7 +17,6 @@ from configs.schema import Config, Data
 from configs.schema import Student as StudentSettings
 from configs.schema import Teacher as TeacherSettings
 from data import dataset_of
-from data.folder import decode
 from methods.student import load_student
 from methods.teacher import Teacher, load_teacher
 from models.own import Own
@@ -247,13 +246,3 @@ def test_features_are_those_of_hooks_and_the_classifier_is_found():
     ):
         with pytest.raises(UserError, match=said):
             Own(module, *arguments)
-
-
-def test_resize_of_what_is_no_square(tmp_path):
-    """Twice as wide as high, white in the middle."""
-    pixels = np.zeros((12, 24, 3), np.uint8)
-    pixels[:, 6:18] = 200
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    cropped, padded, squashed = (decode(tmp_path / "a.png", 12, 3, how) for how in ("crop", "pad", "squash"))
-    assert (cropped == 200).all() and (squashed[:, 4:8] == 200).all() and not squashed[:, :2].any()
-    assert not padded[[0, 1, 2, 9, 10, 11]].any() and (padded[3:9, 4:8] == 200).all()

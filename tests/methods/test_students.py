@@ -11,14 +11,13 @@ from student_methods import Method, targets_of, vgg5_student
 
 from methods import STUDENTS
 from methods.interface import Matched
-from methods.student import load_student, parameter_groups
+from methods.student import parameter_groups
 from models.architecture import Architecture
 from models.vgg import vgg
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, Distribution, entropy
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.samples import Samples, statistics
-from uncertainty.variance_propagation import propagate
 
 STRUCTURED = ("points", "laplace_bridge")  # heads of the Dirichlet
 IMAGES = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -213,20 +212,6 @@ def test_a_fresh_students_logits_are_its_teachers_in_training_too():
     torch.testing.assert_close(student.train().outputs(IMAGES)[:, :4], network(IMAGES))
     student.init_from(teacher(0.5))  # whose statistics are of other channels
     assert student.train().network.norm1_1.training
-
-
-def test_propagated_features_are_the_propagated_gaussian(tmp_path):
-    network, student = teacher(), vgg5_student(propagation=True)
-    student.init_from(network)
-    gaussian = propagate(network, IMAGES)
-    loc, probs, log_deviation, shape = student.train().propagated(IMAGES).split([4, 4, 4, 6], 1)
-    torch.testing.assert_close((loc, probs), (gaussian.loc, gaussian.loc.softmax(1)))
-    lower = torch.eye(4).repeat(7, 1, 1)
-    lower[:, *torch.tril_indices(4, 4, -1)] = shape
-    factor = lower * log_deviation.exp().unsqueeze(-1)
-    torch.testing.assert_close(factor @ factor.mT, gaussian.factor @ gaussian.factor.mT, rtol=1e-4, atol=1e-5)
-    student.eval().save(tmp_path / "student.safetensors", {})
-    torch.testing.assert_close(load_student(tmp_path)(IMAGES).mean, student(IMAGES).mean, rtol=1e-3, atol=1e-5)
 
 
 def test_a_narrower_student_is_cut_out_of_its_teacher():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.architecture import Architecture, Whiten, start_as_identity
+from models.architecture import Architecture, Whiten
 from models.folding import MaxPool2x2, folded
 from models.networks import build
 
@@ -23,22 +23,6 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance():
     assert torch.equal(outputs[:, 12:], -outputs[:, :12]) and not layer.weight.requires_grad
     layer.fit(torch.ones(2, 3, 4, 4))  # one of twelve directions has a variance: 12; the others are not blown up
     assert layer.weight.flatten(1).norm(dim=1).max().item() < 1 / 5e-4**0.5 + 1e-3
-
-
-def test_layers_begin_by_passing_on_what_they_are_given():
-    network = vgg7(whiten=True)
-    start_as_identity(network)
-    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    x = network[: list(dict(network.named_children())).index("conv1_1")](images)
-    whitened = network.conv1_1(x)[:, :8]  # of eight channels; the input has 24
-    torch.testing.assert_close(whitened, x[:, :8])
-    deep = build(Architecture("vgg5", 0.125, 8, 3, 4))
-    start_as_identity(deep)
-    torch.testing.assert_close(deep.head1(torch.eye(32)), torch.eye(32) + deep.head1.bias)
-    assert torch.equal(network(images), torch.zeros(2, 4))
-    assert not any(
-        p.requires_grad for name, p in network.named_parameters() if name.startswith("norm") and name.endswith("weight")
-    )
 
 
 @pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])

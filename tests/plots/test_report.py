@@ -107,14 +107,3 @@ def test_an_image_in_detail(browser):
     place = browser.run("getComputedStyle(document.querySelector('#grid .image:nth-child(2)')).backgroundPosition")
     line, column = divmod(int(Path(row["image"]).stem), 40)
     assert place == f"{-48 * column}px {-48 * line}px".replace("-0px", "0px")
-
-
-def test_a_report_of_predictions_alone(tmp_path, browser, monkeypatch):
-    """No sets, no labels, no teacher, no probabilities, as if there were very many classes; a sample of the images."""
-    left_out = ("teacher", "set", "label", "right", "p(")
-    rows = [{k: v for k, v in row.items() if not k.startswith(left_out)} for row in ROWS]
-    monkeypatch.setattr(report, "SHOWN", 800)
-    browser.open(write(tmp_path, [row | {"image": f"{i}.png"} for i, row in enumerate(rows)], "photos", who="network"))
-    assert text(browser, "count").startswith("800 of 800") and "1000 in all" in text(browser, "count")
-    assert browser.run("['right', 'set'].every(name => document.getElementById(name).parentElement.hidden)")
-    assert browser.run("document.getElementById('bars')") is None and "teacher" not in text(browser, "sort")

@@ -11,7 +11,6 @@ from conftest import ROOT, TINY, leave_out_plots
 
 import evaluate
 import train_student
-import train_teacher
 from training import artifact
 from training.cli import parse
 from uncertainty.cache import KIND
@@ -110,12 +109,6 @@ def test_the_metrics_of_a_student_are_nearly_the_same(runs):
     for name, found in one["agreement"].items():
         pearson = [[entry[measure]["pearson"] for measure in MEASURES] for entry in (two["agreement"][name], found)]
         assert pearson[0] == pytest.approx(pearson[1], abs=0.03), name
-
-
-def test_a_teacher_of_two_processes_learns_as_one_does(runs):
-    train_teacher.main(*parse(options_of(runs, "alone")))
-    two, alone = (artifact.load(runs / name / "teacher.safetensors", "teacher")[1]["best"] for name in ("two", "alone"))
-    assert two == pytest.approx(alone, abs=0.1)  # accuracy: other images are flipped and other units dropped
 
 
 def test_when_a_process_dies_the_others_end_and_the_same_command_goes_on(tmp_path):

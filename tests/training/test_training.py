@@ -11,9 +11,7 @@ import evaluate
 import train_student
 import train_teacher
 from methods.student import load_student
-from methods.teacher import load_teacher
 from training import artifact
-from training.compute import choose
 from training.errors import UserError
 from uncertainty.dirichlet import Dirichlet
 
@@ -114,18 +112,6 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     assert members[0][1]["settings"]["data"] == members[1][1]["settings"]["data"]  # one split
     assert not torch.equal(members[0][0]["conv1_1.weight"], members[1][0]["conv1_1.weight"])
     assert metrics_of(tiny)["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
-
-
-def test_networks_kept_in_half_precision_are_the_ones_that_are_used(tiny):
-    tiny.weights, tiny.teacher.epochs, tiny.student.epochs = "float16", 1, 1
-    for stage, script in SCRIPTS.items():
-        script.main(tiny, overwrite=False)
-        assert {value.dtype for value in weights_of(tiny, stage).values()} == {torch.float16, torch.int64}
-    network = load_teacher(tiny, choose(tiny.device, tiny.dtype)).network
-    kept = weights_of(tiny)
-    assert all(torch.equal(value, kept[name].to(value.dtype)) for name, value in network.state_dict().items())
-    with pytest.raises(UserError, match="large is too large for float16"):
-        artifact.save(tiny.folder / "x.safetensors", "teacher", {"large": torch.tensor([7e4])}, {}, "float16")
 
 
 @pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])

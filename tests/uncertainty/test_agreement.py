@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from uncertainty.agreement import Reference, rejected
+from uncertainty.agreement import Reference
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, measures_of
 from uncertainty.equivalent_passes import Curve, Resamples, passes_curves
@@ -90,24 +90,6 @@ def test_the_bootstrap_interval_covers_the_truth_and_knows_groups():
 
 
 # Scale and people.
-
-
-def test_one_way_compares_with_the_second_half_alone(synthetic, resamples):
-    """A student that is its teacher's first half, as one of an ensemble could be, is equivalent to just that half."""
-    halves = [Samples(half.log_probs[:, :5]) for half in synthetic[1][:2]]
-    entries = reference(halves, resamples, one_way=True).judge(measures_of(halves[0]))
-    for measure in MEASURES:
-        first, second = (measures_of(half)[measure] for half in halves)
-        assert entries[measure]["pearson"] == pytest.approx(np.corrcoef(first, second)[0, 1])
-        assert entries[measure]["equivalent_passes"] == pytest.approx(5, rel=0.2)
-        assert entries[measure]["scale"] == pytest.approx(first.mean() / second.mean())
-
-
-def test_rejected_shares_are_those_above_the_teachers_threshold():
-    teacher = {"test": {"total_variance": np.arange(1000.0)}, "other": {"total_variance": np.full(10, 5000.0)}}
-    student = {"test": {"total_variance": np.arange(1000.0) + 50}, "other": {"total_variance": np.arange(10) * 200.0}}
-    found = rejected(teacher, student)["total_variance"]
-    assert found["test"] == {"teacher": 0.05, "student": 0.1} and found["other"] == {"teacher": 1.0, "student": 0.5}
 
 
 @pytest.mark.parametrize("passes", [4, 50])

@@ -8,7 +8,7 @@ import torch
 
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.gaussian import LogitGaussian
-from uncertainty.judges import energy_distance, rv_coefficient, samples_of
+from uncertainty.judges import energy_distance, rv_coefficient
 
 
 def test_the_estimate_is_unbiased_and_finds_another_spread_at_the_same_mean():
@@ -47,20 +47,6 @@ def test_the_density_of_a_logit_gaussian_is_one_of_the_simplex(scale):
     density = many.log_density(p.log().unsqueeze(1)).exp()
     assert (density * weight).sum().item() == pytest.approx(1, abs=1e-3)
     assert ((density * weight) @ p).numpy() == pytest.approx(gaussian.mean[0].numpy(), abs=5e-3)
-
-
-@pytest.mark.parametrize("distribution", [
-    Dirichlet(torch.tensor([[0.4, 1.0, 2.0], [10.0, 3.0, 0.5]])),
-    LogitGaussian(torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.eye(3).expand(2, 3, 3)),
-    LogitGaussian(torch.zeros(2, 3), torch.zeros(2, 3, 1), torch.ones(2, 3)),
-])  # fmt: skip
-def test_samples_have_the_distributions_moments(distribution):
-    p = samples_of(distribution, 40_000, 0).probs
-    assert p.shape == (2, 40_000, 3)
-    torch.testing.assert_close(p.mean(1), distribution.mean, rtol=0.02, atol=0.01)
-    torch.testing.assert_close(p.var(1).sum(-1), distribution.total_variance, rtol=0.05, atol=0.005)
-    assert torch.equal(p, samples_of(distribution, 40_000, 0).probs)
-    assert distribution.draws == (0 if isinstance(distribution, Dirichlet) else 256)
 
 
 def test_the_distance_is_that_of_all_pairs():
