@@ -1,6 +1,5 @@
 """A headless Chromium, driven by its own protocol over two pipes (`--remote-debugging-pipe`)."""
 
-import base64
 import json
 import os
 import shutil
@@ -17,25 +16,19 @@ class Browser:
     def __init__(self, profile: Path):
         theirs, self.commands = os.pipe()
         self.answers, ours = os.pipe()
-        command = [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--remote-debugging-pipe",
-            f"--user-data-dir={profile}",
-        ]
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
 
-        def pipes() -> (
-            None
-        ):  # Chromium reads descriptor 3 and writes 4; first copies above both, as one may be the other's place
+        def pipes() -> None:
+            # Chromium reads descriptor 3 and writes 4; first copies above both, as one may be the other's place.
             given = [os.dup(fd) for fd in (theirs, ours)]
             high = [os.dup2(fd, 50 + place) for place, fd in enumerate(given)]
             for place, fd in enumerate(high):
                 os.dup2(fd, 3 + place)
 
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, preexec_fn=pipes, close_fds=False, **quiet)
+        self.process = subprocess.Popen(
+            [*command, f"--user-data-dir={profile}"], preexec_fn=pipes, close_fds=False, **quiet
+        )
         os.close(theirs)
         os.close(ours)
         self.count, self.session, self.rest, self.errors = 0, None, b"", []
@@ -64,10 +57,8 @@ class Browser:
             self.rest += part
         message, self.rest = self.rest.split(b"\0", 1)
         said = json.loads(message)
-        if (
-            said.get("method") == "Runtime.exceptionThrown"
-            or said.get("params", {}).get("entry", {}).get("level") == "error"
-        ):
+        logged = said.get("params", {}).get("entry", {}).get("level")
+        if said.get("method") == "Runtime.exceptionThrown" or logged == "error":
             self.errors.append(said["params"])
         self.loaded = said.get("method") == "Page.loadEventFired"
         return said
@@ -88,23 +79,7 @@ class Browser:
     def key(self, name: str) -> None:
         """Press a key."""
         for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=name,
-                code=name,
-                windowsVirtualKeyCode={"Tab": 9, "ArrowRight": 39}[name],
-            )
-
-    def screen(self, width: int, height: int, dark: bool = False) -> None:
-        """The size and the colour scheme of the window."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", features=scheme)
-
-    def screenshot(self, path: Path) -> None:
-        """What the window shows, as a PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name)
 
     def close(self) -> None:
         """End the browser."""

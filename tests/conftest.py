@@ -1,33 +1,30 @@
-"""What several tests need: a tiny experiment on the digits, and the order of the files."""
+"""What several tests need: a tiny experiment on the digits, finished or not, and ways to disturb it."""
 
+import json
 import resource
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from training.cli import parse
 
 import evaluate
+import train_student
+import train_teacher
 from configs.schema import Config
+from training import artifact
 
-# A worker takes whole files. The longest come first, or one of them would begin when the other worker is nearly done.
-LONGEST = [
-    "test_compare",
-    "test_training",
-    "test_process_group",
-    "test_scripts",
-    "test_mc_dropout",
-    "test_faults",
-    "test_docs",
-]
-
+ROOT = Path(__file__).parent.parent
 TINY = [
-    "--config", "configs/digits.yaml", "--teacher.lr", "0.005", "--teacher.epochs", "5", "--student.epochs", "3",
-    "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]", "--evaluation.passes", "6",
-    "--evaluation.bootstrap", "50", "--evaluation.speed_images", "8",
+    "--config", str(ROOT / "configs/digits.yaml"), "--teacher.lr", "0.005", "--teacher.epochs", "5",
+    "--student.epochs", "3", "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]",
+    "--evaluation.passes", "6", "--evaluation.bootstrap", "50", "--evaluation.speed_images", "8",
 ]  # fmt: skip
-
 
 # The configs of the pipeline; those of experiments/ have settings of their own.
 CONFIGS = [
@@ -38,8 +35,31 @@ CONFIGS = [
 @pytest.fixture
 def tiny(tmp_path: Path) -> Config:
     """A config whose stages take seconds, with its runs in a temporary folder."""
-    config, _ = parse([*TINY, "--runs", str(tmp_path / "runs")])
-    return config
+    return parse([*TINY, "--runs", str(tmp_path / "runs")])[0]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run whose teacher and student are trained. Not to be changed."""
+    config, _ = parse([*TINY, "--runs", str(tmp_path_factory.mktemp("finished"))])
+    for script in (train_teacher, train_student):
+        script.main(config, overwrite=False)
+    return config.folder
+
+
+@pytest.fixture
+def trained(tiny: Config, finished: Path) -> Config:
+    """The tiny experiment in a copy of that run."""
+    shutil.copytree(finished, tiny.folder)
+    return tiny
+
+
+def weights_of(config: Config, stage: str = "teacher") -> dict[str, torch.Tensor]:
+    return artifact.load(config.folder / f"{stage}.safetensors", stage)[0]
+
+
+def metrics_of(config: Config) -> dict:
+    return json.loads((config.folder / "metrics.json").read_text())
 
 
 @pytest.fixture
@@ -55,6 +75,17 @@ def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
+def after_each_step(act: Callable[[int, torch.optim.Optimizer], None]) -> Iterator[None]:
+    """Call `act` with the number of the step, from 1 on, after each step of any optimizer."""
+    numbers = count(1)
+    handle = register_optimizer_step_post_hook(lambda optimizer, *_: act(next(numbers), optimizer))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def full_disk(size: int) -> Iterator[None]:
     """A disk on which no file can grow beyond `size` bytes. What pytest captures is a file as well, but for tests with
     `capsys`."""
@@ -64,8 +95,3 @@ def full_disk(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of LONGEST first."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

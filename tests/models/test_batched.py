@@ -1,32 +1,11 @@
 """Batched perceptrons against single ones, and dropout's moments in closed form."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 
 from models import batched
 from models.batched import Perceptrons
-
-
-def test_networks_that_are_trained_at_once_do_not_touch_each_other():
-    torch.manual_seed(0)
-    x, y = torch.randn(2, 50, 3), torch.randn(2, 50, 1)
-    both = Perceptrons([3, 5, 1], torch.zeros(2))
-    alone = Perceptrons([3, 5, 1], torch.zeros(1))
-    for name, value in both.state_dict().items():
-        alone.state_dict()[name].copy_(value[1:])
-    loss, decay = (lambda said, wanted: (said - wanted).square().squeeze(-1)), torch.tensor([0.5, 0.01])
-    free = copy.deepcopy(both)
-    batched.fit(free, x, y, loss, 30, 0.0, "free")
-    batched.fit(both, x, y, loss, 30, decay, "both")
-    batched.fit(alone, x[1:], y[1:], loss, 30, decay[1:], "alone")
-    assert all(
-        (mine[0].norm() < theirs[0].norm()).item() for mine, theirs in zip(both.weights, free.weights)
-    )  # a decay of 0.5
-    for name, value in alone.state_dict().items():
-        torch.testing.assert_close(both.state_dict()[name][1:], value, rtol=1e-4, atol=1e-5)
 
 
 def test_samples_have_the_moments_of_dropout(monkeypatch):

@@ -50,37 +50,6 @@ def test_pooling_and_relu_are_the_same_for_odd_sizes_and_other_kinds(layer, dtyp
     assert isinstance(folded(network)[3], MaxPool2x2) == (repr(layer) == repr(nn.MaxPool2d(2)))
 
 
-def test_numbers_of_both_signs_are_not_pooled_as_integers():
-    x = torch.randn(2, 3, 4, 4)
-    network = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1), nn.MaxPool2d(2)).eval()
-    with torch.inference_mode():
-        assert torch.equal(folded(network)(x.clone()), network(x))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("inference", [False, True])
-def test_what_relu_and_pooling_give_of_special_numbers(dtype, inference):
-    x = torch.tensor([[[[-0.0, -1.0, torch.inf, 1.0], [-torch.inf, -1e-40, torch.nan, 2.0]]]], dtype=dtype)
-    network = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2))
-    if not (inference and dtype == torch.bfloat16):
-        x[0, 0, 0, 0] = torch.tensor(torch.inf) - torch.inf  # with a sign bit
-    with torch.inference_mode(inference), torch.no_grad():
-        torch.testing.assert_close(folded(network)(x.clone()), network(x), equal_nan=True)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_folded_network_has_the_derivatives_of_the_one_that_it_was(dtype):
-    network = (
-        nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 1))
-        .to(dtype)
-        .eval()
-    )
-    x = torch.randn(2, 3, 4, 4, dtype=dtype)
-    both = network, folded(network, dtype)
-    torch.testing.assert_close(*(torch.func.grad(lambda x, model=model: model(x).sum())(x) for model in both))
-    torch.testing.assert_close(*(torch.func.jvp(model, (x,), (torch.ones_like(x),))[1] for model in both))
-
-
 def test_what_would_be_silently_wrong_is_an_error():
     network = build(Architecture("vgg5", 0.125, 8, 3, 4)).eval()
     with pytest.raises(ValueError, match="too small"), torch.inference_mode():
@@ -88,19 +57,3 @@ def test_what_would_be_silently_wrong_is_an_error():
     network.norm1_1.running_var.fill_(-1)
     with pytest.raises(UserError, match="not finite"):
         folded(network)
-
-
-def test_weights_are_cast_once_and_what_they_give_is_what_autocast_gives(network):
-    images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
-    cast = folded(network, torch.bfloat16)
-    assert cast[-1].weight.dtype == torch.bfloat16 and network[-1].weight.dtype == torch.float32
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(cast(images), folded(network)(images))
-
-
-def test_a_folded_network_is_compiled_as_a_whole(network):
-    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    cast = folded(network, torch.bfloat16)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = torch.compile(cast, backend="aot_eager", fullgraph=True)(images)
-        torch.testing.assert_close(found, cast(images), rtol=0.05, atol=0.05)

@@ -4,11 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import Teacher
-from models.architecture import Architecture, Whiten, start_as_identity
+from models.architecture import Architecture, Whiten
 from models.folding import MaxPool2x2, folded
 from models.networks import build
-from train_teacher import parameter_groups
 
 
 def vgg7(whiten: bool) -> nn.Sequential:
@@ -25,29 +23,6 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance():
     assert torch.equal(outputs[:, 12:], -outputs[:, :12]) and not layer.weight.requires_grad
     layer.fit(torch.ones(2, 3, 4, 4))  # one of twelve directions has a variance: 12; the others are not blown up
     assert layer.weight.flatten(1).norm(dim=1).max().item() < 1 / 5e-4**0.5 + 1e-3
-
-
-def test_layers_begin_by_passing_on_what_they_are_given():
-    network = vgg7(whiten=True)
-    start_as_identity(network)
-    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    x = network[: list(dict(network.named_children())).index("conv1_1")](images)
-    whitened = network.conv1_1(x)[:, :8]  # of eight channels; the input has 24
-    torch.testing.assert_close(whitened, x[:, :8])
-    deep = build(Architecture("vgg5", 0.125, 8, 3, 4))
-    start_as_identity(deep)
-    torch.testing.assert_close(deep.head1(torch.eye(32)), torch.eye(32) + deep.head1.bias)
-    assert torch.equal(network(images), torch.zeros(2, 4))
-    assert not any(
-        p.requires_grad for name, p in network.named_parameters() if name.startswith("norm") and name.endswith("weight")
-    )
-
-
-def test_a_whitened_vgg16_halves_images_of_32_pixels_five_times():
-    network = build(Architecture("vgg16", 0.125, 32, 3, 4, whiten=True)).eval()
-    images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
-    assert network[: list(dict(network.named_children())).index("conv1_1")](images).shape == (2, 24, 33, 33)
-    assert network(images).shape == (2, 4)
 
 
 @pytest.mark.parametrize("dtype, error", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
@@ -68,17 +43,3 @@ def test_pooling_before_batch_norm_is_folded_if_no_scale_is_negative(dtype, erro
         network.norm2_1.weight.data[0] *= -1
         assert [type(layer) for layer in folded(network, dtype)].count(nn.BatchNorm2d) == 1
         assert (folded(network, dtype)(images) - network(images)).norm() < error * network(images).norm()
-
-
-def test_each_part_has_its_learning_rate():
-    network = vgg7(whiten=True)
-    groups = parameter_groups(network, Teacher(lr=0.5, shift_lr=8.0, weight_decay=1e-3))
-    lrs = {id(p): (group.get("lr", 0.5), group["weight_decay"]) for group in groups for p in group["params"]}
-    expected = {
-        "conv2_1.weight": (0.5, 1e-3),
-        "norm1_1.bias": (8.0, 0.0),
-        "head.weight": (0.5, 1e-3),
-        "head.bias": (0.5, 0.0),
-    }
-    assert {name: lrs[id(network.get_parameter(name))] for name in expected} == expected
-    assert id(network.whiten.weight) not in lrs and len(lrs) == len(list(network.parameters())) - 1

@@ -7,7 +7,7 @@ from torch import nn
 from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
-from uncertainty.mc_dropout import Plan, Sampler, Unscaled, keep_mask, random_bits, split, unscaled
+from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, samples_of, split
 
 COUNT = 12
 
@@ -38,70 +38,11 @@ def draw(
     return log_probs
 
 
-@pytest.mark.parametrize("network, masks, dtype", [
-    ("vgg5", "independent", torch.float32), ("vgg5", "grouped", torch.float32), ("vgg5", "function", torch.float32),
-    ("vgg5", "grouped", torch.bfloat16), ("vgg5", "independent", torch.bfloat16),
-    ("resnet18", "grouped", torch.float32), ("mlp", "independent", torch.float32),
-], indirect=["network"])  # fmt: skip
-def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks, dtype):
-    passes = 4000
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
-    with autocast:
-        probs = draw(network, images, masks, passes).exp()
-    for layer in network.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.train()
-    with torch.inference_mode(), autocast:
-        copies = images.repeat(100, 1, 1, 1)  # dropout has a mask for each
-        plain = torch.cat(
-            [network(copies).float().softmax(-1).view(100, COUNT, -1) for _ in range(passes // 100)]
-        ).transpose(0, 1)
-    assert plain.var(1).min() > 1e-3  # there is something to compare
-    error = (plain.var(1) * 2 / passes).sqrt()
-    assert ((probs.mean(1) - plain.mean(1)).abs() < 5 * error).all()
-    # The variance of a sample variance is (kurtosis part) / T.
-    fourth = ((plain - plain.mean(1, keepdim=True)) ** 4).mean(1)
-    error = ((fourth - plain.var(1) ** 2) * 2 / passes).sqrt()
-    assert ((probs.var(1) - plain.var(1)).abs() < 5 * error).all()
-
-
 @pytest.mark.parametrize("masks", ["independent", "grouped", "function"])
 def test_samples_do_not_depend_on_the_batch_size(network, images, masks):
     whole = draw(network, images, masks)
     for batch_size in (9, 3):  # two passes of a group, and less than one
         torch.testing.assert_close(whole, draw(network, images, masks, batch_size=batch_size), rtol=1e-4, atol=1e-5)
-
-
-class Same(nn.Module):
-    """A layer of which the sampler knows nothing."""
-
-    def forward(self, x):
-        return x
-
-
-@pytest.mark.parametrize("masks", ["independent", "grouped"])
-def test_a_factor_in_the_weights_is_a_factor_of_what_is_kept(network, images, masks):
-    apart = nn.Sequential(
-        *(nn.Sequential(layer, Same()) if isinstance(layer, nn.Dropout) else layer for layer in network)
-    )
-    assert sum(isinstance(layer, Unscaled) for layer in unscaled(network)) == 5
-    assert not any(isinstance(layer, Unscaled) for layer in unscaled(apart).modules())
-    torch.testing.assert_close(draw(network, images, masks), draw(apart, images, masks), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_masks_keep_units_independently_at_their_rate(p):
-    bits = random_bits(3, torch.device("cpu"))
-    kept = torch.stack([keep_mask(bits(2000), p) for _ in range(500)])
-    assert set(kept.unique().tolist()) == {0, -1}
-    share = (kept != 0).double()
-    assert share.mean().item() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / share.numel()) ** 0.5 + 2**-15)
-    # Of independent units the sums along rows and columns are binomial; a chi-squared value of many of them is near 1.
-    for dim, count in ((0, 500), (1, 2000)):
-        spread = (share.sum(dim) - count * (1 - p)).square().mean().item() / (count * p * (1 - p))
-        assert spread == pytest.approx(1, abs=5 * (2 / (share.numel() / count)) ** 0.5)
-    again = random_bits(3, torch.device("cpu"))
-    assert torch.equal(keep_mask(again(2000), p), kept[0]) and not torch.equal(kept[0], kept[1])
 
 
 def test_which_images_share_a_mask(network, images):
@@ -123,44 +64,10 @@ def test_seed_role_data_set_and_view_change_the_masks_and_nothing_else_does(netw
         assert not torch.allclose(first, draw(network, images, key=other), atol=1e-3), other
 
 
-def test_groups_are_a_permutation_that_both_halves_of_a_reference_share():
-    a, b = (Plan(8, "grouped", 5, (0, role, "toy", 0)).groups(23) for role in ("reference-a", "reference-b"))
-    order = torch.cat([indices for _, indices in a]).tolist()
-    assert sorted(order) == list(range(23)) != order
-    assert [(number, indices.tolist()) for number, indices in a] == [
-        (number, indices.tolist()) for number, indices in b
-    ]
-
-
-def test_layers_before_the_first_active_dropout_run_once(network, images):
-    for name, layer in network.named_children():
-        if name.startswith("dropout1"):
-            layer.p = 0.0
-    calls = {"conv1_1": 0, "conv2_1": 0, "conv3_1": 0}
-    for name in calls:
-        getattr(network, name).register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
-    draw(network, images, passes=6, group_size=COUNT, batch_size=COUNT)
-    assert calls == {"conv1_1": 1, "conv2_1": 1, "conv3_1": 6}
-
-
 def test_the_network_is_left_as_it_was(network, images):
     before = network(images)
     draw(network, images)
     assert torch.equal(network(images), before)
-
-
-def test_dropout_in_one_linear_layer_has_its_exact_variance():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 2))
-    x = torch.randn(1, 6)
-    plan = Plan(40_000, "grouped", 1, (0, "r", "d", 0))
-    log_probs = torch.cat([part for _, _, part in Sampler(network)(lambda i: x[i], plan.groups(1), plan)])
-    margin = (log_probs[..., 0] - log_probs[..., 1])[0]  # a linear function of the masks
-    weight = (network[1].weight[0] - network[1].weight[1]).detach() * x[0]
-    variance = (weight**2).sum().item() * 0.3 / 0.7
-    mean = weight.sum().item() + (network[1].bias[0] - network[1].bias[1]).item()
-    assert margin.var().item() == pytest.approx(variance, rel=0.03)
-    assert margin.mean().item() == pytest.approx(mean, abs=5 * (variance / 40_000) ** 0.5)
 
 
 def test_a_network_without_dropout_is_refused():
@@ -168,3 +75,45 @@ def test_a_network_without_dropout_is_refused():
         split(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)))
     with pytest.raises(UserError, match="Sequential"):
         split(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("network, masks, dtype", [
+    ("vgg5", "independent", torch.float32), ("vgg5", "grouped", torch.bfloat16), ("vgg5", "function", torch.float32),
+    ("resnet18", "grouped", torch.float32), ("mlp", "independent", torch.float32),
+], indirect=["network"])  # fmt: skip
+def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks, dtype):
+    passes = 3000
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        probs = draw(network, images, masks, passes).exp()
+        for layer in network.modules():
+            layer.train(isinstance(layer, nn.Dropout))
+        copies = images.repeat(100, 1, 1, 1)  # dropout has a mask for each
+        plain = [network(copies).float().softmax(-1).view(100, COUNT, -1) for _ in range(passes // 100)]
+    plain = torch.cat(plain).transpose(0, 1)
+    variance, fourth = plain.var(1), (plain - plain.mean(1, keepdim=True)).pow(4).mean(1)
+    assert variance.min() > 1e-3  # there is something to compare
+    assert ((probs.mean(1) - plain.mean(1)).abs() < 5 * (variance * 2 / passes).sqrt()).all()
+    assert ((probs.var(1) - variance).abs() < 5 * ((fourth - variance**2) * 2 / passes).sqrt()).all()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_masks_keep_units_independently_at_their_rate(p):
+    """Of independent units the sums along rows and columns are binomial; a chi-squared value of many is near 1."""
+    bits = random_bits(3, torch.device("cpu"))
+    kept = torch.stack([keep_mask(bits(2000), p) for _ in range(500)]) != 0
+    assert kept.double().mean().item() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / 1e6) ** 0.5 + 2**-15)
+    for dim, count in ((0, 500), (1, 2000)):
+        spread = (kept.sum(dim) - count * (1 - p)).square().mean().item() / (count * p * (1 - p))
+        assert spread == pytest.approx(1, abs=5 * (2 * count / 1e6) ** 0.5)
+
+
+def test_dropout_in_one_linear_layer_has_its_exact_variance():
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 2)), torch.randn(1, 6)
+    log_probs = samples_of(Sampler(network), x, Plan(40_000, "grouped", 1, (0, "r", "d", 0)), 512).log_probs[0]
+    margin = log_probs[:, 0] - log_probs[:, 1]  # a linear function of the masks
+    terms = (network[1].weight[0] - network[1].weight[1]).detach() * x[0]
+    variance = terms.square().sum().item() * 0.3 / 0.7
+    mean = (terms.sum() + network[1].bias[0] - network[1].bias[1]).item()
+    assert margin.var().item() == pytest.approx(variance, rel=0.03)
+    assert margin.mean().item() == pytest.approx(mean, abs=5 * (variance / 40_000) ** 0.5)
