@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from training.cli import parse
 
 import evaluate
 import train_student
 import train_teacher
+from configs.cli import parse
 from configs.schema import Config
 from training import artifact
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 TINY = [
     "--config", str(ROOT / "configs/digits.yaml"), "--teacher.lr", "0.005", "--teacher.epochs", "5",
     "--student.epochs", "3", "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]",
-    "--evaluation.passes", "6", "--evaluation.bootstrap", "50", "--evaluation.speed_images", "8",
+    "--evaluation.passes", "6", "--evaluation.bootstrap", "50",
 ]  # fmt: skip
 
 # The configs of the pipeline; those of experiments/ have settings of their own.
@@ -70,7 +70,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
     """As `no_plots`, for fixtures of whole modules."""
-    patch.setattr(evaluate, "draw", lambda *_: {})
+    patch.setattr(evaluate, "figures_of", lambda *_: {})
     patch.setattr(evaluate, "save", lambda *_: None)
 
 

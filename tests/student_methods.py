@@ -1,5 +1,6 @@
 """Student methods as the tests call them: the only place in the tests that knows how a method is asked."""
 
+from dataclasses import fields
 from typing import Any, get_args
 
 import torch
@@ -7,30 +8,31 @@ from torch import Tensor, nn
 
 from configs.schema import StudentSettings
 from methods import student_method
-from methods.interface import Context, Matched
+from methods.interface import Matched, Targets
 from methods.student import Student
 from models.architecture import Architecture
 from uncertainty.distribution import Distribution
 from uncertainty.samples import statistics
+
+TENSORS = {field.name for field in fields(Targets)} - {"deviation", "progress"}
 
 
 class Method:
     """A student method with its options."""
 
     def __init__(self, name: str, **options: Any):
-        self.method = student_method(name)
-        self.options = self.method.read_options(Settings(method=name, options=options))
-        self.heads = self.method.heads(self.options)
+        self.method = student_method(name, options)
+        self.heads = self.method.heads
 
     def outputs(self, classes: int) -> int:
         """How many numbers the perceptron gives beside the logits."""
-        return self.method.head_parameters(classes, self.options)
+        return self.method.perceptron_outputs(classes)
 
     def last_layer(self, linear: nn.Linear) -> nn.Module:
-        return self.method.last_layer(linear, self.options)
+        return self.method.last_layer(linear)
 
     def distribution(self, logits: Tensor, outputs: Tensor | None = None) -> Distribution:
-        return self.method.head(logits, outputs, self.options)
+        return self.method.distribution(logits, outputs)
 
     def loss(
         self,
@@ -41,8 +43,9 @@ class Method:
         deviation: float = 0.1,
     ) -> Tensor:
         """deviation: of every matched measure over the data set."""
-        context = Context(dict.fromkeys(get_args(Matched), deviation), progress, self.options, network)
-        return self.method.loss(student, targets, context)
+        tensors = {name: tensor for name, tensor in targets.items() if name in TENSORS}
+        deviations = dict.fromkeys(get_args(Matched), deviation)
+        return self.method.loss(student, Targets(**tensors, deviation=deviations, progress=progress), network)
 
 
 def targets_of(log_probs: Tensor) -> dict[str, Tensor]:
@@ -54,4 +57,4 @@ def targets_of(log_probs: Tensor) -> dict[str, Tensor]:
 def vgg5_student(method: str = "dirichlet", width: float = 0.25, **options: Any) -> Student:
     """An untrained student for four classes of images of 8 x 8 grey pixels."""
     architecture = Architecture("vgg5", width, 8, 1, 4, 0.1, 0.5, heads=Method(method, **options).heads)
-    return Student(architecture, Settings(method=method, options=options), list("abcd"))
+    return Student(architecture, StudentSettings(method=method, options=options), list("abcd"))

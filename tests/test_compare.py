@@ -9,14 +9,14 @@ import torch
 from conftest import CONFIGS, ROOT, TINY, full_disk
 from matplotlib.figure import Figure
 from torch import nn
-from training.cli import parse
 
 import compare
 import data
+from configs.cli import parse
 from configs.errors import UserError
 from configs.schema import Config
 from data.shifts import SHIFTS
-from methods import STUDENTS, TEACHERS
+from methods import TEACHERS, student
 from plots import comparison as report
 from training.run import Run
 from uncertainty import speed
@@ -176,7 +176,7 @@ def test_every_row_of_every_config_has_settings_that_its_method_has(path):
         changed = compare.config_of(row, row.seeds[-1], config)
         assert changed.seed == row.seeds[-1] and changed.teacher.method in TEACHERS
         if row.kind == "student":
-            STUDENTS[changed.student.method].check(changed)
+            student.check(changed)
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.parent.name)

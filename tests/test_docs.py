@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT
 from PIL import Image
-from training.cli import parse
 
 import evaluate
 import train_student
 import train_teacher
+from configs.cli import parse
+from configs.schema import dataclass
 from methods import STUDENTS
-from methods.interface import StudentMethod
+from methods.interface import Method
 from plots.pages import PAGES, made
 from training import artifact
 from uncertainty.delta import Delta
@@ -79,7 +80,7 @@ def test_the_config_for_own_images_works_as_it_stands(tmp_path, monkeypatch):
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     shutil.copytree("datasets/birds/test/wren", "datasets/aeroplanes")
     small = ["--teacher.width", "0.125", "--student.width", "0.125", "--teacher.epochs", "2", "--student.epochs", "2"]
-    small += ["--evaluation.passes", "4", "--evaluation.speed_images", "4"]
+    small += ["--evaluation.passes", "4"]
     for page in ("README.md", "docs/use.md"):
         Path("birds.yaml").write_text(*code_of(page, "yaml"))
         settings, _ = parse(["--config", "birds.yaml", *small])
@@ -117,9 +118,9 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
 
 def test_the_student_that_is_shown_is_plain_distillation(trained, monkeypatch):
     (code,) = code_of("docs/extending.md")
-    names = {"Delta": Delta, "F": F, "StudentMethod": StudentMethod}
+    names = {"Delta": Delta, "F": F, "Method": Method, "dataclass": dataclass}
     exec(code, names)
-    monkeypatch.setitem(STUDENTS, "mean_only", names["METHOD"])
+    monkeypatch.setitem(STUDENTS, "mean_only", names["MeanOnly"])
     trained.student.epochs, trained.teacher_of, losses = 1, trained.name, []
     for trained.name in ("mean_only", "end"):
         trained.student.method = trained.name

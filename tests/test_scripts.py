@@ -15,12 +15,12 @@ import yaml
 from conftest import TINY
 from PIL import Image
 from scipy.stats import dirichlet
-from training.cli import parse
 
 import data
 import evaluate
 import train_student
 import train_teacher
+from configs.cli import parse
 from configs.schema import DataSet
 from methods.student import Student, load_student
 from plots.table import table

@@ -101,6 +101,8 @@ class SampleCache:
         parts, missing = [rows] if rows else [], groups[about["groups"] :]
         dtype = torch.float32 if plan.key[1] in REFERENCE else torch.float16  # half the space where it does no harm
         pixels = loader(view.pixels, [indices for _, indices in missing], view.dataset.lazy)
+        if rows:
+            self.run.log(f"{path.name}: {about['groups']} groups there already")
         started = saved = time.monotonic()
         started -= about["seconds"]
         done, total = len(rows.get("indices", ())), sum(len(indices) for _, indices in groups)

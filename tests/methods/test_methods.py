@@ -176,7 +176,7 @@ def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targe
 
 
 def test_options_are_checked_by_name():
-    assert Method("hydra", heads=3).options.heads == 3
+    assert Method("hydra", heads=3).heads == 3
     for name, options, said in (
         ("hydra", {"head": 3}, "unknown key head, did you mean heads"),
         ("dirichlet", {"head": "gelu"}, "head"),
@@ -249,10 +249,10 @@ def test_an_ensembles_members_are_its_samples_and_the_other_half_its_reference()
     networks = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval() for _ in range(4)]
     images = torch.randn(10, 2, 2, 1)
     for sampler, own in zip(ensemble.samplers(networks), (networks[:2], networks[2:])):
-        found = samples_of(sampler, images, Plan(2, "function", 4, (0, "train", "toy")), 512).log_probs
+        found = samples_of(sampler, images, Plan(2, "function", 4, (0, "train", "toy"))).log_probs
         torch.testing.assert_close(found, torch.stack([network(images).log_softmax(-1) for network in own], 1))
     with pytest.raises(UserError, match="an ensemble of 2 gives 2 samples, not 3"):
-        samples_of(ensemble.samplers(networks)[0], images, Plan(3, "function", 4, (0, "train", "toy")), 512)
+        samples_of(ensemble.samplers(networks)[0], images, Plan(3, "function", 4, (0, "train", "toy")))
 
 
 def test_a_temperature_is_found_and_never_lowers_the_likelihood():

@@ -9,11 +9,11 @@ from conftest import TINY
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from training.cli import parse
 
 import evaluate
 import train_student
 import train_teacher
+from configs.cli import parse
 from configs.errors import UserError
 from configs.schema import Config, Data, StudentSettings, TeacherSettings
 from data import dataset_of

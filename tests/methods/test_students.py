@@ -119,7 +119,7 @@ def test_a_gaussian_has_both():
 
 
 def test_by_likelihood_a_dirichlet_is_the_most_likely_one():
-    student, targets = learnt("dirichlet", head="last_layer", loss="likelihood")
+    student, targets = learnt("dirichlet", head="last_layer", objective="likelihood")
     for own, log_p in zip(student.nll(targets["mean_log_prob"]).tolist(), targets["mean_log_prob"].double().numpy()):
 
         def nll(log_alpha, log_p=log_p):
@@ -143,7 +143,7 @@ def test_the_points_precision_keeps_its_digits_where_one_class_is_nearly_certain
     torch.manual_seed(0)
     z, factor = torch.randn(50, 10, dtype=torch.float64), torch.randn(50, 10, 3, dtype=torch.float64)
     z[:, 0] += certainty
-    exact, rough = moved("points", z, factor), moved("points", z.float(), factor.float())
+    exact, rough = moved("cubature", z, factor), moved("cubature", z.float(), factor.float())
     torch.testing.assert_close(rough.alpha.sum(1).double(), exact.alpha.sum(1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(rough.mean.double(), exact.mean, rtol=1e-3, atol=1e-7)
 
@@ -152,7 +152,7 @@ def test_points_have_the_mean_and_the_covariance_of_the_gaussian():
     """A softmax is nearly linear where nothing moves far: then the moments must be those of first order, to the last
     digits."""
     z, factor = torch.randn(5, 4, dtype=torch.float64), 1e-3 * torch.randn(5, 4, 3, dtype=torch.float64)
-    student, p = moved("points", z, factor), z.softmax(-1)
+    student, p = moved("cubature", z, factor), z.softmax(-1)
     jacobian = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
     variance = (jacobian @ factor).square().sum((1, 2))
     torch.testing.assert_close(student.total_variance, variance, rtol=1e-4, atol=0)

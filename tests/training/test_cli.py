@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 from conftest import CONFIGS
-from training.cli import guard, parse
 
+from configs.cli import parse
 from configs.errors import UserError
+from training.script import guard
 
 DIGITS = "configs/digits.yaml"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY, leave_out_plots
-from training.cli import parse
 
 import evaluate
 import train_student
+from configs.cli import parse
 from training import artifact
 from uncertainty.cache import KIND
 from uncertainty.distribution import MEASURES
@@ -23,16 +23,17 @@ sys.path[:0] = [".", "tests"]
 import evaluate
 import train_student
 import train_teacher
-from training import cli, process_group
+from configs.cli import parse
+from training import process_group, script
 
-evaluate.draw, evaluate.save = lambda *_: {}, lambda *_: None
+evaluate.figures_of, evaluate.save = lambda *_: {}, lambda *_: None
 
 def work():
     with process_group.started():
         for stage, options in json.loads(sys.argv[-1]):
-            globals()[stage].main(*cli.parse(options))
+            globals()[stage].main(*parse(options))
 
-cli.guard(work)
+script.guard(work)
 """
 DIES = """
 import os

@@ -56,21 +56,22 @@ def reference(halves, resamples, fixed_samples=False):
     return Reference(halves, resamples.group, fixed_samples, 200, 0)
 
 
-def test_agreement_of_the_truth_reaches_the_limit_and_both_floors_are_below(synthetic, curves, resamples):
+def test_agreement_of_the_truth_reaches_the_noise_ceiling_and_both_baselines_are_below(synthetic, curves, resamples):
     truth, (a, b, c, *_) = synthetic
-    judge = reference([a, b], resamples)
-    entries, floors = judge.judge(measures_of(truth)), judge.baselines(truth.mean, Samples(c.log_probs[:, :2]))
+    of_two = reference([a, b], resamples)
+    entries = of_two.agreement(measures_of(truth))
+    baselines = of_two.baselines(truth.mean, Samples(c.log_probs[:, :2]))
     for name in MEASURES:
         found = entries[name]
         assert found["pearson"] == pytest.approx(found["noise_ceiling"], abs=0.01), name
         assert found["noise_ceiling"] ** 2 == pytest.approx(found["split_half_pearson"], abs=1e-6)
         assert found["pearson_ci"][0] < found["pearson"] < found["pearson_ci"][1]
-        assert floors[name]["baseline_pearson"] <= found["pearson"] + 1e-6
+        assert baselines[name]["baseline_pearson"] <= found["pearson"] + 1e-6
         two = curves[name].pearson[0, list(curves[name].passes).index(2)]
-        assert floors[name]["last_layer_pearson"] == pytest.approx(two, abs=0.05)
+        assert baselines[name]["last_layer_pearson"] == pytest.approx(two, abs=0.05)
         assert found["scale"] == pytest.approx(1, abs=0.03) and found["reference_passes"] == PASSES
-    assert judge.same_class(truth.predicted) > 0.8
-    assert judge.baselines(truth.mean, None)["total_variance"]["last_layer_pearson"] is None
+    assert of_two.same_class(truth.predicted) > 0.8
+    assert of_two.baselines(truth.mean, None)["total_variance"]["last_layer_pearson"] is None
 
 
 def test_the_bootstrap_interval_covers_the_truth_and_knows_groups():
@@ -131,9 +132,9 @@ def test_correlations_against_numpy_and_resampled_by_hand():
     assert np.isnan(rows.pearson(np.ones(60), [a])).all()
 
 
-def test_a_reference_judges_the_whole_distribution(synthetic, resamples):
+def test_a_reference_compares_whole_distributions(synthetic, resamples):
     truth, halves = synthetic
-    judges = reference(halves[:2], resamples).judges
+    judges = reference(halves[:2], resamples).similarities
     good, poor, true = (judges(student) for student in (halves[2], Dirichlet(3 * truth.alpha), truth))
     energy = [found["energy_distance"] for found in (good, true, poor)]
     assert [energy[0]["teacher"], energy[0]["student"], energy[1]["student"]] == pytest.approx([0, 0, 0], abs=1e-3)

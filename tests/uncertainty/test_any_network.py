@@ -61,7 +61,7 @@ KINDS = {
 def test_samples_have_the_moments_of_a_plain_loop(kind):
     torch.manual_seed(0)
     network, images = KINDS[kind]().eval(), torch.randn(N, 3, 8, 8)
-    ours = samples_of(sampler_of(network), images, Plan(T, "independent", 3, (0, "test")), 512).log_probs.exp()
+    ours = samples_of(sampler_of(network), images, Plan(T, "independent", 3, (0, "test"))).log_probs.exp()
     for module in network.modules():
         module.training = not isinstance(module, nn.BatchNorm2d)
     theirs = torch.stack([network(images).softmax(1) for _ in range(T)], 1)
@@ -74,7 +74,7 @@ def test_samples_have_the_moments_of_a_plain_loop(kind):
 def test_samples_depend_on_the_plan_alone():
     network, images = Functional().eval(), torch.randn(N, 3, 8, 8)
     plan, state = Plan(3, "grouped", 5, (0, "test")), torch.random.get_rng_state()
-    first, again = (samples_of(PlainLoop(network), images, plan, size).log_probs for size in (1, 512))
+    first, again = (samples_of(PlainLoop(network), images, plan).log_probs for _ in range(2))
     assert torch.equal(first, again) and torch.equal(torch.random.get_rng_state(), state)
     (_, indices, alone), *_ = PlainLoop(network)(lambda i: images[i], plan.groups(N)[1:2], plan)  # as after a cut
     assert torch.equal(alone, first[indices]) and not network.training and not network.norm.training
@@ -96,4 +96,4 @@ class Unused(Functional):
 )
 def test_what_cannot_be_sampled_is_refused(kind, masks, said):
     with pytest.raises(UserError, match=said):
-        samples_of(sampler_of(kind().eval()), torch.randn(N, 3, 8, 8), Plan(3, masks, 5, (0, "test")), 512)
+        samples_of(sampler_of(kind().eval()), torch.randn(N, 3, 8, 8), Plan(3, masks, 5, (0, "test")))

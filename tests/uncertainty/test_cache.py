@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 from conftest import TINY
-from training.cli import parse
 
 import train_student
 import uncertainty.cache
+from configs.cli import parse
 from methods.student import load_student
 from training import artifact
 from uncertainty.cache import KIND
@@ -42,15 +42,11 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_kept_samples_have_the_statistics_that_are_kept_without_them(trained, again):
-    alone = samples_of(trained)
-    kept, _ = again(keep_samples=True, dtype="float32")
-    for name, value in statistics(kept["log_probs"]).items():
-        torch.testing.assert_close(kept[name], value)
-        torch.testing.assert_close(alone[name], value)
-    half, _ = again(dtype="float16")
-    assert half["log_probs"].dtype == torch.float16
-    torch.testing.assert_close(half["mean"], kept["mean"])
+def test_the_samples_that_are_kept_have_the_statistics_beside_them(trained):
+    kept = samples_of(trained)
+    assert kept["log_probs"].dtype == torch.float16
+    for name, value in statistics(kept["log_probs"].float()).items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"group_size": 60}, {"masks": "independent"}])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import uncertainty.mc_dropout
 from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
@@ -27,22 +28,21 @@ def network(request, images) -> nn.Sequential:
     return network.eval()
 
 
-def draw(
-    network, images, masks="grouped", passes=8, group_size=4, key=(0, "train", "toy", 0), batch_size=512
-) -> torch.Tensor:
+def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "train", "toy", 0)) -> torch.Tensor:
     """All samples, in the images' order."""
     log_probs = torch.empty(len(images), passes, 4)
     plan = Plan(passes, masks, group_size, key)
-    for _, indices, part in Sampler(network)(lambda i: images[i], plan.groups(len(images)), plan, batch_size):
+    for _, indices, part in Sampler(network)(lambda i: images[i], plan.groups(len(images)), plan):
         log_probs[indices] = part
     return log_probs
 
 
 @pytest.mark.parametrize("masks", ["independent", "grouped", "function"])
-def test_samples_do_not_depend_on_the_batch_size(network, images, masks):
-    whole = draw(network, images, masks)
+def test_samples_do_not_depend_on_the_batch_size(network, images, masks, monkeypatch):
+    at_once = draw(network, images, masks)
     for batch_size in (9, 3):  # two passes of a group, and less than one
-        torch.testing.assert_close(whole, draw(network, images, masks, batch_size=batch_size), rtol=1e-4, atol=1e-5)
+        monkeypatch.setattr(uncertainty.mc_dropout, "BATCH", batch_size)
+        torch.testing.assert_close(at_once, draw(network, images, masks), rtol=1e-4, atol=1e-5)
 
 
 def test_which_images_share_a_mask(network, images):
@@ -110,7 +110,7 @@ def test_masks_keep_units_independently_at_their_rate(p):
 def test_dropout_in_one_linear_layer_has_its_exact_variance():
     torch.manual_seed(0)
     network, x = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 2)), torch.randn(1, 6)
-    log_probs = samples_of(Sampler(network), x, Plan(40_000, "grouped", 1, (0, "r", "d", 0)), 512).log_probs[0]
+    log_probs = samples_of(Sampler(network), x, Plan(40_000, "grouped", 1, (0, "r", "d", 0))).log_probs[0]
     margin = log_probs[:, 0] - log_probs[:, 1]  # a linear function of the masks
     terms = (network[1].weight[0] - network[1].weight[1]).detach() * x[0]
     variance = terms.square().sum().item() * 0.3 / 0.7

@@ -1,4 +1,4 @@
-"""The judges against loops, closed forms, SciPy and an integral, and the samples that every distribution gives for
+"""Distances against loops, closed forms, SciPy and an integral, and the samples that every distribution gives for
 them."""
 
 import numpy as np
