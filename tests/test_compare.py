@@ -1,4 +1,4 @@
-"""Comparisons: methods on two half moons, each within bounds that a broken loss would not keep; files, tables, costs."""
+"""Comparisons: methods on two half moons, each within bounds that a broken loss would not keep; files, tables."""
 
 import json
 from functools import partial
@@ -24,8 +24,8 @@ from uncertainty.speed import cost
 
 COMPARISONS = [path for path in Path("results").rglob("README.md") if "python -m plots.comparison" in path.read_text()]
 MOONS = [
-    "--config", str(ROOT / "configs/two_moons.yaml"), "--name", "moons", "--teacher.epochs", "30", "--student.epochs", "30",
-    "--evaluation.passes", "50", "--evaluation.bootstrap", "20",
+    "--config", str(ROOT / "configs/two_moons.yaml"), "--name", "moons", "--teacher.epochs", "30",
+    "--student.epochs", "30", "--evaluation.passes", "50", "--evaluation.bootstrap", "20",
 ]  # fmt: skip
 LEFT_OUT = {"EnD", "EnDD proxy", "Hydra+", "Drop", "Gauss", "EDFM", "diagonal logit Gaussian", "Laplace, last layer"}
 
@@ -109,7 +109,8 @@ def test_the_same_command_again_goes_on(folder, monkeypatch):
 
 def test_a_row_that_fails_is_shown_as_failed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows = "[{title: softmax, kind: teacher, changes: {teacher: {method: deterministic, epochs: 2}}}, {title: lost, of: nobody}]"
+    softmax = "{title: softmax, kind: teacher, changes: {teacher: {method: deterministic, epochs: 2}}}"
+    rows = f"[{softmax}, {{title: lost, of: nobody}}]"
     compare.main(*parse([*MOONS, "--rows", rows]))
     text = Path("results/moons/README.md").read_text()
     assert "| lost | failed |" in text and "| softmax | 1 |" in text

@@ -15,7 +15,6 @@ from PIL import Image
 from student_methods import vgg5_student
 from test_scripts import call
 
-import export
 from data.folder import decode
 from methods.student import load_student
 
@@ -77,11 +76,6 @@ def test_the_metadata_and_the_program_of_the_docs_which_needs_neither_torch_nor_
     assert label == "abcd"[said["probabilities"][0].argmax()]
     assert float(expected) == pytest.approx(said["expected_entropy"][0], abs=1e-5)
     assert float(information) == pytest.approx(said["mutual_information"][0], abs=1e-5)
-
-
-def test_digamma_is_scipys():
-    x = torch.logspace(-6, 6, 1000, dtype=torch.float64)
-    assert export.digamma(x).numpy() == pytest.approx(scipy.special.digamma(x.numpy()), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize(

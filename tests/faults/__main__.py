@@ -47,29 +47,16 @@ KINDS = {
 }  # fmt: skip
 STAGES = {"teacher": train_teacher.main, "student": train_student.main, "evaluate": evaluate.main}
 TINY = (
-    "--config configs/digits.yaml --teacher.width 0.125 --student.width 0.125 --teacher.epochs 3 --student.epochs 3 --sampling.passes 4 "
-    "--sampling.views [augmented] --evaluation.passes 4 --evaluation.bootstrap 10 --evaluation.speed_images 4 --evaluation.speed_passes 2 "
+    "--config configs/digits.yaml --teacher.width 0.125 --student.width 0.125 --teacher.epochs 3 --student.epochs 3 "
+    "--sampling.passes 4 --sampling.views [augmented] --evaluation.passes 4 --evaluation.bootstrap 10 "
+    "--evaluation.speed_images 4 --evaluation.speed_passes 2 "
     '--data.ood [{"source":"noise"}] --data.max_ood 40 --student.options {"hidden":16} --device cpu --dtype float32'
 ).split()
 DAMAGES = ("bit", "bit", "bit", "zeros", "cut", "longer", "swapped", "foreign")
 BAD = (
-    -1,
-    0,
-    float("nan"),
-    float("inf"),
-    True,
-    1.5,
-    10**30,
-    "",
-    "wrong",
-    "../x",
-    "x" * 300,
-    [],
-    [1, 2],
-    {},
-    {"x": 1},
-    None,
-)
+    -1, 0, float("nan"), float("inf"), True, 1.5, 10**30, "", "wrong", "../x", "x" * 300, [], [1, 2], {},
+    {"x": 1}, None,
+)  # fmt: skip
 USES = {"teacher": ["teacher", "student"], "sampling": ["student"], "student": ["student"], "evaluation": ["evaluate"]}
 
 

@@ -114,15 +114,6 @@ def test_each_part_of_hydra_plus(targets, part, heads):
     assert found == pytest.approx(0.7 * expected[part](), rel=1e-4, abs=1e-6)
 
 
-def test_the_loss_of_drop_is_the_softened_divergence_and_the_cross_entropy(targets):
-    drawn = torch.randn(N, 1, C).log_softmax(-1)
-    method = Method("drop", correctness=0.3, individuality=0.7, temperature=2.0)
-    soft = [softmax(z.numpy() / 2, -1) for z in (targets["log_probs"], drawn)]
-    labelled = F.nll_loss(drawn[:, 0], targets["labels"].argmax(1)).item()
-    expected = 0.3 * labelled + 0.7 * 4 * kl(*np.broadcast_arrays(*soft)).mean()
-    assert method.loss(Samples(drawn), targets).item() == pytest.approx(expected, rel=1e-4)
-
-
 def test_gauss_is_a_layer_of_random_weights():
     torch.manual_seed(0)
     method = Method("gauss")

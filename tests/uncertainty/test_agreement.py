@@ -90,9 +90,6 @@ def test_the_bootstrap_interval_covers_the_truth_and_knows_groups():
     assert ignorant < covered - 20  # resampling images instead of groups is too sure
 
 
-# Scale and people.
-
-
 @pytest.mark.parametrize("passes", [4, 50])
 @pytest.mark.parametrize("measure", MEASURES)
 def test_an_estimate_from_n_other_passes_is_equivalent_to_n(synthetic, curves, resamples, measure, passes):

@@ -1,4 +1,4 @@
-"""The teacher's samples on the disk: used when they match, made again when they do not, continued when they were cut."""
+"""The teacher's samples on the disk: used when they match, made again when they do not, continued when cut."""
 
 import re
 
