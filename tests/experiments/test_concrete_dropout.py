@@ -45,18 +45,16 @@ def test_the_regularizer_is_that_of_the_paper():
 
 def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeypatch):
     settings = yaml.safe_load(Path("configs/digits.yaml").read_text())
-    settings["teacher"] |= {"epochs": 2, "width": 0.125}
-    settings |= {"compared_on": "validation", "evaluation": {"passes": 4, "bootstrap": 5}}
+    settings["teacher"] |= {"epochs": 2}
+    settings |= {"evaluation": {"passes": 4}}
     settings["data"] |= {"validation": 200}
     monkeypatch.chdir(tmp_path)
     Path("teacher.yaml").write_text(yaml.safe_dump(settings))
-    small = {"points": [32, 64], "repeats": 2, "passes": 10, "steps": 20, "hidden": 20}
-    experiment.main(experiment.Settings(**small, settings="teacher.yaml", width=0.125, rate_lr=0.1))
-    cifar = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())["cifar"]
-    conv, head = cifar["learned"]["0.1"]
+    experiment.main(experiment.Settings(points=[32, 64], steps=20, teacher="teacher.yaml", width=0.125))
+    record = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())
+    (conv, head), (other_conv, other_head) = (record["cifar"]["learned"][start] for start in ("0.1", "0.3"))
     assert len(conv) == 3 and len(head) == 2 and all(rate != 0.1 for rate in conv + head)
-    assert all(rate != 0.3 for rate in sum(cifar["learned"]["0.3"], []))
-    own = json.loads(Path("results/concrete_dropout_teachers/learned-rates-0.json").read_text())["settings"]["teacher"]
-    assert own["conv_dropout"] == conv and own["head_dropout"] == head
-    page = Path("results/concrete_dropout/README.md").read_text()
-    assert f"| 0.1 | `{conv}` | `{head}` |" in page and "| usual rates |" in page
+    assert all(rate != 0.3 for rate in other_conv + other_head)
+    trained = yaml.safe_load(Path("runs/concrete_dropout/learned/config.yaml").read_text())["teacher"]
+    assert trained["conv_dropout"] == conv and trained["head_dropout"] == head
+    assert record["cifar"]["teachers"].keys() == {"usual rates", "learned rates"}
