@@ -6,7 +6,7 @@ from torch import nn
 
 from models.architecture import Architecture
 from models.networks import build
-from speed.kinds import KINDS, SIZE, Everything, warmed
+from speed.speed import KINDS, SIZE, Everything, warmed
 from training.errors import UserError
 from uncertainty.any_network import PlainLoop, sampler_of
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
