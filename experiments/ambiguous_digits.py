@@ -61,8 +61,8 @@ def train(model: nn.Module, loss, tensors: list[Tensor], epochs: int) -> None:
 
 @torch.no_grad()
 def between_digits(vae: VAE, judges: list[nn.Module], dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
-    """`count` images between two digits [N, 28, 28, 1], and the judges' mean probabilities [N, 10]: the second class has
-    0.2 or more, and both together 0.8 or more."""
+    """`count` images between two digits [N, 28, 28, 1], and the judges' mean probabilities [N, 10]: the second class
+    has 0.2 or more, and both together 0.8 or more."""
     codes = vae.encoder(dataset.images.flatten(1).float() / 255).chunk(2, 1)[0]
     images, probs = [], []
     while sum(map(len, images)) < count:

@@ -37,7 +37,7 @@ MEASURES = {
 }
 COLOURS = {"teacher": BLUE, "Gaussian student": GREEN, "Dirichlet student": ORANGE}
 STUDENTS = {"Gaussian student": "logit_gaussian", "Dirichlet student": "dirichlet"}
-SETS = {"test": ("CIFAR-10's test images", "-"), "unknown": ("CIFAR-100's", "--")}
+STYLES = {"test": "-", "unknown": "--"}
 
 
 @dataclass
@@ -82,7 +82,7 @@ def measure(part: str, settings: Settings) -> dict:
         config = config_of(part, method, settings)
         teacher, compute = common.train_teacher(config)
         train, _ = data.load_train(config.data, config.split_seed, True)
-        sets = dict(zip(SETS, data.load_evaluation(config.data, train.classes, config.split_seed), strict=True))
+        sets = dict(zip(STYLES, data.load_evaluation(config.data, train.classes, config.split_seed), strict=True))
         student = distil(teacher, train, config=config)
         for place, images in sets.items():
             means[name][place] = means_of(student.distribution(outputs_of(student.outputs, images, compute).cpu()))
@@ -103,37 +103,29 @@ def means_of(distribution) -> dict[str, float]:
 def main(settings: Settings) -> None:
     """Train, measure, and write the page."""
     record = common.provenance(settings) | {"parts": {part: measure(part, settings) for part in PARTS}}
-    parts = record["parts"].values()
-    counts, panels = [str(part["images"]) for part in parts], {}
-    for measure_, title in MEASURES.items():
-        panels[title] = [
-            (
-                counts,
-                [part["means"][name][place][measure_] for part in parts],
-                f"{name}, {place}",
-                {"color": COLOURS[name], "ls": style},
-            )
-            for name, (place, (_, style)) in product(COLOURS, SETS.items())
-        ]
+    parts, panels = record["parts"].values(), {title: [] for title in MEASURES.values()}
+    for (place, style), name, measure_name in product(STYLES.items(), COLOURS, MEASURES):
+        heights = [part["means"][name][place][measure_name] for part in parts]
+        line = (
+            [str(part["images"]) for part in parts],
+            heights,
+            f"{name}, {place}",
+            {"color": COLOURS[name], "ls": style},
+        )
+        panels[MEASURES[measure_name]].append(line)
     title = "Mean uncertainty and the number of training images (CIFAR-10; dashed: CIFAR-100)"
-    common.write("amount_of_data", record, page, by_amount=common.plot_lines(title, "training images", panels))
+    common.write("amount_of_data", record, tables, by_amount=common.plot_lines(title, "training images", panels))
 
 
-def page(record: dict) -> str:
-    """The results as Markdown."""
+def tables(record: dict) -> dict[str, dict]:
+    """A line for each set, measure and network."""
     parts = record["parts"].values()
     rows = {"the teacher's accuracy": {f"{part['images']} images": part["accuracy"] for part in parts}}
-    for (place, (where, _)), (measure_, title), name in product(SETS.items(), MEASURES.items(), COLOURS):
-        values = {part["images"]: f"{part['means'][name][place][measure_]:.4f}" for part in parts}
-        rows[f"{where}: {title}, {name}"] = values
-    return f"""# amount_of_data
-
-{common.origin(record)} Means over images; {PASSES} passes of the teacher; one seed.
-
-{common.table(rows)}
-
-![By amount](by_amount.png)
-"""
+    for place, measure_name, name in product(STYLES, MEASURES, COLOURS):
+        values = {part["images"]: f"{part['means'][name][place][measure_name]:.4f}" for part in parts}
+        rows[f"{place} images: {MEASURES[measure_name]}, {name}"] = values
+    caption = f"Means over CIFAR-10's test images and CIFAR-100's (unknown); {PASSES} passes of the teacher; one seed"
+    return {caption: rows}
 
 
 if __name__ == "__main__":

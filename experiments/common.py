@@ -45,20 +45,31 @@ def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict
 
 
 def kept(file: Path, settings: Any, measure: Callable[[], dict]) -> dict:
-    """The record in `file` if the same settings made it; else a new one, which is written there."""
-    if file.exists() and artifact.read_json(file)["settings"] == asdict(settings):
-        return artifact.read_json(file)
-    return artifact.write_json(file, measure())
+    """The result in `file` if the same settings made it; else a new one, which is written there."""
+    made = artifact.read_json(file) if file.exists() else {}
+    if made.get("settings") != asdict(settings):
+        made = artifact.write_json(file, {"settings": asdict(settings), "result": measure()})
+    return made["result"]
 
 
-def write(name: str, record: dict, page: Callable[[dict], str], **figures: Figure) -> None:
+def write(name: str, record: dict, tables: Callable[[dict], dict[str, dict]], **figures: Figure) -> None:
     """Write results/<name>/: the record, its page, and figures."""
     folder = Path("results") / name
     for title, figure in figures.items():
         save(figure, folder / f"{title}.png")
-    text = page(artifact.write_json(folder / f"{name}.json", record))
+    text = page(name, artifact.write_json(folder / f"{name}.json", record), tables)
     artifact.write_text(folder / "README.md", text)
     print(text)
+
+
+def page(name: str, record: dict, tables: Callable[[dict], dict[str, dict]]) -> str:
+    """A page: what made the record, and its tables {caption: rows}."""
+    made = [of["provenance"] for of in (record, *record.values()) if "provenance" in of]  # parts can have their own
+    origins = [f"`{of['command']}` (commit {of['commit']}; {of['device']})" for of in made]
+    parts = [f"# {name}", f"Made by {', '.join(dict.fromkeys(origins))}."]
+    for caption, rows in tables(record).items():
+        parts.append(f"{caption}:\n\n{table(rows)}")
+    return "\n\n".join(parts) + "\n"
 
 
 def table(rows: dict[str, dict[str, str | float | None]]) -> str:
@@ -76,12 +87,6 @@ def plot_lines(title: str, xlabel: str, panels: dict[str, list[tuple]]) -> Figur
     for axis, (name, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for x, y, label, options in lines:
             axis.plot(x, y, marker="o", markersize=4, label=label, **options)
-        axis.set(title=name, xlabel=xlabel, ylim=(0, None))
+        axis.set(title=name, xlabel=xlabel)
     axis.legend()
     return figure
-
-
-def origin(record: dict) -> str:
-    """The line of a page that says what made it."""
-    made = record["provenance"]
-    return f"Made by `{made['command']}` (commit {made['commit']}; {made['device']})."

@@ -29,11 +29,11 @@ import methods.teacher
 from configs.schema import Config
 from data.augment import augment, draw
 from experiments import common, noisy_sine
-from experiments.batched import Perceptrons, fit
+from experiments.batched import fit
+from experiments.concrete import ConcreteDropout, ConcretePerceptrons, negative_entropy
 from experiments.noisy_sine import GRID, PARTS, PLACES
 from models.architecture import start_as_identity
 from models.networks import build
-from plots.style import BLUE, GREEN, ORANGE
 from train_teacher import parameter_groups
 from training import cli
 from training.bar import progress_bar
@@ -41,8 +41,6 @@ from training.compute import choose
 from uncertainty.classification import classification, ood_detection
 from uncertainty.distribution import measures_of
 
-TEMPERATURE = 0.1  # of the concrete relaxation
-SPEED = 10  # how much faster than the weights the logits of the rates learn; with 1 they end where the training ends
 RATE_LR = 0.5  # of the rates' logits on CIFAR-10
 STARTS = (0.1, 0.3)  # rates that learning starts from, to see whether it matters; the teacher gets what the first gives
 TELLING = ("mutual_information", "predictive_entropy")  # measures that may tell errors
@@ -59,58 +57,6 @@ class Settings:
     teacher: str = "configs/tuning.yaml"
     width: float = 0.25
     seed: int = 0
-
-
-def concrete(x: Tensor, logit: Tensor) -> Tensor:
-    """x with dropout of the rate sigmoid(logit), relaxed so that it has a gradient (Gal et al. 2017, eq. 5)."""
-    u = torch.rand_like(x).clamp(1e-6, 1 - 1e-6)
-    dropped = torch.sigmoid((logit + torch.logit(u)) / TEMPERATURE)
-    return x * (1 - dropped) / (1 - torch.sigmoid(logit))
-
-
-def negative_entropy(logit: Tensor) -> Tensor:
-    """−H(p) of a rate p = sigmoid(logit), in nats: times the number of units and over N, it is a layer's part of the
-    loss (eq. 3)."""
-    p = torch.sigmoid(logit)
-    return p * torch.log(p) + (1 - p) * torch.log1p(-p)
-
-
-class ConcretePerceptrons(Perceptrons):
-    """Perceptrons that learn a rate for each layer but the first."""
-
-    def __init__(self, sizes: list[int], count: int):
-        super().__init__(sizes, torch.zeros(count))
-        self.slow = nn.Parameter(torch.full((len(sizes) - 1, count, 1, 1), math.log(0.1 / 0.9) / SPEED))
-
-    @property
-    def logits(self) -> Tensor:
-        return SPEED * self.slow
-
-    def dropped(self, x: Tensor, layer: int) -> Tensor:
-        return concrete(x, self.logits[layer])
-
-    def regularizer(self, count: int, lengthscale: float) -> Tensor:
-        """The weights' and the rates' part of the loss of `count` points [B] (eq. 3)."""
-        total = torch.zeros(len(self.rates))
-        for layer, weight in enumerate(self.weights):
-            logit = self.logits[layer].flatten()
-            kept = 1 - torch.sigmoid(logit) if layer else 1
-            total = total + lengthscale**2 * weight.square().sum((1, 2)) / (2 * kept * count)
-            total = total + (weight.shape[1] * negative_entropy(logit) / count if layer else 0)
-        return total
-
-
-class ConcreteDropout(nn.Module):
-    """Dropout in a network's layers, of a rate that is learned; always on."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.logit = nn.Parameter(torch.tensor(math.log(rate / (1 - rate))))
-        self.units = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.units = x.shape[1]  # channels: the authors' number of units of a map
-        return concrete(x.float(), self.logit).to(x.dtype)
 
 
 def in_one_dimension(count: int, steps: int) -> dict:
@@ -195,63 +141,38 @@ def main(settings: Settings) -> None:
     for title, teacher in teachers.items():
         judged[title] = judge_teacher(replace(base, name=f"concrete_dropout/{title.split()[0]}", teacher=teacher))
     record["cifar"] = {"learned": learned, "teachers": judged}
-    common.write("concrete_dropout", record, page, by_points=figure_of(record["by_points"]))
+    common.write("concrete_dropout", record, tables, by_points=figure_of(record["by_points"]))
 
 
 def figure_of(entries: dict[str, dict]) -> Figure:
     """Rates and standard deviations against the number of points."""
-    counts = list(entries)
-    rates = np.transpose([entry["rates"] for entry in entries.values()])
-    panels = {"rate": [(counts, rates[i], f"layer {i + 2}", {"color": (BLUE, ORANGE)[i]}) for i in (0, 1)]}
-    panels["standard deviation"] = [
-        (
-            counts,
-            [math.sqrt(entry[part][place]) for entry in entries.values()],
-            f"{title}, {where}",
-            {"color": colour, "ls": style},
-        )
-        for (part, title), colour in zip(PARTS.items(), (GREEN, ORANGE), strict=True)
-        for (place, where), style in zip(PLACES.items(), ("-", "--", ":"), strict=True)
-    ]
+    counts, rates = list(entries), np.transpose([entry["rates"] for entry in entries.values()])
+    panels = {"rate": [(counts, rates[i], f"layer {i + 2}", {}) for i in (0, 1)], "standard deviation": []}
+    for part, place in product(PARTS, PLACES):
+        heights = [math.sqrt(entry[part][place]) for entry in entries.values()]
+        panels["standard deviation"].append((counts, heights, f"{PARTS[part]}, {PLACES[place]}", {}))
     return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "points", panels)
 
 
-def page(record: dict) -> str:
-    """The results as Markdown."""
-    points = {f"rate of layer {layer + 2}": {} for layer in (0, 1)}
-    for count, entry in record["by_points"].items():
-        column = {f"rate of layer {layer + 2}": f"{rate:.4f}" for layer, rate in enumerate(entry["rates"])}
-        for part, place in product(PARTS, PLACES):
-            column[f"{PARTS[part]} standard deviation, {PLACES[place]}"] = math.sqrt(entry[part][place])
-        for name, value in column.items():
-            points.setdefault(name, {})[f"{count} points"] = value
-    learned, teachers = record["cifar"]["learned"], record["cifar"]["teachers"]
-    rates = {
-        start: {"conv_dropout": f"`{conv}`", "head_dropout": f"`{head}`"} for start, (conv, head) in learned.items()
+def tables(record: dict) -> dict[str, dict]:
+    """One dimension, the rates on CIFAR-10, and the teachers with them."""
+    entries, points = record["by_points"].items(), {}
+    for layer in (0, 1):
+        points[f"rate of layer {layer + 2}"] = {f"{n} points": f"{entry['rates'][layer]:.4f}" for n, entry in entries}
+    for part, place in product(PARTS, PLACES):
+        row = f"{PARTS[part]} standard deviation, {PLACES[place]}"
+        points[row] = {count: math.sqrt(entry[part][place]) for count, entry in entries}
+    learned, teachers = record["cifar"].values()
+    return {
+        f"In one dimension, means over {REPEATS} networks with 128 units a layer; {PASSES} passes": points,
+        "On CIFAR-10, rates that were learned from two starts": {
+            start: {"conv_dropout": f"`{conv}`", "head_dropout": f"`{head}`"} for start, (conv, head) in learned.items()
+        },
+        "Ordinary teachers on validation images, and the AUROC of their errors; the learned rates are the first": {
+            title: {name: of[name] for name in ("accuracy", "nll", "ece")} | of["errors"]
+            for title, of in teachers.items()
+        },
     }
-    quality = {
-        title: {score: entry[score] for score in ("accuracy", "nll", "ece")}
-        | {f"errors' AUROC by {name.replace('_', ' ')}": value for name, value in entry["errors"].items()}
-        for title, entry in teachers.items()
-    }
-    return f"""# concrete_dropout
-
-{common.origin(record)}
-
-In one dimension, means over {REPEATS} networks with 128 units a layer; {PASSES} passes:
-
-{common.table(points)}
-
-![Rates and standard deviations by number of points](by_points.png)
-
-On CIFAR-10, the rates that were learned from two starts:
-
-{common.table(rates)}
-
-Ordinary teachers, on validation images; the learned rates are those of the first start:
-
-{common.table(quality)}
-"""
 
 
 if __name__ == "__main__":

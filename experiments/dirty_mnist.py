@@ -13,9 +13,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
@@ -23,29 +20,18 @@ from torch import Tensor
 from torchvision.datasets.mnist import read_image_file
 
 import data
-from compare import scores_of, subject_of
-from configs.schema import Config
+from compare import scores_of
 from experiments import ambiguous_digits, common
-from methods.interface import Prediction, Predictor
+from experiments.digit_methods import DIGITS, OWN_SCORES, Settings, base_config, train_methods
+from methods.interface import Prediction
 from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, passes, save
-from train_student import distil
-from training import cli
 from training.errors import UserError
 from uncertainty.classification import classification, ood_detection
 from uncertainty.equivalent_passes import equivalent_passes
 
 LETTERS = Path("datasets/notmnist/t10k-images-idx3-ubyte")
-HERE, DIGITS = "experiments/dirty_mnist.py", "experiments/ambiguous_digits.py"
-PASSES = 50
+HERE = "experiments/dirty_mnist.py"
 PARTS = ("expected_entropy", "mutual_information")
-OWN_SCORES = {  # a method's score for unknown images, by its authors
-    "MC-dropout": "mutual_information",
-    "Dirichlet student": "total_variance",
-    "Gaussian student": "mutual_information",
-    "ensemble": "predictive_entropy",
-    "softmax": "energy",
-    "DDU": "negative_log_density",
-}
 SCORES = MEASURE_NAMES | {
     "energy": "energy",
     "negative_log_density": "feature density",
@@ -58,60 +44,11 @@ PUBLISHED = {  # google/uncertainty-baselines, baselines/mnist: deterministic
 }
 
 
-@dataclass
-class Settings:
-    """Epochs of the networks, of the students and of DDU's ResNet-18; networks of the ensemble."""
-
-    epochs: int = 10
-    student_epochs: int = 8
-    ddu_epochs: int = 3
-    members: int = 5
-    seed: int = 0
-
-
 def notmnist(split: str) -> Tensor:
     """The letters A to J [N, 28, 28]: a data set for `data.ood`. Raises UserError if its file is missing."""
     if not LETTERS.exists():
         raise UserError(f"{LETTERS}: no such file; take notMNIST from github.com/davidflanagan/notMNIST-to-MNIST")
     return read_image_file(str(LETTERS))
-
-
-def base_config(name: str, train: str, ood: list[str], settings: Settings) -> Config:
-    """The settings that all methods share, for networks that are trained on one set."""
-    images = {"train": {"source": train, "name": name}, "max_ood": 10_000, "size": 28, "channels": 1}
-    images |= {"ood": [{"source": source, "name": source.split(":")[-1]} for source in ood]}
-    lenet = {"network": f"{DIGITS}:lenet", "options": {"rate": 0.3}, "batch_size": 128, "lr": 0.02}
-    changes = {
-        "name": f"dirty_mnist/{name}",
-        "seed": settings.seed,
-        "data": images | {"augmentation": {"flip": False, "crop": 2}},
-        "teacher": lenet | {"epochs": settings.epochs},
-        "sampling": {"passes": 16, "views": ["plain", "augmented", "mixup"]},
-        "student": {"epochs": settings.student_epochs, "batch_size": 128},
-        "evaluation": {"passes": PASSES},
-    }
-    return cli.override(Config(), changes, "dirty_mnist")
-
-
-def train_methods(base: Config, settings: Settings, only: tuple[str, ...] = ()) -> Iterator[tuple[str, Predictor]]:
-    """Train each method (only those of the titles, if any are given) and give its predictor."""
-    no_dropout, dropout = {"options": {"rate": 0.0}}, f"{base.name}/MC-dropout"
-    resnet = {"network": "resnet18", "width": 0.5, "spectral_norm": 3, "conv_dropout": 0, "head_dropout": 0}
-    changes = {
-        "MC-dropout": {},
-        "Dirichlet student": {"teacher_of": dropout, "student": {"method": "dirichlet"}},
-        "Gaussian student": {"teacher_of": dropout, "student": {"method": "logit_gaussian"}},
-        "ensemble": {"teacher": no_dropout | {"method": "ensemble", "members": settings.members}},
-        "softmax": {"teacher": no_dropout | {"method": "deterministic"}},
-        "DDU": {"teacher": resnet | {"method": "ddu", "options": None, "epochs": settings.ddu_epochs}},
-    }
-    train, validation = data.load_train(base.data, base.split_seed)
-    for title in only or changes:
-        config = cli.override(base, {"name": f"{base.name}/{title}".replace(" ", "-")} | changes[title], title)
-        teacher, compute = common.train_teacher(config)
-        if config.teacher_of:
-            distil(teacher, train, validation, config=config)
-        yield title, subject_of(config, "student" if config.teacher_of else "teacher", teacher, train, compute).predict
 
 
 def aurocs(inside: dict[str, ndarray], outside: dict[str, ndarray]) -> dict[str, float]:
@@ -182,7 +119,7 @@ def main(settings: Settings) -> None:
     ambiguous_digits.load_digits()
     record = common.provenance(settings) | {"methods": measure_split(settings)}
     record["published"] = {name: measure_published(name, settings) for name in PUBLISHED}
-    common.write("dirty_mnist", record, page)
+    common.write("dirty_mnist", record, tables)
 
 
 def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
@@ -204,31 +141,23 @@ def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     return figure
 
 
-def page(record: dict) -> str:
-    """The results as Markdown."""
-    methods, parts = record["methods"], [f"# dirty_mnist\n\n{common.origin(record)} One seed."]
-    for kind, title in (
-        ("unknown", "Unknown (Fashion-MNIST) from all digits"),
-        ("ambiguous", "Ambiguous from clean digits"),
-    ):
-        rows = {
-            name: {"accuracy on clean digits": entry["accuracy"]}
-            | {label: entry[kind].get(score) for score, label in SCORES.items()}
-            for name, entry in methods.items()
+def tables(record: dict) -> dict[str, dict]:
+    """AUROCs of every score, the students' equivalent passes, and the published sets."""
+    methods, parts = record["methods"], {}
+    for kind, of in (("unknown", "all"), ("ambiguous", "clean")):
+        parts[f"AUROC of {kind} images against {of} digits; accuracy on clean digits"] = {
+            title: {"accuracy": entry["accuracy"]} | {label: entry[kind].get(score) for score, label in SCORES.items()}
+            for title, entry in methods.items()
         }
-        parts.append(f"{title}, AUROC:\n\n{common.table(rows)}")
     agreements = {
         f"{title}, {name}": {SCORES[score]: passes(entry) for score, entry in entries.items()}
         for title, method in methods.items()
         for name, entries in method.get("agreement", {}).items()
     }
-    if agreements:
-        parts.append(f"Equivalent passes:\n\n{common.table(agreements)}")
-    parts.append("![Densities](densities.png)")
+    parts |= {"The students' equivalent passes": agreements} if agreements else {}
     for name, rows in record["published"].items():
-        head = f"Trained on {name} alone; AUROC by each method's own score. Published: {PUBLISHED[name]}."
-        parts.append(f"{head}\n\n{common.table(rows)}")
-    return "\n\n".join(parts) + "\n"
+        parts[f"Trained on {name}; AUROC by each method's own score. Published: {PUBLISHED[name]}. Ours"] = rows
+    return parts
 
 
 if __name__ == "__main__":

@@ -28,11 +28,12 @@ from experiments import common, noisy_sine
 from experiments.batched import Perceptrons, fit, moment_loss
 from experiments.gaussian_regression import GaussianPrediction
 from experiments.noisy_sine import GRID, PARTS, PLACES
-from plots.style import BLUE, GREEN, GREY, ORANGE, markdown
+from plots.style import BLUE, GREEN, GREY, ORANGE
 
 RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+STUDENT_POINTS = 2048
 LENGTHSCALE = 0.1  # of the prior; with N it gives the weight decay
-KINDS = {"constant": "noise 1/τ", "learned": "noise learned"}
+KINDS = ("constant", "learned")  # the noise of y: 1/τ, or a second output
 
 
 @dataclass
@@ -65,8 +66,8 @@ def best_rate(kind: str, x: Tensor, y: Tensor, settings: Settings) -> float:
 
 
 def distil(networks: Perceptrons, settings: Settings) -> Perceptrons:
-    """Students with the outputs of `predict_in_one_pass`, learned from T passes at 2,048 points in −2.5 to 2.5."""
-    x = torch.empty(settings.repeats, 2048).uniform_(-2.5, 2.5)
+    """Students with the outputs of `predict_in_one_pass`, learned from T passes at points in −2.5 to 2.5."""
+    x = torch.empty(settings.repeats, STUDENT_POINTS).uniform_(-2.5, 2.5)
     teacher = noisy_sine.predict_by_passes(networks, x, settings.passes)
     moments = np.stack([teacher.mean, teacher.total_variance, teacher.expected_variance], -1)
     typical = torch.tensor(teacher.total_variance.mean(1, keepdims=True), dtype=torch.float32)
@@ -129,8 +130,8 @@ def main(settings: Settings) -> None:
             }
         for axis, name, prediction in zip(axes, ("teacher", "student"), (teacher, student), strict=True):
             axis.scatter(x[0, ::4], y[0, ::4], s=3, color=GREY, label="data (a quarter)")
-            plot_bands(axis, prediction, f"{name}: {KINDS[kind]}")
-    common.write("regression", record, page, bands=figure)
+            plot_bands(axis, prediction, f"{name}: {kind} noise")
+    common.write("regression", record, tables, bands=figure)
 
 
 def plot_bands(axis: Axes, prediction: GaussianPrediction, title: str) -> None:
@@ -144,29 +145,21 @@ def plot_bands(axis: Axes, prediction: GaussianPrediction, title: str) -> None:
     axis.legend(loc="upper left", ncols=2)
 
 
-def page(record: dict) -> str:
-    """The results as Markdown: standard deviations, and the students' agreement."""
-    deviations, agreement = [], []
+def tables(record: dict) -> dict[str, dict]:
+    """Standard deviations, and the students' agreement."""
+    deviations, agreement = {}, {}
     for kind, entries in record["by_points"].items():
-        deviations.append([KINDS[kind], "chosen rate of dropout", "", *(str(e["rate"]) for e in entries.values())])
+        deviations[f"{kind} noise: rate of dropout"] = {
+            f"{n} points": str(entry["rate"]) for n, entry in entries.items()
+        }
         for part, place, name in product(PARTS, PLACES, ("teacher", "student")):
-            numbers = [f"{np.sqrt(entry[name][part][place]):.3f}" for entry in entries.values()]
-            deviations.append([KINDS[kind], f"{PARTS[part]}, {PLACES[place]}", name, *numbers])
-        for part, values in record["agreement"][kind].items():
-            numbers = ["constant" if value is None else f"{value:.3f}" for value in values.values()]
-            agreement.append([KINDS[kind], PARTS[part], *numbers])
-    head = ["teacher", "standard deviation", "by", *(f"{count} points" for count in entries)]
-    compared = ["teacher", "variance over x", "student's Pearson", "of as many other passes", "scale"]
-    return f"""# regression
-
-{common.origin(record)} Means over the networks.
-
-{markdown(head, deviations)}
-
-{markdown(compared, agreement)}
-
-![Bands](bands.png)
-"""
+            values = {count: np.sqrt(entry[name][part][place]) for count, entry in entries.items()}
+            deviations[f"{kind} noise: {PARTS[part]}, {PLACES[place]}, {name}"] = values
+        agreement |= {f"{kind} noise: {PARTS[part]}": of for part, of in record["agreement"][kind].items()}
+    return {
+        "Dropout rates, and standard deviations (means over the networks)": deviations,
+        "Pearson over x of the student's variance, and of as many other passes, with the teacher's": agreement,
+    }
 
 
 if __name__ == "__main__":

@@ -16,42 +16,26 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from itertools import product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
 from experiments import common
 from experiments.batched import Perceptrons, fit, moment_loss, sample
 from experiments.gaussian_regression import GaussianPrediction, mixture_log_likelihood
-from plots.style import BLUE, GREY, ORANGE, SKY, passes
+from experiments.uci_sets import PUBLISHED, Rows, apart, mean_and_error, read_splits
+from plots.style import passes
 from training.errors import UserError
 from uncertainty.equivalent_passes import equivalent_passes
 
-# RMSE and log likelihood, each with its standard error over 20 splits, at 100 times the epochs: logs of
-# yaringal/DropoutUncertaintyExps, the authors' later rerun. (The table of Gal & Ghahramani 2016 is of another search
-# for τ, and of fewer epochs.)
-PUBLISHED = {
-    "yacht": (0.666, 0.050, -1.250, 0.016),
-    "bostonHousing": (2.904, 0.181, -2.402, 0.043),
-    "energy": (0.539, 0.014, -1.212, 0.005),
-    "concrete": (4.826, 0.165, -2.937, 0.025),
-    "wine-quality-red": (0.622, 0.008, -0.928, 0.013),
-    "kin8nm": (0.079, 0.001, 1.136, 0.007),
-    "power-plant": (4.014, 0.038, -2.808, 0.009),
-}
 LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
 COPIES, JITTER = 9, 0.3  # of the training rows that students learn from too, and how far they are moved
 LEVELS = (0.5, 0.9, 0.95)  # of central intervals
-SHOWN = {  # label, colour and place of a predictor in the figure
-    "teacher": ("passes: a mixture", BLUE, 0.25),
-    "passes": ("passes: one Gaussian", SKY, 0.12),
-    "student": ("student: one Gaussian", ORANGE, -0.15),
-}
+SHOWN = {"teacher": "passes: a mixture", "passes": "passes: one Gaussian", "student": "student: one Gaussian"}
 
 
 @dataclass
@@ -67,33 +51,6 @@ class Settings:
     half: int = 100
     steps: int = 20_000
     seed: int = 0
-
-
-class Rows(NamedTuple):
-    """Standardized rows of all B splits: x [B, N, D], y [B, N, 1], test_x [B, M, D], test_y [B, M]; scale [B, 1] is that
-    of y."""
-
-    x: ndarray
-    y: ndarray
-    test_x: ndarray
-    test_y: ndarray
-    scale: ndarray
-
-
-def read_splits(folder: Path, splits: int, share: float) -> Rows:
-    """The rows of the published splits. With share < 1, the last training rows take the place of the test rows."""
-    features, target = (np.loadtxt(folder / f"index_{name}.txt").astype(int) for name in ("features", "target"))
-    table, rows = np.loadtxt(folder / "data.txt"), []
-    for k in range(splits):
-        train, test = (np.loadtxt(folder / f"index_{name}_{k}.txt").astype(int) for name in ("train", "test"))
-        if share < 1:
-            train, test = np.split(train, [round(share * len(train))])
-        scale = table[train].std(0)
-        x = (table - table[train].mean(0)) / np.where(scale == 0, 1, scale)
-        rows.append(
-            (x[train][:, features], x[train, target, None], x[test][:, features], x[test, target], scale[[target]])
-        )
-    return Rows(*map(np.stack, zip(*rows, strict=True)))
 
 
 def train_teachers(rows: Rows, rates: ndarray, tau: float, hidden: int, epochs: int) -> Perceptrons:
@@ -115,7 +72,7 @@ def samples_of(networks: Perceptrons, rows: Rows, passes: int) -> ndarray:
 
 
 def mixture_scores(samples: ndarray, rows: Rows, noise: ndarray) -> ndarray:
-    """The mean log likelihood [B] of each split's test rows under the mixture of T Gaussians of variance noise [B, 1]."""
+    """The mean log likelihood [B] of each split's test rows, under a mixture of Gaussians of variance noise [B, 1]."""
     parts = zip(rows.test_y, samples, noise, strict=True)
     return np.array([mixture_log_likelihood(*part).mean() for part in parts]) - np.log(rows.scale[:, 0])
 
@@ -159,7 +116,7 @@ def measure(name: str, settings: Settings) -> dict:
     best = scores.reshape(settings.splits, -1).argmax(1)
     rates, taus = rates[best // len(taus)], taus[best % len(taus)]
 
-    # The teachers, on all training rows, and their students. As one Gaussian for each row, half the passes and a student.
+    # The teachers, on all training rows, and their students; few passes and a student as one Gaussian for each row.
     rows = read_splits(folder, settings.splits, 1.0)
     networks = train_teachers(rows, rates, np.median(taus), int(hidden), epochs)
     students = distil(networks, rows, settings)
@@ -202,7 +159,7 @@ def scores_of(prediction: GaussianPrediction, rows: Rows) -> dict[str, list]:
 
 
 def agreement(variance: ndarray, *halves: ndarray) -> dict:
-    """How many passes a student's variance [B, M] is worth, from the samples [B, M, T] of both halves, and its scale."""
+    """How many passes a student's variance [B, M] is worth, by the samples [B, M, T] of both halves; its scale."""
     # The yardstick is one of class probabilities. Samples of one class, moved above 0, have the same variance.
     moved = [half.reshape(variance.size, -1, 1) - half.min() + 1 for half in halves]
     scale = variance.mean() / np.mean([half.var(2, ddof=1).mean() for half in halves])
@@ -212,70 +169,39 @@ def agreement(variance: ndarray, *halves: ndarray) -> dict:
 
 def main(settings: Settings) -> None:
     """Every set that is not finished, then the page and the figure."""
-    records = {}
+    records, panels = {}, {"rmse": [], "log_likelihood": []}
     for name in settings.sets:
         records[name] = common.kept(Path(f"runs/uci/{name}.json"), settings, partial(measure, name, settings))
-    common.write("uci", records, page, uci=figure_of(records))
+    for score, (kind, label) in product(panels, SHOWN.items()):
+        heights = [apart(name, record, kind, score) for name, record in records.items()]
+        panels[score].append((list(records), heights, label, {"ls": ""}))
+    title = "MC-dropout and its one-pass students minus the published figures, in combined standard errors"
+    common.write("uci", records, tables, uci=common.plot_lines(title, "", panels))
 
 
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """The mean over splits and its standard error."""
-    return np.mean(values), np.std(values, ddof=1) / math.sqrt(len(values))
-
-
-def page(records: dict[str, dict]) -> str:
+def tables(records: dict[str, dict]) -> dict[str, dict]:
     """The teachers beside what is published, and the students beside as many passes as they learned from."""
     teachers, students = {name: {} for name in records}, {name: {} for name in records}
     for name, record in records.items():
-        for score, place in (("rmse", 0), ("log_likelihood", 2)):
-            mean, error, published, its_error = *mean_and_error(record["teacher"][score]), *PUBLISHED[name][place:][:2]
-            teachers[name] |= {
-                score: f"{mean:.3f} ± {error:.3f}",
-                f"{score}, published": f"{published:.3f} ± {its_error:.3f}",
-                f"{score}, apart": f"{(mean - published) / math.hypot(error, its_error):+.1f}",
-            }
+        for score, published in PUBLISHED[name].items():
+            teachers[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(record["teacher"][score]))
+            teachers[name][f"{score}, published"] = "{:.3f} ± {:.3f}".format(*published)
+            teachers[name][f"{score}, apart"] = f"{apart(name, record, 'teacher', score):+.1f}"
         for score in ("rmse", "log_likelihood", "crps"):
             few, student = record["passes"][score], record["student"][score]
             students[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(few))
-            students[name][f"{score}, apart"] = "{:+.4f} ± {:.4f}".format(*mean_and_error(np.subtract(student, few)))
+            difference = mean_and_error(np.subtract(student, few))
+            students[name][f"{score}, apart"] = "{:+.4f} ± {:.4f}".format(*difference)
         for kind in ("passes", "student"):
             shares = np.mean([list(split.values()) for split in record[kind]["coverage"]], 0)
             students[name][f"coverage of 50, 90, 95%, {kind}"] = ", ".join(f"{share:.2f}" for share in shares)
         agreed = record["agreement"]
         students[name] |= {"Pearson": agreed["pearson"], "equivalent passes": passes(agreed), "scale": agreed["scale"]}
-    return f"""# uci
-
-{" ".join(dict.fromkeys(map(common.origin, records.values())))}
-
-Mean ± standard error over the splits; *apart*: in combined standard errors.
-
-{common.table(teachers)}
-
-{record["settings"]["half"]} passes as one Gaussian for each row; *apart*: a student minus them, paired over the splits.
-Pearson, equivalent passes and scale are of the student's epistemic variance.
-
-{common.table(students)}
-
-![Scores relative to the published ones](uci.png)
-"""
-
-
-def figure_of(records: dict[str, dict]) -> Figure:
-    """Both scores minus the published ones (RMSE: relative to them), with two standard errors."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    figure.suptitle("UCI regression: MC-dropout and its one-pass students, relative to the published figures")
-    for axis, score, place in zip(figure.subplots(1, 2), ("rmse", "log_likelihood"), (0, 2), strict=True):
-        published, error = np.array([PUBLISHED[name][place : place + 2] for name in records]).T
-        unit, heights = published if score == "rmse" else 1, np.arange(len(records))
-        axis.errorbar(0 * heights, heights, xerr=2 * error / unit, fmt="o", color=GREY, label="published")
-        for kind, (label, colour, move) in SHOWN.items():
-            mean, error = np.array([mean_and_error(record[kind][score]) for record in records.values()]).T
-            apart = (mean - published) / unit
-            axis.errorbar(apart, heights + move, xerr=2 * error / unit, fmt="o", color=colour, label=label)
-        axis.set_yticks(heights, list(records))
-        axis.set_xlabel("RMSE / published − 1" if score == "rmse" else "log likelihood − published")
-    axis.legend()
-    return figure
+    return {
+        "Mean ± standard error over the splits; *apart*: in combined standard errors": teachers,
+        "100 passes as one Gaussian for each row; *apart*: a student minus them, paired over the splits. Pearson, "
+        "equivalent passes and scale are of the student's epistemic variance": students,
+    }
 
 
 if __name__ == "__main__":

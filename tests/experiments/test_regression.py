@@ -13,7 +13,8 @@ from experiments import noisy_sine, regression
 def test_a_student_keeps_both_parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(regression, "RATES", [0.05])
-    regression.main(regression.Settings(points=256, repeats=2, passes=50, epochs=30))
+    monkeypatch.setattr(regression, "STUDENT_POINTS", 256)
+    regression.main(regression.Settings(points=256, repeats=2, passes=50, epochs=60))
     record = json.loads(Path("results/regression/regression.json").read_text())
     for kind, parts in record["agreement"].items():
         assert parts["total_variance"]["pearson"] > 0.7 and 0.8 < parts["total_variance"]["scale"] < 1.25

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import uci
 from experiments.gaussian_regression import GaussianPrediction
+from experiments.uci_sets import Rows
 from training.errors import UserError
 
 
@@ -49,7 +50,7 @@ def test_scores_are_in_the_units_of_y():
     """Of y = 10 z with a Gaussian prediction of z: RMSE, likelihood and CRPS of the prediction of y itself."""
     rng = np.random.default_rng(0)
     z, mean, variance = rng.normal(size=(2, 50)), rng.normal(size=(2, 50)), rng.gamma(2.0, size=(2, 50))
-    rows = uci.Rows(*3 * (np.zeros((2, 0)),), test_y=z, scale=np.full((2, 1), 10.0))
+    rows = Rows(*3 * (np.zeros((2, 0)),), test_y=z, scale=np.full((2, 1), 10.0))
     scores = uci.scores_of(GaussianPrediction(mean, variance, np.zeros((2, 50))), rows)
     scaled = GaussianPrediction(10 * mean, 100 * variance, np.zeros((2, 50)))
     assert scores["rmse"] == pytest.approx(np.sqrt(((10 * mean - 10 * z) ** 2).mean(1)))

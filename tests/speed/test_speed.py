@@ -16,20 +16,20 @@ from uncertainty.mc_dropout import Sampler
 def test_every_contender_samples_the_same_distribution():
     torch.manual_seed(0)
     network = build(Architecture("vgg5", 0.125, 8, 3, 3, conv_dropout=0.2, head_dropout=0.5)).eval()
-    images, passes = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8), 2000
+    images, passes = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8), 800
     network.normalize.fit([images])
-    samples = [speed.plain(network, images, 4, passes, "float32"), speed.plain(network, images, 4, passes)]
-    samples += [speed.ours(Sampler(network), images, 4, masks, passes) for masks in ("grouped", "independent")]
+    samples = [speed.plain(network, images, 6, passes, "float32"), speed.plain(network, images, 6, passes)]
+    samples += [speed.ours(Sampler(network), images, 6, masks, passes) for masks in ("grouped", "independent")]
     if importlib.util.find_spec("torch_uncertainty"):
-        samples.append(speed.torch_uncertainty(network, images, 4, passes))
+        samples.append(speed.torch_uncertainty(network, images, 6, passes))
     first, *others = (log_probs.exp() for log_probs in samples)
     assert first.var(1).mean() > 0.01
     error = (2 * first.var(1) / passes).sqrt()
     for probs in others:
         assert probs.shape == (6, passes, 3)
         assert ((probs.mean(1) - first.mean(1)).abs() < 5 * error + 0.005).all()  # bfloat16 rounds
-        torch.testing.assert_close(probs.var(1), first.var(1), rtol=0.25, atol=1e-3)
-    assert speed.loop(network, images, 4, passes=3).var(1).max() < 1e-9
+        assert probs.var(1).sum().item() == pytest.approx(first.var(1).sum().item(), rel=0.15)
+    assert speed.loop(network, images, 6, passes=3).var(1).max() < 1e-9
 
 
 def test_ratios_are_taken_round_by_round():
