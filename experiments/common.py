@@ -63,12 +63,13 @@ def write(name: str, record: dict, tables: Callable[[dict], dict[str, dict]], **
 
 
 def page(name: str, record: dict, tables: Callable[[dict], dict[str, dict]]) -> str:
-    """A page: what made the record, and its tables {caption: rows}."""
+    """A page: what made the record, its tables {caption: rows}, and the figures in its folder."""
     made = [of["provenance"] for of in (record, *record.values()) if "provenance" in of]  # parts can have their own
     origins = [f"`{of['command']}` (commit {of['commit']}; {of['device']})" for of in made]
     parts = [f"# {name}", f"Made by {', '.join(dict.fromkeys(origins))}."]
     for caption, rows in tables(record).items():
         parts.append(f"{caption}:\n\n{table(rows)}")
+    parts += [f"![{file.stem}]({file.name})" for file in sorted(Path("results", name).glob("*.png"))]
     return "\n\n".join(parts) + "\n"
 
 

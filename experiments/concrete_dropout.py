@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -43,19 +42,16 @@ from uncertainty.distribution import measures_of
 
 RATE_LR = 0.5  # of the rates' logits on CIFAR-10
 STARTS = (0.1, 0.3)  # rates that learning starts from, to see whether it matters; the teacher gets what the first gives
-TELLING = ("mutual_information", "predictive_entropy")  # measures that may tell errors
 REPEATS, PASSES = 5, 200  # in one dimension: networks, and passes of each
 
 
 @dataclass
 class Settings:
-    """points: numbers of points in one dimension; steps: of the networks there. teacher: settings of those on CIFAR-10,
-    which are judged on validation images; width: of their network."""
+    """points: numbers of points in one dimension; steps: of networks there. teacher: settings of those on CIFAR-10."""
 
     points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
     steps: int = 8000
     teacher: str = "configs/tuning.yaml"
-    width: float = 0.25
     seed: int = 0
 
 
@@ -68,24 +64,21 @@ def in_one_dimension(count: int, steps: int) -> dict:
         return noisy_sine.negative_log_likelihood(outputs, y) + networks.regularizer(count, 0.1).unsqueeze(1)
 
     fit(networks, x, y, loss, steps // math.ceil(count / 128))
-    prediction = noisy_sine.predict_by_passes(networks, GRID, PASSES)
     rates = torch.sigmoid(networks.logits.detach()[1:]).mean((1, 2, 3)).tolist()
-    return {"rates": rates, **noisy_sine.means_by_place(prediction)}
+    return {"rates": rates} | noisy_sine.means_by_place(noisy_sine.predict_by_passes(networks, GRID, PASSES))
 
 
 def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]:
-    """Rates of the convolutions and of the head, of a network that is trained as a teacher with concrete dropout in the
-    place of dropout. The weights keep the teacher's own decay; the rates are learned from the likelihood and their
-    entropy."""
-    settings, compute = config.teacher, choose(config.device, config.dtype)
+    """Rates of the convolutions and of the head, of a teacher with concrete dropout in the place of dropout. Weights
+    keep the teacher's own decay; the rates are learned from the likelihood and their entropy."""
+    settings, changes, compute = config.teacher, config.data.augmentation, choose(config.device, config.dtype)
     train, _ = data.load_train(config.data, config.split_seed)
     torch.manual_seed(config.seed)
     model = build(methods.teacher.architecture(config, len(train.classes)))
     if settings.identity_start:
         start_as_identity(model)
     methods.teacher.standardize(model, settings, train)
-    model.to(compute.device).train()
-    groups = parameter_groups(model, settings)
+    groups = parameter_groups(model.to(compute.device).train(), settings)
     layers = {name: ConcreteDropout(start) for name, layer in model.named_children() if isinstance(layer, nn.Dropout)}
     for name, layer in layers.items():
         setattr(model, name, layer.to(compute.device))
@@ -96,32 +89,36 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
     schedule = OneCycleLR(optimizer, peaks, steps, pct_start=settings.warmup, cycle_momentum=False)
     for epoch in progress_bar(range(settings.epochs), desc=f"rates from {start}", unit="epoch"):
         for indices in torch.randperm(len(train))[: len(train) // size * size].split(size):
-            changes = draw(size, config.data.augmentation)
-            if config.data.augmentation.flip == "alternating":
-                changes.flip = mirrored[indices] ^ (epoch % 2 == 1)
-            images = augment(train.batch(indices).to(compute.device), changes)
+            draws = draw(size, changes)
+            if changes.flip == "alternating":
+                draws.flip = mirrored[indices] ^ (epoch % 2 == 1)
+            images = augment(train.batch(indices).to(compute.device), draws)
             with compute.autocast():
                 logits = model(images).float()
-            loss = F.cross_entropy(logits, train.labels[indices].to(compute.device))
+            loss = F.cross_entropy(
+                logits, train.labels[indices].to(compute.device), label_smoothing=settings.label_smoothing
+            )
             entropies = sum(layer.units * negative_entropy(layer.logit) for layer in layers.values())
             optimizer.zero_grad()
             (loss + entropies / len(train)).backward()
             optimizer.step()
             schedule.step()
-    rates = {name: round(torch.sigmoid(layer.logit).item(), 4) for name, layer in layers.items()}
-    head = [rate for name, rate in rates.items() if name.startswith("head")]
-    return list(rates.values())[: -len(head)], head
+    rates = [round(torch.sigmoid(layer.logit).item(), 4) for layer in layers.values()]
+    heads = sum(name.startswith("head") for name in layers)
+    return rates[:-heads], rates[-heads:]
 
 
 def judge_teacher(config: Config) -> dict:
     """Quality of an ordinary teacher on validation images, and how well its uncertainties tell its errors."""
     teacher, compute = common.train_teacher(config)
     _, validation = data.load_train(config.data, config.split_seed)
-    key = (config.seed, "predict", validation.name)
-    samples = common.sample_images(teacher, validation.images, config.evaluation.passes, key, compute)
+    samples = common.sample_images(
+        teacher, validation.images, config.evaluation.passes, (config.seed, "judge"), compute
+    )
     measures, labels = measures_of(samples), validation.labels.numpy()
     quality, right = classification(samples.mean.numpy(), labels), samples.predicted.numpy() == labels
-    aurocs = {name: ood_detection(measures[name][right], measures[name][~right])["auroc"] for name in TELLING}
+    names = ("mutual_information", "predictive_entropy")
+    aurocs = {name: ood_detection(measures[name][right], measures[name][~right])["auroc"] for name in names}
     return {score: quality[score] for score in ("accuracy", "nll", "ece")} | {"errors": aurocs}
 
 
@@ -131,27 +128,22 @@ def main(settings: Settings) -> None:
     record = common.provenance(settings)
     record["by_points"] = {str(count): in_one_dimension(count, settings.steps) for count in settings.points}
     base, _ = cli.parse(["--config", settings.teacher, "--seed", str(settings.seed)])
-    base = replace(base, rows=[], teacher=replace(base.teacher, width=settings.width))
     learned = {str(start): learn_rates(base, start) for start in STARTS}
     conv, head = learned[str(STARTS[0])]
-    print(f"learned: conv_dropout: {conv}, head_dropout: {head}")
-    teachers = {"usual rates": base.teacher}
-    teachers["learned rates"] = replace(base.teacher, conv_dropout=conv, head_dropout=head)
-    judged = {}
-    for title, teacher in teachers.items():
-        judged[title] = judge_teacher(replace(base, name=f"concrete_dropout/{title.split()[0]}", teacher=teacher))
-    record["cifar"] = {"learned": learned, "teachers": judged}
-    common.write("concrete_dropout", record, tables, by_points=figure_of(record["by_points"]))
+    record["cifar"] = {"learned": learned, "teachers": {}}
+    for title, changes in (("usual rates", {}), ("learned rates", {"conv_dropout": conv, "head_dropout": head})):
+        config = replace(base, name=f"concrete_dropout/{title.split()[0]}", teacher=replace(base.teacher, **changes))
+        record["cifar"]["teachers"][title] = judge_teacher(config)
+    common.write("concrete_dropout", record, tables, by_points=figure_of(next(iter(tables(record).values()))))
 
 
-def figure_of(entries: dict[str, dict]) -> Figure:
-    """Rates and standard deviations against the number of points."""
-    counts, rates = list(entries), np.transpose([entry["rates"] for entry in entries.values()])
-    panels = {"rate": [(counts, rates[i], f"layer {i + 2}", {}) for i in (0, 1)], "standard deviation": []}
-    for part, place in product(PARTS, PLACES):
-        heights = [math.sqrt(entry[part][place]) for entry in entries.values()]
-        panels["standard deviation"].append((counts, heights, f"{PARTS[part]}, {PLACES[place]}", {}))
-    return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "points", panels)
+def figure_of(rows: dict[str, dict]) -> Figure:
+    """Rates and standard deviations against the number of points: the rows of the first table."""
+    panels = {"rate": [], "standard deviation": []}
+    for name, values in rows.items():
+        heights = [float(value) for value in values.values()]
+        panels["rate" if "rate" in name else "standard deviation"].append((list(values), heights, name, {}))
+    return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "", panels)
 
 
 def tables(record: dict) -> dict[str, dict]:
@@ -169,8 +161,7 @@ def tables(record: dict) -> dict[str, dict]:
             start: {"conv_dropout": f"`{conv}`", "head_dropout": f"`{head}`"} for start, (conv, head) in learned.items()
         },
         "Ordinary teachers on validation images, and the AUROC of their errors; the learned rates are the first": {
-            title: {name: of[name] for name in ("accuracy", "nll", "ece")} | of["errors"]
-            for title, of in teachers.items()
+            title: {k: v for k, v in of.items() if k != "errors"} | of["errors"] for title, of in teachers.items()
         },
     }
 

@@ -46,7 +46,7 @@ def base_config(name: str, train: str, ood: list[str], settings: Settings) -> Co
         "teacher": lenet | {"epochs": settings.epochs},
         "sampling": {"passes": 16, "views": ["plain", "augmented", "mixup"]},
         "student": {"epochs": settings.student_epochs, "batch_size": 128},
-        "evaluation": {"passes": PASSES},
+        "evaluation": {"passes": PASSES, "masks": "independent"},
     }
     return cli.override(Config(), changes, "dirty_mnist")
 

@@ -31,6 +31,7 @@ from uncertainty.equivalent_passes import equivalent_passes
 
 LETTERS = Path("datasets/notmnist/t10k-images-idx3-ubyte")
 HERE = "experiments/dirty_mnist.py"
+COLOURS = {"clean": BLUE, "ambiguous": ORANGE, "unknown": GREEN}
 PARTS = ("expected_entropy", "mutual_information")
 SCORES = MEASURE_NAMES | {
     "energy": "energy",
@@ -61,10 +62,8 @@ def measure_split(settings: Settings) -> dict[str, dict]:
     For students: how many passes of the teacher their two parts are worth."""
     base = base_config("methods", f"{DIGITS}:dirty", ["fashion_mnist"], settings)
     digits, unknown = data.load_evaluation(base.data, list("0123456789"), base.split_seed)
-    sets, clean = (
-        {"digits": digits.images, "unknown": unknown.images},
-        len(np.load(ambiguous_digits.IMAGES)["test_clean"]),
-    )
+    sets = {"digits": digits.images, "unknown": unknown.images}  # the clean digits come first
+    clean = len(np.load(ambiguous_digits.IMAGES)["test_clean"])
     record, scores, halves = {}, {}, {}
     for title, predict in train_methods(base, settings):
         predictions = {name: predict(images, name) for name, images in sets.items()}
@@ -99,9 +98,8 @@ def measure_published(name: str, settings: Settings) -> dict[str, dict[str, floa
     """Accuracy, NLL and AUROC, by each method's own score, of networks that are trained on a published set."""
     others = [other for other in ("mnist", "fashion_mnist") if other != name]
     base = base_config(name, name, [*others, f"{HERE}:notmnist"], settings)
-    inside, *outside = data.load_evaluation(
-        base.data, data.load(base.data.train, "test", base.data).classes, base.split_seed
-    )
+    classes = data.load(base.data.train, "test", base.data).classes
+    inside, *outside = data.load_evaluation(base.data, classes, base.split_seed)
     record = {}
     for title, predict in train_methods(base, settings, ("MC-dropout", "softmax") if name == "mnist" else ()):
         prediction = predict(inside.images, inside.name)
@@ -131,9 +129,7 @@ def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
         for axis, score in zip(row, columns, strict=False):
             if score in sets[0]:
                 bins = np.linspace(*np.quantile(np.concatenate([values[score] for values in sets]), [0, 0.995]), 60)
-                for values, name, colour in zip(
-                    sets, ("clean", "ambiguous", "unknown"), (BLUE, ORANGE, GREEN), strict=True
-                ):
+                for values, (name, colour) in zip(sets, COLOURS.items(), strict=True):
                     clipped = values[score].clip(bins[0], bins[-1])
                     axis.hist(clipped, bins, density=True, histtype="step", color=colour, label=name)
                 axis.set(title=f"{title}: {SCORES[score]}", yscale="log")

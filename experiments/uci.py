@@ -27,14 +27,12 @@ from torch import Tensor
 from experiments import common
 from experiments.batched import Perceptrons, fit, moment_loss, sample
 from experiments.gaussian_regression import GaussianPrediction, mixture_log_likelihood
-from experiments.uci_sets import PUBLISHED, Rows, apart, mean_and_error, read_splits
-from plots.style import passes
+from experiments.uci_sets import PUBLISHED, Rows, apart, read_splits, rmse, scores_of, tables
 from training.errors import UserError
 from uncertainty.equivalent_passes import equivalent_passes
 
 LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
 COPIES, JITTER = 9, 0.3  # of the training rows that students learn from too, and how far they are moved
-LEVELS = (0.5, 0.9, 0.95)  # of central intervals
 SHOWN = {"teacher": "passes: a mixture", "passes": "passes: one Gaussian", "student": "student: one Gaussian"}
 
 
@@ -120,41 +118,21 @@ def measure(name: str, settings: Settings) -> dict:
     rows = read_splits(folder, settings.splits, 1.0)
     networks = train_teachers(rows, rates, np.median(taus), int(hidden), epochs)
     students = distil(networks, rows, settings)
-    samples, *halves = (
-        samples_of(networks, rows, passes) for passes in (settings.passes, settings.half, settings.half)
-    )
+    samples = samples_of(networks, rows, settings.passes)
+    halves = [samples_of(networks, rows, settings.half) for _ in range(2)]
     with torch.no_grad():
         outputs = students(torch.FloatTensor(rows.test_x)).double()
     noise = 1 / taus[:, None] / rows.scale**2  # the variance of y around a prediction
+    likelihood = mixture_scores(samples, rows, noise)
     student = GaussianPrediction(outputs[..., 0].numpy(), positive(outputs[..., 1]).numpy(), noise)
     few = GaussianPrediction.of_samples(halves[0], noise[..., None])
     return common.provenance(settings, "cpu", "float32") | {
         "rates": rates.tolist(),
         "taus": taus.tolist(),
-        "teacher": {
-            "rmse": rmse(samples.mean(2), rows),
-            "log_likelihood": mixture_scores(samples, rows, noise).tolist(),
-        },
+        "teacher": {"rmse": rmse(samples.mean(2), rows), "log_likelihood": likelihood.tolist()},
         "passes": scores_of(few, rows),
         "student": scores_of(student, rows),
         "agreement": agreement(student.total_variance, *halves),
-    }
-
-
-def rmse(mean: ndarray, rows: Rows) -> list[float]:
-    """The root mean squared error of each split, in y's units."""
-    return (rows.scale[:, 0] * np.sqrt(((mean - rows.test_y) ** 2).mean(1))).tolist()
-
-
-def scores_of(prediction: GaussianPrediction, rows: Rows) -> dict[str, list]:
-    """The scores of each split, in y's units."""
-    y, scale = rows.test_y, rows.scale
-    covered = np.stack([prediction.covers(y, level).mean(1) for level in LEVELS], 1)
-    return {
-        "rmse": rmse(prediction.mean, rows),
-        "log_likelihood": (prediction.log_likelihood(y) - np.log(scale)).mean(1).tolist(),
-        "crps": (scale * prediction.crps(y)).mean(1).tolist(),
-        "coverage": [dict(zip(LEVELS, shares, strict=True)) for shares in covered.tolist()],
     }
 
 
@@ -177,31 +155,6 @@ def main(settings: Settings) -> None:
         panels[score].append((list(records), heights, label, {"ls": ""}))
     title = "MC-dropout and its one-pass students minus the published figures, in combined standard errors"
     common.write("uci", records, tables, uci=common.plot_lines(title, "", panels))
-
-
-def tables(records: dict[str, dict]) -> dict[str, dict]:
-    """The teachers beside what is published, and the students beside as many passes as they learned from."""
-    teachers, students = {name: {} for name in records}, {name: {} for name in records}
-    for name, record in records.items():
-        for score, published in PUBLISHED[name].items():
-            teachers[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(record["teacher"][score]))
-            teachers[name][f"{score}, published"] = "{:.3f} ± {:.3f}".format(*published)
-            teachers[name][f"{score}, apart"] = f"{apart(name, record, 'teacher', score):+.1f}"
-        for score in ("rmse", "log_likelihood", "crps"):
-            few, student = record["passes"][score], record["student"][score]
-            students[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(few))
-            difference = mean_and_error(np.subtract(student, few))
-            students[name][f"{score}, apart"] = "{:+.4f} ± {:.4f}".format(*difference)
-        for kind in ("passes", "student"):
-            shares = np.mean([list(split.values()) for split in record[kind]["coverage"]], 0)
-            students[name][f"coverage of 50, 90, 95%, {kind}"] = ", ".join(f"{share:.2f}" for share in shares)
-        agreed = record["agreement"]
-        students[name] |= {"Pearson": agreed["pearson"], "equivalent passes": passes(agreed), "scale": agreed["scale"]}
-    return {
-        "Mean ± standard error over the splits; *apart*: in combined standard errors": teachers,
-        "100 passes as one Gaussian for each row; *apart*: a student minus them, paired over the splits. Pearson, "
-        "equivalent passes and scale are of the student's epistemic variance": students,
-    }
 
 
 if __name__ == "__main__":

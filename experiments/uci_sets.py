@@ -1,4 +1,4 @@
-"""The UCI sets of uci.py, with the published splits and scores."""
+"""The UCI sets of uci.py, with the published splits and scores, and the tables that set ours beside these."""
 
 import math
 from pathlib import Path
@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
+
+from experiments.gaussian_regression import GaussianPrediction
+from plots.style import passes
 
 # RMSE and log likelihood, each with its standard error over 20 splits, at 100 times the epochs: logs of
 # yaringal/DropoutUncertaintyExps, the authors' later rerun. (The table of Gal & Ghahramani 2016 is of another search
@@ -22,6 +25,7 @@ PUBLISHED = {
         ("power-plant", 4.014, 0.038, -2.808, 0.009),
     )
 }
+LEVELS = (0.5, 0.9, 0.95)  # of central intervals
 
 
 class Rows(NamedTuple):
@@ -50,6 +54,23 @@ def read_splits(folder: Path, splits: int, share: float) -> Rows:
     return Rows(*map(np.stack, zip(*rows, strict=True)))
 
 
+def rmse(mean: ndarray, rows: Rows) -> list[float]:
+    """The root mean squared error of each split, in y's units."""
+    return (rows.scale[:, 0] * np.sqrt(((mean - rows.test_y) ** 2).mean(1))).tolist()
+
+
+def scores_of(prediction: GaussianPrediction, rows: Rows) -> dict[str, list]:
+    """The scores of each split, in y's units."""
+    y, scale = rows.test_y, rows.scale
+    covered = np.stack([prediction.covers(y, level).mean(1) for level in LEVELS], 1)
+    return {
+        "rmse": rmse(prediction.mean, rows),
+        "log_likelihood": (prediction.log_likelihood(y) - np.log(scale)).mean(1).tolist(),
+        "crps": (scale * prediction.crps(y)).mean(1).tolist(),
+        "coverage": [dict(zip(LEVELS, shares, strict=True)) for shares in covered.tolist()],
+    }
+
+
 def mean_and_error(values: list[float]) -> tuple[float, float]:
     """The mean over splits and its standard error."""
     return np.mean(values), np.std(values, ddof=1) / math.sqrt(len(values))
@@ -59,3 +80,28 @@ def apart(name: str, record: dict, kind: str, score: str) -> float:
     """How far a score is from the published one, in combined standard errors."""
     (mean, error), (published, its_error) = mean_and_error(record[kind][score]), PUBLISHED[name][score]
     return (mean - published) / math.hypot(error, its_error)
+
+
+def tables(records: dict[str, dict]) -> dict[str, dict]:
+    """The teachers beside what is published, and the students beside as many passes as they learned from."""
+    teachers, students = {name: {} for name in records}, {name: {} for name in records}
+    for name, record in records.items():
+        for score, published in PUBLISHED[name].items():
+            teachers[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(record["teacher"][score]))
+            teachers[name][f"{score}, published"] = "{:.3f} ± {:.3f}".format(*published)
+            teachers[name][f"{score}, apart"] = f"{apart(name, record, 'teacher', score):+.1f}"
+        for score in ("rmse", "log_likelihood", "crps"):
+            few, student = record["passes"][score], record["student"][score]
+            students[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(few))
+            difference = mean_and_error(np.subtract(student, few))
+            students[name][f"{score}, apart"] = "{:+.4f} ± {:.4f}".format(*difference)
+        for kind in ("passes", "student"):
+            shares = np.mean([list(split.values()) for split in record[kind]["coverage"]], 0)
+            students[name][f"coverage of 50, 90, 95%, {kind}"] = ", ".join(f"{share:.2f}" for share in shares)
+        agreed = record["agreement"]
+        students[name] |= {"Pearson": agreed["pearson"], "equivalent passes": passes(agreed), "scale": agreed["scale"]}
+    return {
+        "Mean ± standard error over the splits; *apart*: in combined standard errors": teachers,
+        "100 passes as one Gaussian for each row; *apart*: a student minus them, paired over the splits. Pearson, "
+        "equivalent passes and scale are of the student's epistemic variance": students,
+    }

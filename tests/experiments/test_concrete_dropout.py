@@ -45,13 +45,13 @@ def test_the_regularizer_is_that_of_the_paper():
 
 def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeypatch):
     settings = yaml.safe_load(Path("configs/digits.yaml").read_text())
-    settings["teacher"] |= {"epochs": 1, "batch_size": 128}
+    settings["teacher"] |= {"epochs": 1, "batch_size": 128, "width": 0.125}
     settings |= {"evaluation": {"passes": 4}}
     settings["data"] |= {"validation": 200}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiment, "PASSES", 4)
     Path("teacher.yaml").write_text(yaml.safe_dump(settings))
-    experiment.main(experiment.Settings(points=[32, 64], steps=5, teacher="teacher.yaml", width=0.125))
+    experiment.main(experiment.Settings(points=[32, 64], steps=5, teacher="teacher.yaml"))
     record = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())
     (conv, head), (other_conv, other_head) = (record["cifar"]["learned"][start] for start in ("0.1", "0.3"))
     assert len(conv) == 3 and len(head) == 2 and all(rate != 0.1 for rate in conv + head)
