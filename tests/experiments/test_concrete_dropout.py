@@ -36,10 +36,10 @@ def test_the_regularizer_is_that_of_the_paper():
     torch.manual_seed(0)
     networks = ConcretePerceptrons([1, 4, 3, 2], 2)
     entropy = bernoulli(0.1).entropy()
-    for b, found in enumerate(networks.regularizer(50, 0.5).tolist()):
+    for b, regularizer in enumerate(networks.regularizer(50, 0.5).tolist()):
         squares = [weight[b].square().sum().item() for weight in networks.weights]
         expected = (0.25 / 2 * (squares[0] + (squares[1] + squares[2]) / 0.9) - (4 + 3) * entropy) / 50
-        assert found == pytest.approx(expected, rel=1e-5)
+        assert regularizer == pytest.approx(expected, rel=1e-5)
     assert ConcreteDropout(0.1)(torch.ones(2, 5, 3, 3)).shape == (2, 5, 3, 3)
 
 
