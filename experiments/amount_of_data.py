@@ -1,10 +1,11 @@
 """Does the epistemic uncertainty fall as training images are added, and does the aleatoric one stay (Kendall & Gal
 2017, table 3)?
 
-    python experiments/amount_of_data.py --config configs/amount_of_data.yaml
+    python experiments/amount_of_data.py          # some 40 minutes on one CPU core with bfloat16 instructions
 
 Teachers of a quarter, a half and all of CIFAR-10's training images, each trained for the same number of steps, and a
-Dirichlet and a Gaussian student of each. Writes results/<name>/amount_of_data.json, README.md and a figure.
+Gaussian and a Dirichlet student of each. CIFAR-100 is unknown to them. Takes both from datasets/, or downloads them.
+Writes results/amount_of_data/; networks are in runs/amount_of_data/.
 """
 
 import sys
@@ -12,157 +13,120 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
-from matplotlib.figure import Figure
 from torch.utils.data import TensorDataset
 
 import data
-import train_student
-import train_teacher
-from configs.schema import Config, Data, DataSet, RunName
-from methods import student
-from methods.teacher import load_teacher
+from configs.schema import Config, Data, DataSet
+from experiments import common
 from models.inference import outputs_of
-from plots.style import BLUE, GREEN, ORANGE, markdown, save
-from training import artifact, cli
-from training.compute import choose
-from training.run import made_by
-from uncertainty.distribution import Distribution
-from uncertainty.mc_dropout import Plan, samples_of
+from plots.style import BLUE, GREEN, ORANGE
+from train_student import distil
+from training import cli
 
+PASSES = 100  # of the teacher
 PARTS = {"quarter": 4, "half": 2, "whole": 1}
-SHOWN = {
+MEASURES = {
     "predictive_entropy": "predictive entropy",
     "expected_entropy": "aleatoric: expected entropy",
     "mutual_information": "epistemic: mutual information",
     "total_variance": "epistemic: total variance",
 }
 COLOURS = {"teacher": BLUE, "Gaussian student": GREEN, "Dirichlet student": ORANGE}
+STUDENTS = {"Gaussian student": "logit_gaussian", "Dirichlet student": "dirichlet"}
+STYLES = {"test": "-", "unknown": "--"}
 
 
 @dataclass
 class Settings:
-    """settings: of the teacher and the students; `epochs` are those of all images. passes: of the teacher. runs: the
-    folder of the networks."""
+    """networks: settings of the teacher and the students; their epochs are those of all images."""
 
-    name: RunName = "amount_of_data"
-    settings: str = "configs/tuning.yaml"
-    passes: int = 100
-    runs: str = "runs"
+    networks: str = "configs/tuning.yaml"
     seed: int = 0
 
 
-def some_of(split: str, divisor: int) -> TensorDataset:
+def every(divisor: int, split: str) -> TensorDataset:
     """One of every `divisor` training images of CIFAR-10; all test images."""
     images = data.load(DataSet("cifar10"), split, Data(size=32, channels=3))
-    chosen = slice(None, None, divisor if split == "train" else 1)
-    return TensorDataset(images.images[chosen], images.labels[chosen])
+    rows = slice(None, None, divisor if split == "train" else 1)
+    return TensorDataset(images.images[rows], images.labels[rows])
 
 
-quarter, half, whole = (partial(some_of, divisor=divisor) for divisor in PARTS.values())  # for `data.train`
+quarter, half, whole = (partial(every, divisor) for divisor in PARTS.values())  # for `data.train`
+
+
+def config_of(part: str, method: str, settings: Settings) -> Config:
+    """The teacher of a part of the images, with a student of a method; both students have the same teacher."""
+    base, _ = cli.parse(["--config", settings.networks])
+    source = {"source": f"experiments/amount_of_data.py:{part}", "name": f"CIFAR-10 {part}"}
+    changes = {
+        "name": f"amount_of_data/{part}_{method}",
+        "teacher_of": None if method == "logit_gaussian" else f"amount_of_data/{part}_logit_gaussian",
+        "seed": settings.seed,
+        "compared_on": "test",
+        "data": {"train": source, "ood": [{"source": "cifar100", "name": "CIFAR-100"}]},
+        "teacher": {"train_on_all": True, "epochs": base.teacher.epochs * PARTS[part]},
+        "student": {"method": method, "epochs": base.student.epochs * PARTS[part]},
+    }
+    return cli.override(replace(base, rows=[]), changes, "amount_of_data")
+
+
+def measure(part: str, settings: Settings) -> dict:
+    """The number of training images, the teacher's accuracy, and the mean uncertainties of teacher and students on each
+    set."""
+    means = {name: {} for name in COLOURS}
+    for name, method in STUDENTS.items():
+        config = config_of(part, method, settings)
+        teacher, compute = common.train_teacher(config)
+        train, _ = data.load_train(config.data, config.split_seed, True)
+        sets = dict(zip(STYLES, data.load_evaluation(config.data, train.classes, config.split_seed), strict=True))
+        student = distil(teacher, train, config=config)
+        for place, images in sets.items():
+            means[name][place] = means_of(student.distribution(outputs_of(student.outputs, images, compute).cpu()))
+    for place, images in sets.items():
+        key = (settings.seed, "amount of data", images.name)
+        samples = common.sample_images(teacher, images.images, PASSES, key, compute)
+        means["teacher"][place] = means_of(samples)
+        if place == "test":
+            accuracy = (samples.predicted == images.labels).double().mean().item()
+    return {"images": len(train), "accuracy": accuracy, "means": means}
+
+
+def means_of(distribution) -> dict[str, float]:
+    """The mean of each measure over images."""
+    return {measure: getattr(distribution, measure).double().mean().item() for measure in MEASURES}
 
 
 def main(settings: Settings) -> None:
     """Train, measure, and write the page."""
-    found = {name: of_part(name, settings) for name in PARTS}
-    record = {"settings": asdict(settings), "provenance": made_by(str(choose("auto", "auto"))), "parts": found}
-    folder = Path("results") / settings.name
-    artifact.write_json(folder / "amount_of_data.json", record)
-    save(by_amount(record), folder / "by_amount.png")
-    artifact.write_text(folder / "README.md", page(record))
-    print(page(record))
+    record = common.provenance(settings) | {"parts": {part: measure(part, settings) for part in PARTS}}
+    parts, panels = record["parts"].values(), {title: [] for title in MEASURES.values()}
+    for (place, style), name, measure_name in product(STYLES.items(), COLOURS, MEASURES):
+        heights = [part["means"][name][place][measure_name] for part in parts]
+        line = (
+            [str(part["images"]) for part in parts],
+            heights,
+            f"{name}, {place}",
+            {"color": COLOURS[name], "ls": style},
+        )
+        panels[MEASURES[measure_name]].append(line)
+    title = "Mean uncertainty and the number of training images (CIFAR-10; dashed: CIFAR-100)"
+    common.write("amount_of_data", record, tables, by_amount=common.plot_lines(title, "training images", panels))
 
 
-def of_part(part: str, settings: Settings) -> dict:
-    """The number of training images, the teacher's accuracy, and the mean uncertainties of teacher and students on each
-    set."""
-    configs = configs_of(part, settings)
-    first = next(iter(configs.values()))
-    train_teacher.main(first, overwrite=False)
-    compute = choose(first.device, first.dtype)
-    teacher = load_teacher(first, compute)
-    train, _ = data.load_train(first.data, first.split_seed, first.teacher.train_on_all)
-    test, unknown = data.load_evaluation(first.data, train.classes, first.split_seed)
-    said: dict[str, dict[str, Distribution]] = {"teacher": {}} | {who: {} for who in configs}
-    sampler, _ = teacher.samplers("mc_dropout")
-    for dataset in (test, unknown):
-        plan = Plan(settings.passes, "grouped", 256, (settings.seed, "amount of data", dataset.name))
-        with compute.autocast():
-            said["teacher"][dataset.name] = samples_of(sampler, dataset.images, plan, 512)
-    for who, config in configs.items():
-        train_student.main(config, overwrite=False)
-        model, _ = student.load_distilled(config, compute, teacher)
-        for dataset in (test, unknown):
-            said[who][dataset.name] = model.distribution(outputs_of(model.outputs, dataset, compute).cpu())
-    return {
-        "images": len(train),
-        "accuracy": (said["teacher"][test.name].predicted == test.labels).double().mean().item(),
-        "means": {who: {"test": means(of[test.name]), "unknown": means(of[unknown.name])} for who, of in said.items()},
-    }
-
-
-def configs_of(part: str, settings: Settings) -> dict[str, Config]:
-    """The config of each student; the first one's run has the teacher."""
-    base, _ = cli.parse(["--config", settings.settings])
-    changes = {
-        "name": f"{settings.name}/{part}",
-        "runs": settings.runs,
-        "seed": settings.seed,
-        "compared_on": "test",
-        "data": {
-            "train": {"source": f"experiments/amount_of_data.py:{part}", "name": f"CIFAR-10 {part}"},
-            "ood": [{"source": "cifar100", "name": "CIFAR-100"}],
-        },
-        "teacher": {"train_on_all": True, "epochs": base.teacher.epochs * PARTS[part]},
-        "student": {"method": "logit_gaussian", "epochs": base.student.epochs * PARTS[part]},
-    }
-    gaussian = cli.override(replace(base, rows=[]), changes, "amount_of_data")
-    other = {"name": f"{gaussian.name}_dirichlet", "teacher_of": gaussian.name, "student": {"method": "dirichlet"}}
-    return {"Gaussian student": gaussian, "Dirichlet student": cli.override(gaussian, other, "amount_of_data")}
-
-
-def means(said: Distribution) -> dict[str, float]:
-    """The mean of each measure over images."""
-    return {measure: getattr(said, measure).double().mean().item() for measure in SHOWN}
-
-
-def by_amount(record: dict) -> Figure:
-    """A panel for each measure: its mean against the number of training images, on test images and on unknown ones."""
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    figure.suptitle("Mean uncertainty and the number of training images (CIFAR-10; dashed: CIFAR-100)")
-    counts = [of["images"] for of in record["parts"].values()]
-    axes = figure.subplots(1, len(SHOWN))
-    for axis, (measure, title) in zip(axes, SHOWN.items()):
-        for who, colour in COLOURS.items():
-            for place, style in (("test", "-"), ("unknown", "--")):
-                heights = [of["means"][who][place][measure] for of in record["parts"].values()]
-                axis.plot(counts, heights, style, marker="o", color=colour, label=who if place == "test" else None)
-        axis.set(title=title, xscale="log", xlabel="training images")
-        axis.set_ylim(bottom=0)
-        axis.set_xticks(counts, [str(count) for count in counts])
-        axis.minorticks_off()
-    axes[0].legend()
-    return figure
-
-
-def page(record: dict) -> str:
-    """The results as Markdown."""
-    ran, parts = record["provenance"], record["parts"].values()
-    rows = [["the teacher's accuracy", *(f"{of['accuracy']:.3f}" for of in parts)]]
-    for place, where in (("test", "CIFAR-10's test images"), ("unknown", "CIFAR-100's")):
-        for measure, title in SHOWN.items():
-            for who in COLOURS:
-                rows.append([f"{where}: {title}, {who}", *(f"{of['means'][who][place][measure]:.4f}" for of in parts)])
-    heads = [f"{of['images']} images" for of in parts]
-    return (
-        f"# amount_of_data\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means over images; "
-        f"{record['settings']['passes']} passes of the teacher; one seed.\n\n{markdown(['', *heads], rows)}\n\n"
-        "![By amount](by_amount.png)\n"
-    )
+def tables(record: dict) -> dict[str, dict]:
+    """A line for each set, measure and network."""
+    parts = record["parts"].values()
+    rows = {"the teacher's accuracy": {f"{part['images']} images": part["accuracy"] for part in parts}}
+    for place, measure_name, name in product(STYLES, MEASURES, COLOURS):
+        values = {part["images"]: f"{part['means'][name][place][measure_name]:.4f}" for part in parts}
+        rows[f"{place} images: {MEASURES[measure_name]}, {name}"] = values
+    caption = f"Means over CIFAR-10's test images and CIFAR-100's (unknown); {PASSES} passes of the teacher; one seed"
+    return {caption: rows}
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: main(cli.read_settings(Settings, __doc__)))
+    common.start(main, Settings, __doc__)

@@ -1,12 +1,11 @@
 """Dropout rates that are learned with the weights (Gal, Hron & Kendall 2017): does the epistemic part fall with more
 data, and do such rates make a better teacher?
 
-    python experiments/concrete_dropout.py --config configs/concrete_dropout.yaml
+    python experiments/concrete_dropout.py          # some 15 minutes on one CPU core with bfloat16 instructions
 
-First in one dimension, on the data of regression.py. Then on CIFAR-10: prints the learned rates as a list for
-`teacher.conv_dropout`, and trains an ordinary teacher with it, beside one with the usual rates. Writes
-results/<name>/concrete_dropout.json, README.md and a figure; the two teachers are rows of a comparison in
-results/<name>_teachers/.
+First in one dimension, on the data of regression.py. Then on CIFAR-10, with a VGG of seven layers at a quarter of the
+width: prints the learned rates as a list for `teacher.conv_dropout`, and trains an ordinary teacher with it, beside one
+with the usual rates. Writes results/concrete_dropout/; networks are in runs/concrete_dropout/.
 """
 
 import sys
@@ -14,278 +13,158 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
-import compare
 import data
-from configs.schema import Config, RunName
-from experiments import regression
-from methods import teacher
+import methods.teacher
+from configs.schema import Config
+from data.augment import augment, draw_changes
+from experiments import common, noisy_sine
+from experiments.batched import fit
+from experiments.concrete import ConcreteDropout, ConcretePerceptrons, negative_entropy
+from experiments.noisy_sine import GRID, PARTS, PLACES
 from models.architecture import start_as_identity
-from models.batched import Perceptrons, fit, sample
 from models.networks import build
-from plots.style import BLUE, GREEN, ORANGE, markdown, save
-from train_teacher import classification_task
-from training import artifact, cli, loop
-from training.compute import device_name
-from training.run import begin, made_by
-from uncertainty.regression import Regression
+from train_teacher import parameter_groups
+from training import cli
+from training.bar import progress_bar
+from training.compute import choose
+from uncertainty.classification import classification, ood_detection
+from uncertainty.distribution import measures_of
 
-TEMPERATURE = 0.1  # of the concrete relaxation
-FIRST_RATE = 0.1
-SPEED = 10  # how much faster than the weights the logits of the rates learn; with 1 they end where the training ends
+RATE_LR = 0.5  # of the rates' logits on CIFAR-10
+STARTS = (0.1, 0.3)  # rates that learning starts from, to see whether it matters; the teacher gets what the first gives
+REPEATS, PASSES = 5, 200  # in one dimension: networks, and passes of each
 
 
 @dataclass
 class Settings:
-    """points: numbers of points in one dimension. hidden, repeats, passes, steps: of the networks there. cifar: whether
-    to run it. settings: of its teachers, judged on validation images. width: of their network. starts: rates that the
-    learning starts from, to see whether it matters; an ordinary teacher gets what comes from the first. rate_lr: the
-    rates' learning rate. runs: their folder."""
+    """points: numbers of points in one dimension; steps: of networks there. teacher: settings of those on CIFAR-10."""
 
-    name: RunName = "concrete_dropout"
     points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
-    hidden: int = 128
-    repeats: int = 5
-    passes: int = 200
     steps: int = 8000
-    settings: str = "configs/tuning.yaml"
-    width: float = 0.25
-    starts: list[float] = field(default_factory=lambda: [0.1, 0.3])
-    rate_lr: float = 0.5
-    runs: str = "runs"
-    cifar: bool = True
+    teacher: str = "configs/tuning.yaml"
     seed: int = 0
 
 
-def concrete(x: Tensor, logit: Tensor) -> Tensor:
-    """x with dropout of the rate sigmoid(logit), relaxed so that it has a gradient (Gal et al. 2017, eq. 5)."""
-    u = torch.rand_like(x).clamp(1e-6, 1 - 1e-6)
-    dropped = torch.sigmoid((logit + torch.logit(u)) / TEMPERATURE)
-    return x * (1 - dropped) / (1 - torch.sigmoid(logit))
+def in_one_dimension(count: int, steps: int) -> dict:
+    """Networks with two hidden layers on `count` points: the learned rates, and both parts of the variance."""
+    x, y = noisy_sine.make_data(count, REPEATS)
+    networks = ConcretePerceptrons([1, 128, 128, 2], REPEATS)
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return noisy_sine.negative_log_likelihood(outputs, y) + networks.regularizer(count, 0.1).unsqueeze(1)
+
+    fit(networks, x, y, loss, steps // math.ceil(count / 128))
+    rates = torch.sigmoid(networks.logits.detach()[1:]).mean((1, 2, 3)).tolist()
+    return {"rates": rates} | noisy_sine.means_by_place(noisy_sine.predict_by_passes(networks, GRID, PASSES))
 
 
-def negative_entropy(logit: Tensor) -> Tensor:
-    """−H(p) of a rate p = sigmoid(logit), in nats: times the number of units and over N, it is a layer's part of the
-    loss (eq. 3)."""
-    p = torch.sigmoid(logit)
-    return p * torch.log(p) + (1 - p) * torch.log1p(-p)
+def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]:
+    """Rates of the convolutions and of the head, of a teacher with concrete dropout in the place of dropout. Weights
+    keep the teacher's own decay; the rates are learned from the likelihood and their entropy."""
+    settings, changes, compute = config.teacher, config.data.augmentation, choose(config.device, config.dtype)
+    train, _ = data.load_train(config.data, config.split_seed)
+    torch.manual_seed(config.seed)
+    model = build(methods.teacher.architecture(config, len(train.classes)))
+    if settings.identity_start:
+        start_as_identity(model)
+    methods.teacher.standardize(model, settings, train)
+    groups = parameter_groups(model.to(compute.device).train(), settings)
+    layers = {name: ConcreteDropout(start) for name, layer in model.named_children() if isinstance(layer, nn.Dropout)}
+    for name, layer in layers.items():
+        setattr(model, name, layer.to(compute.device))
+    groups.append({"params": [layer.logit for layer in layers.values()], "lr": RATE_LR, "weight_decay": 0.0})
+    optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=settings.momentum > 0)
+    size, mirrored = settings.batch_size or 256, torch.rand(len(train)) < 0.5
+    peaks, steps = [group["lr"] for group in optimizer.param_groups], settings.epochs * (len(train) // size)
+    schedule = OneCycleLR(optimizer, peaks, steps, pct_start=settings.warmup, cycle_momentum=False)
+    for epoch in progress_bar(range(settings.epochs), desc=f"rates from {start}", unit="epoch"):
+        for indices in torch.randperm(len(train))[: len(train) // size * size].split(size):
+            draws = draw(size, changes)
+            if changes.flip == "alternating":
+                draws.flip = mirrored[indices] ^ (epoch % 2 == 1)
+            images = augment(train.batch(indices).to(compute.device), draws)
+            with compute.autocast():
+                logits = model(images).float()
+            loss = F.cross_entropy(
+                logits, train.labels[indices].to(compute.device), label_smoothing=settings.label_smoothing
+            )
+            entropies = sum(layer.units * negative_entropy(layer.logit) for layer in layers.values())
+            optimizer.zero_grad()
+            (loss + entropies / len(train)).backward()
+            optimizer.step()
+            schedule.step()
+    rates = [round(torch.sigmoid(layer.logit).item(), 4) for layer in layers.values()]
+    heads = sum(name.startswith("head") for name in layers)
+    return rates[:-heads], rates[-heads:]
 
 
-class ConcretePerceptrons(Perceptrons):
-    """Perceptrons that learn a rate for each layer but the first."""
-
-    def __init__(self, sizes: list[int], count: int):
-        super().__init__(sizes, torch.zeros(count), drop_inputs=False)
-        self.slow = nn.Parameter(
-            torch.full((len(sizes) - 1, count, 1, 1), math.log(FIRST_RATE / (1 - FIRST_RATE)) / SPEED)
-        )
-
-    @property
-    def logits(self) -> Tensor:
-        return SPEED * self.slow
-
-    def dropped(self, x: Tensor, place: int) -> Tensor:
-        return concrete(x, self.logits[place])
-
-    def regularizer(self, count: int, lengthscale: float) -> Tensor:
-        """The weights' and the rates' part of the loss of `count` points [B] (eq. 3)."""
-        total = torch.zeros(len(self.rates))
-        for place, weight in enumerate(self.weights):
-            squares, logit = weight.square().sum((1, 2)), self.logits[place].flatten()
-            kept = 1 - torch.sigmoid(logit) if place else torch.ones(())
-            total = total + lengthscale**2 * squares / (2 * kept * count)
-            if place:
-                total = total + weight.shape[1] * negative_entropy(logit) / count
-        return total
-
-
-class ConcreteDropout(nn.Module):
-    """Dropout in a network's layers, of a rate that is learned; always on."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.logit = nn.Parameter(torch.tensor(math.log(rate / (1 - rate))))
-        self.units = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.units = x.shape[1]  # channels: the authors' number of units of a map
-        return concrete(x.float(), self.logit).to(x.dtype)
+def judge_teacher(config: Config) -> dict:
+    """Quality of an ordinary teacher on validation images, and how well its uncertainties tell its errors."""
+    teacher, compute = common.train_teacher(config)
+    _, validation = data.load_train(config.data, config.split_seed)
+    samples = common.sample_images(
+        teacher, validation.images, config.evaluation.passes, (config.seed, "judge"), compute
+    )
+    measures, labels = measures_of(samples), validation.labels.numpy()
+    quality, right = classification(samples.mean.numpy(), labels), samples.predicted.numpy() == labels
+    names = ("mutual_information", "predictive_entropy")
+    aurocs = {name: ood_detection(measures[name][right], measures[name][~right])["auroc"] for name in names}
+    return {score: quality[score] for score in ("accuracy", "nll", "ece")} | {"errors": aurocs}
 
 
 def main(settings: Settings) -> None:
     """Both parts, and the page."""
     torch.manual_seed(settings.seed)
-    folder = Path("results") / settings.name
-    record = {
-        "settings": asdict(settings),
-        "provenance": made_by(device_name(torch.device("cpu"))),
-        "by_points": {str(count): in_one_dimension(count, settings) for count in settings.points},
+    record = common.provenance(settings)
+    record["by_points"] = {str(count): in_one_dimension(count, settings.steps) for count in settings.points}
+    base, _ = cli.parse(["--config", settings.teacher, "--seed", str(settings.seed)])
+    learned = {str(start): learn_rates(base, start) for start in STARTS}
+    conv, head = learned[str(STARTS[0])]
+    record["cifar"] = {"learned": learned, "teachers": {}}
+    for title, changes in (("usual rates", {}), ("learned rates", {"conv_dropout": conv, "head_dropout": head})):
+        config = replace(base, name=f"concrete_dropout/{title.split()[0]}", teacher=replace(base.teacher, **changes))
+        record["cifar"]["teachers"][title] = judge_teacher(config)
+    common.write("concrete_dropout", record, tables, by_points=figure_of(next(iter(tables(record).values()))))
+
+
+def figure_of(rows: dict[str, dict]) -> Figure:
+    """Rates and standard deviations against the number of points: the rows of the first table."""
+    panels = {"rate": [], "standard deviation": []}
+    for name, values in rows.items():
+        heights = [float(value) for value in values.values()]
+        panels["rate" if "rate" in name else "standard deviation"].append((list(values), heights, name, {}))
+    return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "", panels)
+
+
+def tables(record: dict) -> dict[str, dict]:
+    """One dimension, the rates on CIFAR-10, and the teachers with them."""
+    entries, points = record["by_points"].items(), {}
+    for layer in (0, 1):
+        points[f"rate of layer {layer + 2}"] = {f"{n} points": f"{entry['rates'][layer]:.4f}" for n, entry in entries}
+    for part, place in product(PARTS, PLACES):
+        row = f"{PARTS[part]} standard deviation, {PLACES[place]}"
+        points[row] = {count: math.sqrt(entry[part][place]) for count, entry in entries}
+    learned, teachers = record["cifar"].values()
+    return {
+        f"In one dimension, means over {REPEATS} networks with 128 units a layer; {PASSES} passes": points,
+        "On CIFAR-10, rates that were learned from two starts": {
+            start: {"conv_dropout": f"`{conv}`", "head_dropout": f"`{head}`"} for start, (conv, head) in learned.items()
+        },
+        "Ordinary teachers on validation images, and the AUROC of their errors; the learned rates are the first": {
+            title: {k: v for k, v in of.items() if k != "errors"} | of["errors"] for title, of in teachers.items()
+        },
     }
-    save(by_points(record), folder / "by_points.png")
-    artifact.write_json(folder / "concrete_dropout.json", record)
-    if settings.cifar:
-        record["cifar"] = on_cifar(settings)
-        artifact.write_json(folder / "concrete_dropout.json", record)
-    artifact.write_text(folder / "README.md", page(record))
-    print(page(record))
-
-
-def in_one_dimension(count: int, settings: Settings) -> dict:
-    """Networks with two hidden layers on `count` points: the learned rates, and both parts of the variance where data
-    are."""
-    x, y = regression.draw(count, settings.repeats)
-    networks = ConcretePerceptrons([1, settings.hidden, settings.hidden, 2], settings.repeats)
-
-    def loss(said: Tensor, wanted: Tensor) -> Tensor:
-        return regression.likelihood(said, wanted) + networks.regularizer(count, lengthscale=0.1).unsqueeze(1)
-
-    epochs = settings.steps // math.ceil(count / 128)
-    fit(networks, x, y, loss, epochs, 0.0, f"{count} points", falls=True)
-    grid = torch.linspace(-2.5, 2.5, 501)
-    samples = sample(networks, grid.view(1, -1, 1).expand(settings.repeats, -1, 1), settings.passes).double().numpy()
-    said = [Regression.of_samples(of[..., 0], np.exp(of[..., 1])) for of in samples]
-    rates = torch.sigmoid(networks.logits.detach()[1:]).mean((1, 2, 3)).tolist()
-    parts = {part: regression.part_means([getattr(r, part) for r in said], grid.numpy()) for part in regression.PARTS}
-    return {"rates": rates, **parts}
-
-
-def on_cifar(settings: Settings) -> dict:
-    """The learned rates of a teacher, and ordinary teachers with them and with the usual ones."""
-    base, _ = cli.parse(["--config", settings.settings])
-    own = {
-        "name": f"{settings.name}_teachers",
-        "runs": settings.runs,
-        "seed": settings.seed,
-        "teacher": {"width": settings.width},
-    }
-    base = cli.override(replace(base, rows=[]), own, "concrete_dropout")
-    learned = [
-        learned_rates(replace(base, name=f"{settings.name}_rates_{start}"), start, settings)
-        for start in settings.starts
-    ]
-    conv, head = learned[0]
-    print(f"learned: conv_dropout: {conv}, head_dropout: {head}")
-    changes = {"teacher": {"conv_dropout": conv, "head_dropout": head}}
-    rows = [
-        {"title": "usual rates", "kind": "teacher"},
-        {"title": "learned rates", "kind": "teacher", "changes": changes},
-    ]
-    compare.main(cli.override(base, {"rows": rows}, "concrete_dropout"), overwrite=False)
-    found = {}
-    for title in ("usual rates", "learned rates"):
-        result = artifact.read_json(Path("results") / base.name / f"{compare.slug_of(title)}-{settings.seed}.json")
-        found[title] = {key: result["before"][key] for key in ("accuracy", "nll", "ece")}
-        found[title]["errors"] = {m: result["errors"][m]["auroc"] for m in ("mutual_information", "predictive_entropy")}
-    return {"learned": dict(zip(map(str, settings.starts), learned)), "teachers": found}
-
-
-def learned_rates(config: Config, start: float, settings: Settings) -> tuple[list[float], list[float]]:
-    """Rates of a network that is trained as a teacher, with concrete dropout in the place of dropout.
-
-    The weights keep the teacher's own decay; the rates are learned from the likelihood and their entropy.
-    """
-    run, compute = begin(config, "teacher")
-    train, validation = data.load_train(config.data, config.split_seed, False)
-    torch.manual_seed(config.seed)
-    model = build(teacher.architecture(config, len(train.classes)))
-    if config.teacher.identity_start:
-        start_as_identity(model)
-    teacher.standardize(model, config.teacher, train)
-    for name, layer in list(model.named_children()):
-        if isinstance(layer, nn.Dropout):
-            setattr(model, name, ConcreteDropout(start))
-    layers = {name: layer for name, layer in model.named_children() if isinstance(layer, ConcreteDropout)}
-    task = classification_task(model.to(compute.device), train, validation, config, compute)
-    for group in task.optimizer.param_groups:
-        group["params"] = [p for p in group["params"] if all(p is not layer.logit for layer in layers.values())]
-    task.optimizer.add_param_group(
-        {"params": [layer.logit for layer in layers.values()], "lr": settings.rate_lr, "weight_decay": 0.0}
-    )
-    plain = task.losses
-
-    def losses(model: nn.Module, batch: tuple) -> loop.Losses:
-        found = plain(model, batch)
-        entropies = sum(layer.units * negative_entropy(layer.logit) for layer in layers.values())
-        return found | {"loss": found["loss"] + entropies / len(train)}
-
-    loop.fit(replace(task, losses=losses), run, compute, {"rates": "learned", "settings": asdict(settings)})
-    run.end()
-    rates = {name: round(torch.sigmoid(layer.logit).item(), 4) for name, layer in layers.items()}
-    conv = [rate for name, rate in rates.items() if not name.startswith("head")]
-    return conv, [rate for name, rate in rates.items() if name.startswith("head")]
-
-
-def by_points(record: dict) -> Figure:
-    """Rates and standard deviations against the number of points."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle("Learned dropout rates in one dimension (means over networks)")
-    rates, parts = figure.subplots(1, 2)
-    found = {int(count): entry for count, entry in record["by_points"].items()}
-    for layer, colour in enumerate((BLUE, ORANGE)):
-        rates.plot(
-            list(found),
-            [entry["rates"][layer] for entry in found.values()],
-            marker="o",
-            color=colour,
-            label=f"layer {layer + 2}",
-        )
-    for part, colour in zip(regression.PARTS, (GREEN, ORANGE)):
-        for place, style in zip(regression.PLACES, ("-", "--", ":")):
-            heights = [math.sqrt(entry[part][place]) for entry in found.values()]
-            label = f"{regression.PARTS[part]}, {regression.PLACES[place]}"
-            parts.plot(list(found), heights, style, marker="o", markersize=4, color=colour, label=label)
-    for axis, label in ((rates, "rate"), (parts, "standard deviation")):
-        axis.set(xscale="log", xlabel="points", ylabel=label)
-        axis.set_ylim(bottom=0)
-        axis.set_xticks(list(found), [str(count) for count in found])
-        axis.minorticks_off()
-        axis.legend()
-    return figure
-
-
-def page(record: dict) -> str:
-    """The results as Markdown."""
-    ran, settings = record["provenance"], record["settings"]
-    counts = list(record["by_points"])
-    entries = list(record["by_points"].values())
-    rows = [
-        [f"rate of layer {layer + 2}", *(f"{entry['rates'][layer]:.4f}" for entry in entries)] for layer in range(2)
-    ]
-    for part, title in regression.PARTS.items():
-        for place, where in regression.PLACES.items():
-            rows.append(
-                [f"{title} standard deviation, {where}", *(f"{math.sqrt(entry[part][place]):.3f}" for entry in entries)]
-            )
-    text = (
-        f"# concrete_dropout\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}).\n\n## One dimension\n\n"
-        f"Means over {settings['repeats']} networks with {settings['hidden']} units a layer; {settings['passes']} passes.\n\n"
-        f"{markdown(['', *(f'{count} points' for count in counts)], rows)}\n"
-    )
-    if cifar := record.get("cifar"):
-        lines = [
-            [
-                title,
-                *(f"{found[key]:.3f}" for key in ("accuracy", "nll", "ece")),
-                *(f"{value:.3f}" for value in found["errors"].values()),
-            ]
-            for title, found in cifar["teachers"].items()
-        ]
-        learned = [[start, *(f"`{rates}`" for rates in both)] for start, both in cifar["learned"].items()]
-        head = ["teacher", "accuracy", "NLL", "ECE", "errors' AUROC by mutual information", "by predictive entropy"]
-        text += (
-            f"\n## CIFAR-10, width {settings['width']}\n\n{markdown(['learned from', 'conv_dropout', 'head_dropout'], learned)}\n\n"
-            f"Ordinary teachers, on 5,000 validation images; the learned rates are those of the first line:\n\n{markdown(head, lines)}\n"
-        )
-    return text
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: main(cli.read_settings(Settings, __doc__)))
+    common.start(main, Settings, __doc__)

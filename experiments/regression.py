@@ -1,12 +1,11 @@
 """Regression in one dimension: aleatoric and epistemic bands of MC-dropout, and of a student that gives them in one
 pass.
 
-    python experiments/regression.py --config configs/regression.yaml
+    python experiments/regression.py          # no data; a few minutes on one CPU core
 
 Two teachers: one whose noise is a constant 1/τ, and one that learns its noise as a second output. Both are trained on
 N/4, N/2 and N points, each with the dropout rate that is best for its number of points, by the likelihood of other
-points: more data should lower the epistemic part, and not the aleatoric one. Writes results/<name>/regression.json,
-README.md and figures.
+points: more data should lower the epistemic part, and not the aleatoric one. Writes results/regression/.
 """
 
 import sys
@@ -14,294 +13,154 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import training  # noqa: F401  # isort: skip  # first: Ctrl-C during the other imports then prints one line
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
-from configs.schema import RunName
-from models.batched import Loss, Perceptrons, fit, moments, sample
-from plots.style import BLUE, GREEN, GREY, ORANGE, markdown, save
-from training import artifact, cli
-from training.compute import device_name
-from training.run import made_by
-from uncertainty.regression import Regression
+from experiments import common, noisy_sine
+from experiments.batched import Perceptrons, fit, moment_loss
+from experiments.gaussian_regression import GaussianPrediction
+from experiments.noisy_sine import GRID, PARTS, PLACES
+from plots.style import BLUE, GREEN, GREY, ORANGE
 
-KINDS = {"constant": "noise 1/τ", "learned": "noise learned"}
-PARTS = {"expected_variance": "aleatoric", "total_variance": "epistemic"}
-PLACES = {"data": "where data are", "gap": "in the gap", "beyond": "beyond the data"}
+RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+STUDENT_POINTS = 2048
+LENGTHSCALE = 0.1  # of the prior; with N it gives the weight decay
+KINDS = ("constant", "learned")  # the noise of y: 1/τ, or a second output
 
 
 @dataclass
 class Settings:
-    """points: N. repeats: networks of each kind and number of points, on data drawn anew. passes: T of the teachers.
-    rates: of dropout; one is chosen. lengthscale: of the prior; with N it gives the weight decay. epochs: at N points;
-    with fewer points more."""
+    """points: N. repeats: networks of each kind and number of points, on other data each. passes: T of the teachers.
+    epochs: at N points, and of the students; teachers of fewer points have more."""
 
-    name: RunName = "regression"
     points: int = 1024
     repeats: int = 20
     passes: int = 200
-    rates: list[float] = field(default_factory=lambda: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1])
-    lengthscale: float = 0.1
     epochs: int = 500
-    hidden: int = 20
-    student_hidden: int = 64
-    student_epochs: int = 500
     seed: int = 0
 
 
-def draw_changes(count: int, repeats: int) -> tuple[Tensor, Tensor]:
-    """x and y [repeats, count, 1]: y = sin 3x + noise; x in −1.5 to −0.4 and 0.4 to 1.5."""
-    x = torch.empty(repeats, count, 1).uniform_(0.4, 1.5) * torch.randn(repeats, count, 1).sign()
-    return x, torch.sin(3 * x) + noise(x) * torch.randn_like(x)
+def train_teachers(kind: str, x: Tensor, y: Tensor, rates: Tensor, settings: Settings) -> Perceptrons:
+    """Dropout networks 1-20-20-1; with two outputs, mean and log variance, if the noise is learned."""
+    networks = Perceptrons([1, 20, 20, 1 if kind == "constant" else 2], rates)
+    decay = LENGTHSCALE**2 * (1 - rates) / (2 * x.shape[1])  # Gal & Ghahramani 2016, eq. 18, times τ
+    fit(networks, x, y, noisy_sine.negative_log_likelihood, settings.epochs * settings.points // x.shape[1], decay)
+    return networks
 
 
-def noise(x: Tensor) -> Tensor:
-    """The standard deviation of y: 0.05 on the left, 0.35 on the right."""
-    return 0.05 + 0.1 * (x + 1.5)
+def best_rate(kind: str, x: Tensor, y: Tensor, settings: Settings) -> float:
+    """The rate whose networks give as many other points the highest likelihood, on average over the repeats."""
+    count, rates = len(RATES), torch.tensor(RATES).repeat_interleave(len(x))
+    networks = train_teachers(kind, x.repeat(count, 1, 1), y.repeat(count, 1, 1), rates, settings)
+    other_x, other_y = (values[..., 0].repeat(count, 1) for values in noisy_sine.make_data(x.shape[1], len(x)))
+    scores = noisy_sine.predict_by_passes(networks, other_x, settings.passes).log_likelihood(other_y.numpy())
+    return RATES[scores.reshape(count, -1).mean(1).argmax()]
 
 
-def place_of(x: ndarray) -> ndarray:
-    """The name of each x's place."""
-    return np.select([np.abs(x) < 0.4, np.abs(x) > 1.5], ["gap", "beyond"], "data")
+def distil(networks: Perceptrons, settings: Settings) -> Perceptrons:
+    """Students with the outputs of `predict_in_one_pass`, learned from T passes at points in −2.5 to 2.5."""
+    x = torch.empty(settings.repeats, STUDENT_POINTS).uniform_(-2.5, 2.5)
+    teacher = noisy_sine.predict_by_passes(networks, x, settings.passes)
+    moments = np.stack([teacher.mean, teacher.total_variance, teacher.expected_variance], -1)
+    typical = torch.tensor(teacher.total_variance.mean(1, keepdims=True), dtype=torch.float32)
+    students = Perceptrons([1, 64, 64, 3], torch.zeros(settings.repeats))
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return moment_loss(outputs[..., 0], positive(outputs[..., 1:]), targets, typical)
+
+    fit(students, x.unsqueeze(-1), torch.tensor(moments, dtype=torch.float32), loss, settings.epochs)
+    return students
+
+
+def positive(outputs: Tensor) -> Tensor:
+    """Outputs as variances, which start near 0.05."""
+    return F.softplus(outputs - 3) + 1e-6
+
+
+@torch.no_grad()
+def predict_in_one_pass(students: Perceptrons, x: Tensor) -> GaussianPrediction:
+    """The students' predictions [B, N] at x [N]: mean, epistemic and aleatoric variance are their outputs."""
+    outputs = students(x.expand(len(students.rates), -1).unsqueeze(-1)).double()
+    return GaussianPrediction(outputs[..., 0].numpy(), *positive(outputs[..., 1:]).movedim(-1, 0).numpy())
+
+
+def mean_pearson(variance: ndarray, other: ndarray) -> float:
+    """The correlation over x of two variances [B, N], averaged over networks; NaN for a constant."""
+    return (
+        np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(variance, other, strict=True)])
+        if np.ptp(other) > 1e-9
+        else np.nan
+    )
 
 
 def main(settings: Settings) -> None:
     """Train every teacher and its students, measure, and write."""
     torch.manual_seed(settings.seed)
-    folder, grid = Path("results") / settings.name, torch.linspace(-2.5, 2.5, 501)
-    record = {
-        "settings": asdict(settings),
-        "provenance": made_by(device_name(torch.device("cpu"))),
-        "agreement": {},
-        "by_points": {},
-    }
+    record = common.provenance(settings, "cpu", "float32") | {"agreement": {}, "by_points": {}}
     figure = Figure(figsize=(11, 7), layout="constrained")
-    for kind, axes in zip(KINDS, figure.subplots(2, 2, sharex=True, sharey=True)):
-        by_points = {}
+    figure.suptitle("Mean, epistemic and predictive band (two standard deviations) of all passes, and of one pass")
+    for kind, axes in zip(KINDS, figure.subplots(2, 2, sharex=True, sharey=True), strict=True):
+        record["by_points"][kind], record["agreement"][kind] = {}, {}
         for count in (settings.points // 4, settings.points // 2, settings.points):
-            x, y = draw(count, settings.repeats)
+            x, y = noisy_sine.make_data(count, settings.repeats)
             rate = best_rate(kind, x, y, settings)
-            networks = teachers(kind, x, y, torch.full((len(x),), rate), settings)
-            students = distilled(networks, kind, settings)
-            said = {"teacher": by_passes(networks, kind, grid, settings.passes), "student": in_one_pass(students, grid)}
-            by_points[count] = {
-                who: {part: part_means([getattr(r, part) for r in each], grid.numpy()) for part in PARTS}
-                for who, each in said.items()
+            networks = train_teachers(kind, x, y, torch.full((len(x),), rate), settings)
+            students = distil(networks, settings)
+            teacher = noisy_sine.predict_by_passes(networks, GRID, settings.passes)
+            student = predict_in_one_pass(students, GRID)
+            record["by_points"][kind][str(count)] = {
+                name: noisy_sine.means_by_place(prediction)
+                for name, prediction in (("teacher", teacher), ("student", student))
             } | {"rate": rate}
-        record["by_points"][kind] = by_points
-        again = by_passes(networks, kind, grid, settings.passes)
-        record["agreement"][kind] = {part: agreement(part, said, again, grid.numpy()) for part in PARTS}
-        for axis, (who, each) in zip(axes, said.items()):
-            bands(axis, grid.numpy(), each[0], x[0, :, 0].numpy(), y[0, :, 0].numpy(), f"{who}: {KINDS[kind]}")
-    figure.suptitle(
-        f"Mean, epistemic and predictive band (two standard deviations) of {settings.passes} passes, and of one pass"
-    )
-    save(figure, folder / "bands.png")
-    save(parts_by_points(record), folder / "points.png")
-    artifact.write_json(folder / "regression.json", record)
-    artifact.write_text(folder / "README.md", page(record))
-    print(page(record))
+        again = noisy_sine.predict_by_passes(networks, GRID, settings.passes)
+        for part in PARTS:
+            variance, other, distilled = (getattr(prediction, part) for prediction in (teacher, again, student))
+            record["agreement"][kind][part] = {
+                "pearson": mean_pearson(distilled, variance),
+                "repeatability": mean_pearson(other, variance),
+                "scale": distilled.mean() / variance.mean(),
+            }
+        for axis, name, prediction in zip(axes, ("teacher", "student"), (teacher, student), strict=True):
+            axis.scatter(x[0, ::4], y[0, ::4], s=3, color=GREY, label="data (a quarter)")
+            plot_bands(axis, prediction, f"{name}: {kind} noise")
+    common.write("regression", record, tables, bands=figure)
 
 
-def best_rate(kind: str, x: Tensor, y: Tensor, settings: Settings) -> float:
-    """The rate whose networks give as many other points the highest likelihood, on average over the repeats."""
-    count = len(settings.rates)
-    networks = teachers(
-        kind,
-        x.repeat(count, 1, 1),
-        y.repeat(count, 1, 1),
-        torch.tensor(settings.rates).repeat_interleave(len(x)),
-        settings,
-    )
-    other_x, other_y = (of[..., 0] for of in draw(x.shape[1], len(x)))
-    said = by_passes(networks, kind, other_x.repeat(count, 1), settings.passes)
-    scores = [r.log_likelihood(row).mean() for r, row in zip(said, other_y.repeat(count, 1).numpy())]
-    return settings.rates[int(np.reshape(scores, (count, -1)).mean(1).argmax())]
-
-
-def teachers(kind: str, x: Tensor, y: Tensor, rates: Tensor, settings: Settings) -> Perceptrons:
-    """Dropout networks 1-20-20-1; with two outputs, mean and log variance, if the noise is learned (Kendall & Gal 2017,
-    eq. 8)."""
-    outputs = 1 if kind == "constant" else 2
-    networks = Perceptrons([1, settings.hidden, settings.hidden, outputs], rates, drop_inputs=False)
-    tau = 1 / constant_noise()
-
-    def squares(said: Tensor, wanted: Tensor) -> Tensor:
-        return tau / 2 * (said - wanted).square().squeeze(-1)
-
-    loss: Loss = squares if kind == "constant" else likelihood
-    decay = settings.lengthscale**2 * (1 - rates) / (2 * x.shape[1])  # Gal & Ghahramani 2016, eq. 18, times τ
-    fit(
-        networks,
-        x,
-        y,
-        loss,
-        settings.epochs * settings.points // x.shape[1],
-        decay,
-        f"{x.shape[1]} points, {kind} noise",
-        falls=True,
-    )
-    return networks
-
-
-def likelihood(said: Tensor, wanted: Tensor) -> Tensor:
-    """−log N(y; mean, variance) without its constant [B, N], in nats, of mean and log variance [B, N, 2] (Kendall & Gal
-    2017, eq. 8)."""
-    mean, log_variance = said.unbind(-1)
-    return ((wanted[..., 0] - mean).square() * torch.exp(-log_variance) + log_variance) / 2
-
-
-def constant_noise() -> float:
-    """The mean variance of the noise where data are: 1/τ."""
-    x = torch.linspace(0.4, 1.5, 1000)
-    return float(noise(torch.cat([x, -x])).square().mean())
-
-
-def samples_of(networks: Perceptrons, kind: str, x: Tensor, passes: int) -> tuple[Tensor, Tensor]:
-    """T samples of mean and noise variance [B, N, T] at x [N] or [B, N]."""
-    samples = sample(networks, x.expand(len(networks.rates), -1).unsqueeze(-1), passes)
-    means = samples[..., 0]
-    return means, torch.full_like(means, constant_noise()) if kind == "constant" else samples[..., 1].exp()
-
-
-def by_passes(networks: Perceptrons, kind: str, x: Tensor, passes: int) -> list[Regression]:
-    """What each teacher says, by T passes."""
-    means, variances = samples_of(networks, kind, x, passes)
-    return [Regression.of_samples(m.double().numpy(), v.double().numpy()) for m, v in zip(means, variances)]
-
-
-def distilled(networks: Perceptrons, kind: str, settings: Settings) -> Perceptrons:
-    """Students: mean, epistemic and aleatoric variance in one pass, learned from T passes at points between −2.5 and
-    2.5."""
-    x = torch.empty(settings.repeats, 2048).uniform_(-2.5, 2.5)
-    means, variances = samples_of(networks, kind, x, settings.passes)
-    targets = torch.stack([means.mean(2), means.var(2), variances.mean(2)], 2)
-    typical = targets[..., 1].mean(1, keepdim=True)
-    students = Perceptrons([1, settings.student_hidden, settings.student_hidden, 3], torch.zeros(settings.repeats))
-
-    def loss(said: Tensor, wanted: Tensor) -> Tensor:
-        return moments(said[..., 0], variances_of(said), wanted, typical)
-
-    fit(students, x.unsqueeze(-1), targets, loss, settings.student_epochs, 0.0, f"students, {kind} noise", falls=True)
-    return students
-
-
-def variances_of(outputs: Tensor) -> Tensor:
-    """A student's epistemic and aleatoric variance [..., 2]; they start near 0.05."""
-    return F.softplus(outputs[..., 1:] - 3) + 1e-6
-
-
-@torch.no_grad()
-def in_one_pass(students: Perceptrons, x: Tensor) -> list[Regression]:
-    """What each student says."""
-    said = students(x.expand(len(students.rates), -1).unsqueeze(-1)).double()
-    variances = variances_of(said).numpy()
-    return [Regression(mean, both[:, 0], both[:, 1]) for mean, both in zip(said[..., 0].numpy(), variances)]
-
-
-def part_means(variances: list[ndarray], x: ndarray) -> dict[str, float]:
-    """The mean of variances [N] in each place, over networks."""
-    return {place: float(np.mean([v[place_of(x) == place] for v in variances])) for place in PLACES}
-
-
-def agreement(part: str, said: dict[str, list[Regression]], again: list[Regression], x: ndarray) -> dict[str, float]:
-    """Pearson over x of the student's variance, and of T other passes', with the teacher's, and scale: means over
-    networks."""
-
-    def pearson(these: list[Regression]) -> float:
-        pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(these, said["teacher"])]
-        return (
-            float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])) if np.ptp(pairs[0][1]) > 1e-9 else float("nan")
-        )
-
-    means = {who: np.mean([getattr(r, part) for r in each]) for who, each in said.items()}
-    return {
-        "pearson": pearson(said["student"]),
-        "repeatability": pearson(again),
-        "scale": float(means["student"] / means["teacher"]),
-    }
-
-
-def bands(axis, x: ndarray, said: Regression, data_x: ndarray, data_y: ndarray, title: str) -> None:
-    """Mean and two bands over the data."""
-    axis.scatter(data_x[::4], data_y[::4], s=3, color=GREY, label="data (a quarter)")
-    for variance, colour, label in (
-        (said.predictive_variance, GREEN, "aleatoric + epistemic"),
-        (said.total_variance, ORANGE, "epistemic"),
-    ):
-        width = 2 * np.sqrt(variance)
-        axis.fill_between(x, said.mean - width, said.mean + width, color=colour, alpha=0.3, linewidth=0, label=label)
-    axis.plot(x, said.mean, color=BLUE, label="mean")
+def plot_bands(axis: Axes, prediction: GaussianPrediction, title: str) -> None:
+    """Mean, epistemic and predictive band of the first network."""
+    mean, epistemic, predictive = prediction.mean[0], prediction.total_variance[0], prediction.predictive_variance[0]
+    for variance, colour, label in ((predictive, GREEN, "aleatoric + epistemic"), (epistemic, ORANGE, "epistemic")):
+        low, high = mean - 2 * np.sqrt(variance), mean + 2 * np.sqrt(variance)
+        axis.fill_between(GRID, low, high, color=colour, alpha=0.3, linewidth=0, label=label)
+    axis.plot(GRID, mean, color=BLUE, label="mean")
     axis.set(title=title, ylim=(-3, 3), xlabel="x", ylabel="y")
     axis.legend(loc="upper left", ncols=2)
 
 
-def parts_by_points(record: dict) -> Figure:
-    """Both parts against the number of points."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    figure.suptitle("Standard deviations against the number of points (mean variance over networks)")
-    for axis, (kind, by_points) in zip(figure.subplots(1, 2), record["by_points"].items()):
-        for part, colour in zip(PARTS, (GREEN, ORANGE)):
-            for place, marker in zip(PLACES, "os^"):
-                for who, style in (("teacher", "-"), ("student", ":")):
-                    heights = [np.sqrt(found[who][part][place]) for found in by_points.values()]
-                    label = f"{PARTS[part]}, {PLACES[place]}: {who}"
-                    axis.plot(list(by_points), heights, style, marker=marker, markersize=4, color=colour, label=label)
-        axis.set(xscale="log", xlabel="points", title=KINDS[kind])
-        axis.set_ylim(bottom=0)
-        axis.set_xticks(list(by_points), [str(count) for count in by_points])
-        axis.minorticks_off()
-    figure.axes[1].legend(bbox_to_anchor=(1, 1), fontsize=7)
-    return figure
-
-
-def page(record: dict) -> str:
-    """The results as Markdown."""
-    ran, settings = record["provenance"], record["settings"]
-    agreed = [
-        [
-            KINDS[kind],
-            PARTS[part],
-            *(
-                "constant" if np.isnan(found["pearson"]) else f"{found[key]:.3f}"
-                for key in ("pearson", "repeatability")
-            ),
-            f"{found['scale']:.2f}",
-        ]
-        for kind, parts in record["agreement"].items()
-        for part, found in parts.items()
-    ]
-    rows = [
-        [
-            KINDS[kind],
-            f"{PARTS[part]}, {PLACES[place]}",
-            who,
-            *(f"{np.sqrt(found[who][part][place]):.3f}" for found in by_points.values()),
-        ]
-        for kind, by_points in record["by_points"].items()
-        for part in PARTS
-        for place in PLACES
-        for who in ("teacher", "student")
-    ]
-    chosen = [
-        [KINDS[kind], "chosen rate of dropout", "", *(str(found["rate"]) for found in of.values())]
-        for kind, of in record["by_points"].items()
-    ]
-    counts = [f"{count} points" for count in next(iter(record["by_points"].values()))]
-    return (
-        f"# regression\n\nMade by `{ran['command']}` (commit {ran['commit']}; {ran['device']}). Means over {settings['repeats']} networks; "
-        f"{settings['passes']} passes.\n\n## Student against teacher, over x\n\n"
-        f"{markdown(['teacher', 'part', 'Pearson', 'of as many other passes', 'scale'], agreed)}\n\n"
-        f"## Standard deviations\n\n{markdown(['teacher', 'part', 'by', *counts], chosen + rows)}\n"
-    )
+def tables(record: dict) -> dict[str, dict]:
+    """Standard deviations, and the students' agreement."""
+    deviations, agreement = {}, {}
+    for kind, entries in record["by_points"].items():
+        deviations[f"{kind} noise: rate of dropout"] = {
+            f"{n} points": str(entry["rate"]) for n, entry in entries.items()
+        }
+        for part, place, name in product(PARTS, PLACES, ("teacher", "student")):
+            values = {count: np.sqrt(entry[name][part][place]) for count, entry in entries.items()}
+            deviations[f"{kind} noise: {PARTS[part]}, {PLACES[place]}, {name}"] = values
+        agreement |= {f"{kind} noise: {PARTS[part]}": of for part, of in record["agreement"][kind].items()}
+    return {
+        "Dropout rates, and standard deviations (means over the networks)": deviations,
+        "Pearson over x of the student's variance, and of as many other passes, with the teacher's": agreement,
+    }
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: main(cli.read_settings(Settings, __doc__)))
+    common.start(main, Settings, __doc__)

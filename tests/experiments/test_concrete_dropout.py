@@ -10,7 +10,7 @@ import yaml
 from scipy.stats import bernoulli
 
 from experiments import concrete_dropout as experiment
-from experiments.concrete_dropout import ConcreteDropout, ConcretePerceptrons, concrete, negative_entropy
+from experiments.concrete import ConcreteDropout, ConcretePerceptrons, concrete, negative_entropy
 
 
 def test_a_relaxed_mask_is_nearly_a_mask_of_its_rate():
@@ -36,27 +36,26 @@ def test_the_regularizer_is_that_of_the_paper():
     torch.manual_seed(0)
     networks = ConcretePerceptrons([1, 4, 3, 2], 2)
     entropy = bernoulli(0.1).entropy()
-    for b, found in enumerate(networks.regularizer(50, 0.5).tolist()):
+    for b, regularizer in enumerate(networks.regularizer(50, 0.5).tolist()):
         squares = [weight[b].square().sum().item() for weight in networks.weights]
         expected = (0.25 / 2 * (squares[0] + (squares[1] + squares[2]) / 0.9) - (4 + 3) * entropy) / 50
-        assert found == pytest.approx(expected, rel=1e-5)
+        assert regularizer == pytest.approx(expected, rel=1e-5)
     assert ConcreteDropout(0.1)(torch.ones(2, 5, 3, 3)).shape == (2, 5, 3, 3)
 
 
 def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeypatch):
     settings = yaml.safe_load(Path("configs/digits.yaml").read_text())
-    settings["teacher"] |= {"epochs": 2, "width": 0.125}
-    settings |= {"compared_on": "validation", "evaluation": {"passes": 4, "bootstrap": 5}}
+    settings["teacher"] |= {"epochs": 1, "batch_size": 128, "width": 0.125}
+    settings |= {"evaluation": {"passes": 4}}
     settings["data"] |= {"validation": 200}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "PASSES", 4)
     Path("teacher.yaml").write_text(yaml.safe_dump(settings))
-    small = {"points": [32, 64], "repeats": 2, "passes": 10, "steps": 20, "hidden": 20}
-    experiment.main(experiment.Settings(**small, settings="teacher.yaml", width=0.125, rate_lr=0.1))
-    cifar = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())["cifar"]
-    conv, head = cifar["learned"]["0.1"]
+    experiment.main(experiment.Settings(points=[32, 64], steps=5, teacher="teacher.yaml"))
+    record = json.loads(Path("results/concrete_dropout/concrete_dropout.json").read_text())
+    (conv, head), (other_conv, other_head) = (record["cifar"]["learned"][start] for start in ("0.1", "0.3"))
     assert len(conv) == 3 and len(head) == 2 and all(rate != 0.1 for rate in conv + head)
-    assert all(rate != 0.3 for rate in sum(cifar["learned"]["0.3"], []))
-    own = json.loads(Path("results/concrete_dropout_teachers/learned-rates-0.json").read_text())["settings"]["teacher"]
-    assert own["conv_dropout"] == conv and own["head_dropout"] == head
-    page = Path("results/concrete_dropout/README.md").read_text()
-    assert f"| 0.1 | `{conv}` | `{head}` |" in page and "| usual rates |" in page
+    assert all(rate != 0.3 for rate in other_conv + other_head)
+    trained = yaml.safe_load(Path("runs/concrete_dropout/learned/config.yaml").read_text())["teacher"]
+    assert trained["conv_dropout"] == conv and trained["head_dropout"] == head
+    assert record["cifar"]["teachers"].keys() == {"usual rates", "learned rates"}

@@ -1,0 +1,72 @@
+"""The methods of dirty_mnist.py: MC-dropout, its students, an ensemble, a network without dropout, and DDU."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import data
+from compare import subject_of
+from configs.schema import Config
+from experiments import common
+from methods.interface import Predictor
+from train_student import distil
+from training import cli
+
+DIGITS = "experiments/ambiguous_digits.py"
+PASSES = 50
+OWN_SCORES = {  # a method's score for unknown images, by its authors
+    "MC-dropout": "mutual_information",
+    "Dirichlet student": "total_variance",
+    "Gaussian student": "mutual_information",
+    "ensemble": "predictive_entropy",
+    "softmax": "energy",
+    "DDU": "negative_log_density",
+}
+
+
+@dataclass
+class Settings:
+    """Epochs of the networks, of the students and of DDU's ResNet-18; networks of the ensemble."""
+
+    epochs: int = 10
+    student_epochs: int = 8
+    ddu_epochs: int = 3
+    members: int = 5
+    seed: int = 0
+
+
+def base_config(name: str, train: str, ood: list[str], settings: Settings) -> Config:
+    """The settings that all methods share, for networks that are trained on one set."""
+    images = {"train": {"source": train, "name": name}, "max_ood": 10_000, "size": 28, "channels": 1}
+    images |= {"ood": [{"source": source, "name": source.split(":")[-1]} for source in ood]}
+    lenet = {"network": f"{DIGITS}:lenet", "options": {"rate": 0.3}, "batch_size": 128, "lr": 0.02}
+    changes = {
+        "name": f"dirty_mnist/{name}",
+        "seed": settings.seed,
+        "data": images | {"augmentation": {"flip": False, "crop": 2}},
+        "teacher": lenet | {"epochs": settings.epochs},
+        "sampling": {"passes": 16, "views": ["plain", "augmented", "mixup"]},
+        "student": {"epochs": settings.student_epochs, "batch_size": 128},
+        "evaluation": {"passes": PASSES, "masks": "independent"},
+    }
+    return cli.override(Config(), changes, "dirty_mnist")
+
+
+def train_methods(base: Config, settings: Settings, only: tuple[str, ...] = ()) -> Iterator[tuple[str, Predictor]]:
+    """Train each method (only those of the titles, if any are given) and give its predictor."""
+    no_dropout, dropout = {"options": {"rate": 0.0}}, f"{base.name}/MC-dropout"
+    resnet = {"network": "resnet18", "width": 0.5, "spectral_norm": 3, "conv_dropout": 0, "head_dropout": 0}
+    changes = {
+        "MC-dropout": {},
+        "Dirichlet student": {"teacher_of": dropout, "student": {"method": "dirichlet"}},
+        "Gaussian student": {"teacher_of": dropout, "student": {"method": "logit_gaussian"}},
+        "ensemble": {"teacher": no_dropout | {"method": "ensemble", "members": settings.members}},
+        "softmax": {"teacher": no_dropout | {"method": "deterministic"}},
+        "DDU": {"teacher": resnet | {"method": "ddu", "options": None, "epochs": settings.ddu_epochs}},
+    }
+    train, validation = data.load_train(base.data, base.split_seed)
+    for title in only or changes:
+        config = cli.override(base, {"name": f"{base.name}/{title}".replace(" ", "-")} | changes[title], title)
+        teacher, compute = common.train_teacher(config)
+        if config.teacher_of:
+            distil(teacher, train, validation, config=config)
+        yield title, subject_of(config, "student" if config.teacher_of else "teacher", teacher, train, compute).predict
