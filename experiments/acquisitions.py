@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from configs import cli
 from configs.schema import Config
 from data.dataset import Dataset
 from experiments import common
@@ -16,7 +17,6 @@ from methods.teachers import ddu
 from models.inference import outputs_of
 from plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 from train_student import distil
-from training import cli
 from training.compute import choose
 from uncertainty.distribution import entropy
 

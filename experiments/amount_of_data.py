@@ -20,12 +20,12 @@ from itertools import product
 from torch.utils.data import TensorDataset
 
 import data
+from configs import cli
 from configs.schema import Config, Data, DataSet
 from experiments import common
 from models.inference import outputs_of
 from plots.style import BLUE, GREEN, ORANGE
 from train_student import distil
-from training import cli
 
 PASSES = 100  # of the teacher
 PARTS = {"quarter": 4, "half": 2, "whole": 1}

@@ -1,5 +1,6 @@
 """What experiments share: the start, a trained teacher, measurements that are kept, and the files of a result."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from configs import cli, schema
 from configs.schema import Config
 from methods.teacher import Teacher, load_teacher, members
 from plots.style import markdown, save
-from train_teacher import train_network
-from training import artifact, cli
+from train_teacher import train
+from training import artifact, script
 from training.compute import Compute, choose
 from training.run import made_by
 from uncertainty.mc_dropout import Plan, samples_of
@@ -22,7 +24,7 @@ from uncertainty.samples import Samples
 def train_teacher(config: Config) -> tuple[Teacher, Compute]:
     """The trained teacher of a config, on its device; its networks are trained if their files are missing."""
     for member in members(config).values() if config.teacher_of is None else ():
-        train_network(member, overwrite=False)
+        train(member)
     compute = choose(config.device, config.dtype)
     return load_teacher(config, compute), compute
 
@@ -31,12 +33,13 @@ def sample_images(teacher: Teacher, images: Tensor, passes: int, key: tuple, com
     """T passes with dropout of images [N, H, W, C]."""
     sampler, _ = teacher.samplers("mc_dropout")
     with compute.autocast():
-        return samples_of(sampler, images, Plan(passes, "grouped", 256, key), 512)
+        return samples_of(sampler, images, Plan(passes, "grouped", 256, key))
 
 
 def start(experiment: Callable[[Any], None], settings: type, description: str) -> None:
     """Run an experiment with the settings of the command line."""
-    cli.guard(lambda: experiment(cli.read_settings(settings, description)))
+    cli.before_imports(description, (), schema.dataclass(settings))
+    script.guard(lambda: experiment(cli.parse(sys.argv[1:], schema.dataclass(settings), None)[0]))
 
 
 def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict[str, Any]:

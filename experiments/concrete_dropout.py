@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 import data
 import methods.teacher
+from configs import cli
 from configs.schema import Config
 from data.augment import augment, draw_changes
 from experiments import common, noisy_sine
@@ -34,7 +35,6 @@ from experiments.noisy_sine import GRID, PARTS, PLACES
 from models.architecture import start_as_identity
 from models.networks import build
 from train_teacher import parameter_groups
-from training import cli
 from training.bar import progress_bar
 from training.compute import choose
 from uncertainty.classification import classification, ood_detection
@@ -74,7 +74,7 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
     settings, changes, compute = config.teacher, config.data.augmentation, choose(config.device, config.dtype)
     train, _ = data.load_train(config.data, config.split_seed)
     torch.manual_seed(config.seed)
-    model = build(methods.teacher.architecture(config, len(train.classes)))
+    model = build(methods.teacher.architecture(config.teacher, config.data, len(train.classes)))
     if settings.identity_start:
         start_as_identity(model)
     methods.teacher.standardize(model, settings, train)
@@ -89,7 +89,7 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
     schedule = OneCycleLR(optimizer, peaks, steps, pct_start=settings.warmup, cycle_momentum=False)
     for epoch in progress_bar(range(settings.epochs), desc=f"rates from {start}", unit="epoch"):
         for indices in torch.randperm(len(train))[: len(train) // size * size].split(size):
-            draws = draw(size, changes)
+            draws = draw_changes(size, changes)
             if changes.flip == "alternating":
                 draws.flip = mirrored[indices] ^ (epoch % 2 == 1)
             images = augment(train.batch(indices).to(compute.device), draws)

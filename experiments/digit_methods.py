@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import data
 from compare import subject_of
+from configs import cli
 from configs.schema import Config
 from experiments import common
 from methods.interface import Predictor
 from train_student import distil
-from training import cli
 
 DIGITS = "experiments/ambiguous_digits.py"
 PASSES = 50

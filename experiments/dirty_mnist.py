@@ -20,12 +20,12 @@ from torch import Tensor
 from torchvision.datasets.mnist import read_image_file
 
 import data
-from compare import scores_of
+from configs.errors import UserError
 from experiments import ambiguous_digits, common
 from experiments.digit_methods import DIGITS, OWN_SCORES, Settings, base_config, train_methods
+from methods.evaluation import scores_of
 from methods.interface import Prediction
 from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, passes, save
-from configs.errors import UserError
 from uncertainty.classification import classification, ood_detection
 from uncertainty.equivalent_passes import equivalent_passes
 

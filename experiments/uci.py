@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from numpy import ndarray
 from torch import Tensor
 
+from configs.errors import UserError
 from experiments import common
 from experiments.batched import Perceptrons, fit, moment_loss, sample
 from experiments.gaussian_regression import GaussianPrediction, mixture_log_likelihood
 from experiments.uci_sets import PUBLISHED, Rows, apart, read_splits, rmse, scores_of, tables
-from configs.errors import UserError
 from uncertainty.equivalent_passes import equivalent_passes
 
 LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay

@@ -32,13 +32,14 @@ from torch._inductor import config as inductor
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs import schema
+from configs.errors import UserError
 from docs.examples.my_models import make_mobilenet, make_resnet18
 from methods.student import Student, for_use
 from models.architecture import Architecture
 from models.networks import build
 from training.compute import choose
-from configs.errors import UserError
 from training.run import commit
+from uncertainty import mc_dropout
 from uncertainty.any_network import sampler_of
 from uncertainty.distribution import measures_of
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
@@ -61,7 +62,7 @@ def teacher(network: str = "vgg11") -> nn.Sequential:
 def student(method: str) -> Student:
     """A student of that network, with random weights."""
     classes = [str(c) for c in range(CLASSES)]
-    return Student(Architecture("vgg11", WIDTH, SIZE, 3, CLASSES), StudentSettings(method=method), classes).to(
+    return Student(Architecture("vgg11", WIDTH, SIZE, 3, CLASSES), schema.StudentSettings(method=method), classes).to(
         COMPUTE.device
     )
 
@@ -111,9 +112,8 @@ def torch_uncertainty(model: nn.Module, images: Tensor, batch_size: int, passes:
 def ours(sampler: Sampler, images: Tensor, batch_size: int, masks: schema.MaskMode, passes: int = PASSES) -> Tensor:
     """This project's sampler, in groups of 256 images, or of a batch if that is smaller."""
     with COMPUTE.autocast():
-        return samples_of(
-            sampler, images, Plan(passes, masks, min(256, batch_size), (0, "speed")), batch_size
-        ).log_probs
+        mc_dropout.BATCH = batch_size
+        return samples_of(sampler, images, Plan(passes, masks, min(256, batch_size), (0, "speed"))).log_probs
 
 
 def measure_sampling(rounds: int, count: int = 500, networks: tuple[str, ...] = ("vgg11", "vgg16")) -> dict:
@@ -362,7 +362,7 @@ def compare_kind(name: str, rounds: int, passes: int = 2000) -> dict:
     network, images = warmed(KINDS[name]), torch.randn(64, 3, SIZE, SIZE)
     try:
         sampler = sampler_of(network)
-        probs = samples_of(sampler, images[:8], Plan(passes, "independent", 8, (0, "kinds")), 512).log_probs.exp()
+        probs = samples_of(sampler, images[:8], Plan(passes, "independent", 8, (0, "kinds"))).log_probs.exp()
     except UserError as error:
         return {"refused": str(error)}
     loop_probs = by_hand(network, images[:8], passes)

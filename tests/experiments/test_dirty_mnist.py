@@ -11,11 +11,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import data
+from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data.dataset import Dataset
 from experiments import ambiguous_digits, digit_methods, dirty_mnist
 from experiments.digit_methods import train_methods as train
-from configs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 FEW = ["MC-dropout", "Dirichlet student", "softmax"]  # the others take long, and have tests of their own

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.errors import UserError
 from experiments import uci
 from experiments.gaussian_regression import GaussianPrediction
 from experiments.uci_sets import Rows
-from configs.errors import UserError
 
 
 @pytest.fixture

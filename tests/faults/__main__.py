@@ -32,10 +32,11 @@ import data
 import evaluate
 import train_student
 import train_teacher
+from configs import cli
 from configs.schema import Config, DataSet, Row
 from data import humans
 from methods import student, teacher
-from training import artifact, cli
+from training import artifact, script
 from training.bar import progress_bar
 from training.compute import choose
 from uncertainty.cache import KIND
@@ -114,7 +115,7 @@ def outcome(trial: Callable[[], None], seconds: int = 600) -> str:
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(AssertionError("hang")))
     signal.alarm(seconds)
     try:
-        cli.guard(trial)
+        script.guard(trial)
         return "held"
     except SystemExit as end:
         if end.code == 130:  # Ctrl-C ends the trials
@@ -135,7 +136,7 @@ def start(config: Config, stage: str, overwrite: bool = False, limit: int | None
         sys.stdout = sys.stderr = os.fdopen(beginning, "w", buffering=1)
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        cli.guard(lambda: STAGES[stage](config, overwrite))
+        script.guard(lambda: STAGES[stage](config, overwrite))
 
     process = ForkProcess(target=work, daemon=True)
     process.start()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
 from speed.speed import KINDS, SIZE, Everything, warmed
-from configs.errors import UserError
 from uncertainty.any_network import PlainLoop, sampler_of
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
 
@@ -54,9 +54,7 @@ def test_the_projects_own_networks_take_the_fast_way_to_the_same_moments(kind):
     images = torch.randint(0, 256, (N, 8, 8, 3), dtype=torch.uint8)
     fast, slow = sampler_of(network), PlainLoop(network)
     assert isinstance(fast, Sampler)
-    ours, theirs = (
-        samples_of(s, images, Plan(T, "grouped", 4, (0, "test"))).log_probs.exp() for s in (fast, slow)
-    )
+    ours, theirs = (samples_of(s, images, Plan(T, "grouped", 4, (0, "test"))).log_probs.exp() for s in (fast, slow))
     error = ((ours.var(1) + theirs.var(1)) / T).sqrt().clamp_min(1e-6)
     assert ((ours.mean(1) - theirs.mean(1)).abs() / error).max() < 6  # a shared mask errs in whole groups
     assert ours.var(1).sum().item() == pytest.approx(theirs.var(1).sum().item(), rel=0.2)
