@@ -173,6 +173,10 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
             lambda i: torch.tensor(decode(root / files[i], data.size, data.channels, data.resize)), shape, key
         )
     kept = Path(data.decoded) / f"{name}-{key[:16]}.npy"
+    checksum = kept.with_suffix(".sha256")
+    if kept.exists() and not (checksum.exists() and checksum.read_text() == digest_of_file(kept)):
+        note(f"{kept}: altered since it was written; making it again")
+        kept.unlink()
     if not kept.exists():
         with artifact.replacing(kept) as temporary, ThreadPoolExecutor() as pool:
             images = mapped(temporary, shape)
@@ -184,7 +188,15 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
                     ):
                         images[i] = image
                         bar.update()
+            images.flush()
+            artifact.write_text(checksum, digest_of_file(temporary))
     return torch.from_numpy(np.load(kept, mmap_mode="c"))
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mapped(path: Path, shape: torch.Size) -> np.ndarray:

@@ -372,7 +372,7 @@ def compare_kind(name: str, rounds: int, passes: int = 2000) -> dict:
     variances = [value.mean().item() for value in squares]
     deviation = sum(value.var().item() / passes for value in squares) ** 0.5
     plan = Plan(PASSES, "grouped", 64, (0, "kinds"))
-    works = {"ours": lambda: samples_of(sampler, images, plan, 64), "loop": lambda: by_hand(network, images, PASSES)}
+    works = {"ours": lambda: samples_of(sampler, images, plan), "loop": lambda: by_hand(network, images, PASSES)}
     return {
         "sampler": str(sampler),
         "mean_z": {"rms": z.square().mean().sqrt().item(), "largest": z.abs().max().item()},

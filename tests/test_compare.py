@@ -128,7 +128,7 @@ def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(
     file.write_text(kept[:100])
     with pytest.raises(UserError, match="lost-0.json: missing or damaged"):
         report.main(file.parent)
-    with pytest.raises(UserError, match="two would be written to a-b-0.json"):
+    with pytest.raises(UserError, match="two would be written to .*a-b-0.json"):
         compare.main(*parse([*MOONS, "--rows", "[{title: a b}, {title: a  b}]"]))
 
 
@@ -158,7 +158,7 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
 def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}]"
-    settings = ["--evaluation.shifted", "150", "--evaluation.shifted_passes", "5", "--name", "shifts", "--rows", rows]
+    settings = ["--evaluation.shifted", "150", "--evaluation.passes", "5", "--name", "shifts", "--rows", rows]
     kinds = data.corruptions.CORRUPTIONS
     monkeypatch.setattr(data.corruptions, "CORRUPTIONS", {kind: kinds[kind] for kind in ("fog", "contrast")})
     compare.main(*parse([*TINY, *settings]))

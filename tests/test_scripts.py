@@ -22,6 +22,7 @@ import train_student
 import train_teacher
 from configs.cli import parse
 from configs.schema import DataSet
+from methods import prediction
 from methods.student import Student, load_student
 from plots.table import table
 from uncertainty.distribution import MEASURES
@@ -153,7 +154,7 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, digits, tmp_path
     (photos / "c.jpg").write_bytes(b"broken")
     (photos / "notes.txt").write_text("no image")
     out = tmp_path / "out.csv"
-    assert predict("--run", run, "--images", photos, "--out", out, "--batch-size", 2, "--report") == 0
+    assert predict("--run", run, "--images", photos, "--out", out, "--report") == 0
     said = capsys.readouterr().out
     assert "1 broken images and 1 other files left out" in said and "c.jpg" in said
     rows = {row["image"].removeprefix(f"{photos}/"): row for row in csv.DictReader(out.open())}
@@ -175,7 +176,7 @@ def test_predictions_that_fail_or_are_killed_leave_the_earlier_ones(run, tmp_pat
     photos.mkdir()
     (photos / "broken.png").write_bytes(b"broken")
     out.write_text("of yesterday")
-    arguments = ["--run", run, "--images", photos, "--out", out, "--batch-size", 1]
+    arguments = ["--run", run, "--images", photos, "--out", out]
     assert predict(*arguments) == 2 and "no readable image" in capsys.readouterr().err
     write_images(photos, random_image(8, 8), random_image(8, 8))
     forward, calls = Student.forward, []
@@ -187,6 +188,7 @@ def test_predictions_that_fail_or_are_killed_leave_the_earlier_ones(run, tmp_pat
         return forward(student, images)
 
     monkeypatch.setattr(Student, "forward", cut)
+    monkeypatch.setattr(prediction, "BATCH", 1)
     assert predict(*arguments) == 130 and len(calls) == 2
     assert out.read_text() == "of yesterday" and sorted(tmp_path.iterdir()) == [out, photos]
 

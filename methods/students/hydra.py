@@ -34,8 +34,9 @@ class Hydra(HeadsAsSamples):
     def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
         """1/M Σ_m KL(p_m ‖ q_m), p_m of the teacher's function m, q_m of head m (eq. 4)."""
         teacher = targets.log_probs.float()
-        if teacher.shape[1] != self.heads:
+        if teacher.shape[1] != student.log_probs.shape[1]:
             raise UserError(
-                f"student.options.heads: {self.heads} heads for {teacher.shape[1]} functions (sampling.passes)"
+                f"student.options.heads: {student.log_probs.shape[1]} heads for {teacher.shape[1]} functions "
+                "(sampling.passes)"
             )
         return divergence(teacher, student.log_probs).mean()

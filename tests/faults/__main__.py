@@ -50,7 +50,6 @@ STAGES = {"teacher": train_teacher.main, "student": train_student.main, "evaluat
 TINY = (
     "--config configs/digits.yaml --teacher.width 0.125 --student.width 0.125 --teacher.epochs 3 --student.epochs 3 "
     "--sampling.passes 4 --sampling.views [augmented] --evaluation.passes 4 --evaluation.bootstrap 10 "
-    "--evaluation.speed_images 4 --evaluation.speed_passes 2 "
     '--data.ood [{"source":"noise"}] --data.max_ood 40 --student.options {"hidden":16} --device cpu --dtype float32'
 ).split()
 DAMAGES = ("bit", "bit", "bit", "zeros", "cut", "longer", "swapped", "foreign")

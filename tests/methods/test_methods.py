@@ -227,9 +227,7 @@ def test_the_largest_singular_value_of_a_normalized_convolution(stride, kernel, 
     assert after == pytest.approx(min(before, coefficient), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "network, parameters", [("resnet18", 11_173_962), ("resnet50", 23_520_842), ("wide_resnet28_10", 36_479_194)]
-)
+@pytest.mark.parametrize("network, parameters", [("resnet18", 11_173_962)])
 def test_residual_networks_have_their_published_size(network, parameters):
     with torch.device("meta"):
         layers = build(Architecture(network, 1.0, 32, 3, 10))

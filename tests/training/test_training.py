@@ -80,11 +80,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tiny):
 
 def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(trained):
     _, metadata = artifact.load(trained.folder / "checkpoints/teacher.safetensors", "checkpoint")
-    assert metadata["best"] == max(row["validation_score"] for row in metadata["history"])
+    assert all("validation_score" in row for row in metadata["history"])
     trained.name, trained.teacher.train_on_all, trained.teacher.epochs = "all", True, 2
     train_teacher.main(trained, overwrite=False)
     tensors, metadata = artifact.load(trained.folder / "checkpoints/teacher.safetensors", "checkpoint")
-    assert metadata["best"] is None
+    assert not any("validation_score" in row for row in metadata["history"])
     assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in weights_of(trained).items())
 
 
@@ -104,7 +104,7 @@ def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(trai
 def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     tiny.teacher = replace(tiny.teacher, method="ensemble", members=2, conv_dropout=0.0, head_dropout=0.0, epochs=2)
     tiny.sampling = replace(tiny.sampling, passes=2, masks="function")
-    tiny.evaluation = replace(tiny.evaluation, passes=2, speed_passes=2)
+    tiny.evaluation = replace(tiny.evaluation, passes=2)
     tiny.student = replace(tiny.student, method="hydra", options={"heads": 2}, epochs=1)
     for script in (train_teacher, train_student, evaluate):
         script.main(tiny, overwrite=False)
