@@ -87,8 +87,12 @@ def histograms(
     figure, axes = grid(len(shown), len(TRUONG), title, 3.0)
     for row, name in zip(axes, shown):
         for axis, measure in zip(row, TRUONG):
-            drawn = [(who, values, at, "-" if at == name else ":") for who, values in (("teacher", teacher), ("student", student))
-                     for at in (name, behind) if at]  # fmt: skip
+            drawn = [
+                (who, values, at, "-" if at == name else ":")
+                for who, values in (("teacher", teacher), ("student", student))
+                for at in (name, behind)
+                if at
+            ]
             bins = np.linspace(
                 min(0, *(v[at][measure].min() for _, v, at, _ in drawn)),
                 max(v[at][measure].max() for _, v, at, _ in drawn),

@@ -26,9 +26,14 @@ from uncertainty.equivalent_passes import interval
 
 Records = dict[str, list[dict[str, Any]]]  # {title: one for each seed}
 QUALITY = {
-    "accuracy": "accuracy", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE",
-    "misclassification_auroc": "error AUROC", "aurc": "AURC",
-}  # fmt: skip
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "misclassification_auroc": "error AUROC",
+    "aurc": "AURC",
+}
 CALIBRATED = ("nll", "brier", "ece")  # the scores that a temperature changes most
 COSTS = {"parameters": 1e6, "flops": 1e6, "bytes": 1e6, "peak_bytes": 1e6}
 OWN = {"energy": "energy", "negative_log_density": "feature density", "max_probability": "max. probability"}
@@ -177,11 +182,20 @@ def long(by_title: Records) -> str:
     first = next(iter(done.values()))[0]
     parts = ["## Quality, before and after temperature scaling"]
     header = ["method", "T", *QUALITY.values(), *(f"{QUALITY[score]}, tempered" for score in CALIBRATED)]
-    parts.append(markdown(header, [
-        [title, spread(values(r, "temperature"), 2), *(spread(values(r, "before", s)) for s in QUALITY),
-         *(spread(values(r, "after", s)) for s in CALIBRATED)]
-        for title, r in done.items()
-    ]))  # fmt: skip
+    parts.append(
+        markdown(
+            header,
+            [
+                [
+                    title,
+                    spread(values(r, "temperature"), 2),
+                    *(spread(values(r, "before", s)) for s in QUALITY),
+                    *(spread(values(r, "after", s)) for s in CALIBRATED),
+                ]
+                for title, r in done.items()
+            ],
+        )
+    )
     detected = [("ood", name) for name in first.get("ood", ())] if first.get("compared_on") != "validation" else []
     for place in [("errors",), *detected] if "errors" in first else detected:
         parts.append(f"## Telling {place[-1]} apart")
@@ -256,7 +270,10 @@ def paired(done: Records) -> list[str]:
             rows.append(
                 [title, str(len(pairs)), *(difference([np.subtract(a[s], b[s]) for a, b in pairs]) for s in scores)]
             )
-    said = "the 95% interval over images drawn anew, the same ones for both methods; after it, the range over seeds, if there are several"
+    said = (
+        "the 95% interval over images drawn anew, the same ones for both methods; "
+        "after it, the range over seeds, if there are several"
+    )
     header = ["method", "seeds", *("NLL" if score == "nll" else score for score in scores)]
     return [f"## Difference from {ours}", f"First seed: {said}.", markdown(header, rows)]
 
@@ -281,11 +298,17 @@ def costs(done: Records) -> str:
         "time / one pass",
         "at batch 1",
     ]
-    return markdown(header, [
-        [title, *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
-         *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1"))]
-        for title, r in done.items()
-    ])  # fmt: skip
+    return markdown(
+        header,
+        [
+            [
+                title,
+                *(spread(values(r, "cost", key), 2, scale) for key, scale in COSTS.items()),
+                *(spread(values(r, "cost", key), 1) for key in ("ratio", "ratio_batch1")),
+            ]
+            for title, r in done.items()
+        ],
+    )
 
 
 def label(score: str) -> str:

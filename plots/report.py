@@ -51,17 +51,25 @@ def write(
     chosen = {name: sorted(rng.permutation(len(of)).tolist()[:most]) for name, of in places.items()}
     sheets = [sheet(pixels(name, of, [rows[places[name][i]]["image"] for i in of])) for name, of in chosen.items()]
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True).get_template("report.html")
-    artifact.write_text(path, page.render(
-        title=title,
-        text=markdown(text),
-        plots=[(plot.stem.replace("_", " "), inline(plot.read_bytes(), "png")) for plot in sorted(plots.glob("*.png"))] if plots else [],
-        sheets=sheets,
-        columns=COLUMNS,
-        size=THUMBNAIL,
-        data=json.dumps({"said": {"student": who, "teacher": "teacher"}} | contents(rows, sets, places, chosen, classes))
-        .replace("<", "\\u003c"),
-        script=(HERE / "report.js").read_text(encoding="utf-8"),
-    ))  # fmt: skip
+    artifact.write_text(
+        path,
+        page.render(
+            title=title,
+            text=markdown(text),
+            plots=[
+                (plot.stem.replace("_", " "), inline(plot.read_bytes(), "png")) for plot in sorted(plots.glob("*.png"))
+            ]
+            if plots
+            else [],
+            sheets=sheets,
+            columns=COLUMNS,
+            size=THUMBNAIL,
+            data=json.dumps(
+                {"said": {"student": who, "teacher": "teacher"}} | contents(rows, sets, places, chosen, classes)
+            ).replace("<", "\\u003c"),
+            script=(HERE / "report.js").read_text(encoding="utf-8"),
+        ),
+    )
 
 
 def contents(

@@ -17,8 +17,15 @@ SCORES = {
     "aurc": "AURC",
 }
 AGREEMENT = (
-    "Pearson (95%)", "equivalent passes (95%)", "noise ceiling", "baseline", "last layer", "split halves", "Spearman", "scale"
-)  # fmt: skip
+    "Pearson (95%)",
+    "equivalent passes (95%)",
+    "noise ceiling",
+    "baseline",
+    "last layer",
+    "split halves",
+    "Spearman",
+    "scale",
+)
 
 SIMILARITIES = {
     ("energy_distance", "student"): "energy distance",

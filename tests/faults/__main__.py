@@ -95,7 +95,7 @@ def result(config: Config) -> dict[str, Any]:
     files = [path for path in config.folder.rglob("*.safetensors") if path.parent.name != "checkpoints"]
     metrics = artifact.read_json(config.folder / "metrics.json")
     numbers = {key: metrics[key] for key in ("teacher", "student", "agreement", "ood")}
-    kinds = {path: KIND if path.parent.name == "mc_samples" else path.stem for path in files}
+    kinds = {path: KIND if path.parent.name in ("mc_samples", "reference") else path.stem for path in files}
     return {path.name: artifact.checksum(artifact.load(path, kind)[0]) for path, kind in kinds.items()} | numbers
 
 

@@ -23,9 +23,16 @@ def values() -> list[dict[str, dict[str, np.ndarray]]]:
 @pytest.mark.parametrize("measures", [TRUONG, INFORMATION])
 def test_every_image_is_in_the_density_or_counted_beyond_it(values, measures):
     entry = {
-        "pearson": 0.876, "pearson_ci": [0.85, 0.9], "equivalent_passes": 43.2, "censored": False, "baseline_pearson": 0.321,
-        "noise_ceiling": 0.98, "last_layer_pearson": 0.5, "scale": 1.02, "reference_passes": 100,
-    }  # fmt: skip
+        "pearson": 0.876,
+        "pearson_ci": [0.85, 0.9],
+        "equivalent_passes": 43.2,
+        "censored": False,
+        "baseline_pearson": 0.321,
+        "noise_ceiling": 0.98,
+        "last_layer_pearson": 0.5,
+        "scale": 1.02,
+        "reference_passes": 100,
+    }
     figure = plots.teacher_against_student(*values, {name: dict.fromkeys(MEASURES, entry) for name in NAMES}, measures)
     said = "\n".join(text.get_text() for text in figure.findobj(Text))
     assert said.count("Pearson 0.876: as 43 passes") == len(NAMES) * len(measures)
