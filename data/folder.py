@@ -174,7 +174,7 @@ def pixels_of(root: Path, files: Sequence[str], name: str, data: Data) -> torch.
         )
     kept = Path(data.decoded) / f"{name}-{key[:16]}.npy"
     checksum = kept.with_suffix(".sha256")
-    if kept.exists() and not (checksum.exists() and checksum.read_text() == digest_of_file(kept)):
+    if kept.exists() and not (checksum.exists() and checksum.read_bytes() == digest_of_file(kept).encode()):
         note(f"{kept}: altered since it was written; making it again")
         kept.unlink()
     if not kept.exists():
