@@ -35,8 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for orphan in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if time.time() - orphan.stat().st_mtime > ORPHAN_S:
-                orphan.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process may have just renamed it
+                if time.time() - orphan.stat().st_mtime > ORPHAN_S:
+                    orphan.unlink()
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
