@@ -20,6 +20,13 @@ from configs.schema import Config
 
 PARENT = os.getppid()  # of a process that torchrun started, asked for before the slow imports
 DEFAULT = str(Path(__file__).parent / "digits.yaml")
+FORMER = {"loss": "it is now called objective"} | dict.fromkeys(
+    (
+        "teacher.compile student.compile sampling.dtype sampling.keep_samples sampling.batch_size evaluation.dtype "
+        "evaluation.batch_size evaluation.speed_images evaluation.speed_passes evaluation.shifted_passes"
+    ).split(),
+    "which is no longer a setting: leave it out",
+)
 USAGE = "[--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
 
 
@@ -173,8 +180,9 @@ def checked(kind: type, values: dict[str, Any], where: str) -> Any:
     if first["type"] == "unexpected_keyword_argument":
         known = [key for key, _ in settings_of(kind)]
         near = difflib.get_close_matches(key, known + sorted({key.split(".")[0] for key in known}), 1)
-        hint = f", did you mean {near[0]}?" if near else f"; there are: {', '.join(known) or 'none'}"
-        raise UserError(f"{where}: unknown key {key}{hint}")
+        every = "see --help for all keys" if kind is Config else f"there are: {', '.join(known) or 'none'}"
+        hint = FORMER.get(key) or (f"did you mean {near[0]}?" if near else every)
+        raise UserError(f"{where}: unknown key {key}, {hint}")
     if first["type"] == "value_error":
         raise UserError(f"{where}: {first['ctx']['error']}")
     names = [name for name in key.split(".") if name not in ("float", "int", "str", "bool")]
