@@ -163,14 +163,14 @@ def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folde
 def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
     """The differences between two nested dictionaries, as `key: a there, b asked for`; empty if there are none.
 
-    A setting that is not there, since it is newer, is the same as one that is off (False or None).
+    A setting that only one of them has, since it is newer or gone, is the same as one that is off (False or None).
     """
     parts = []
     for key in sorted(there.keys() | asked.keys()):
         a, b = there.get(key), asked.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             parts.append(difference(a, b, f"{prefix}{key}."))
-        elif a != b and not (key not in there and b in (False, None)):
+        elif a != b and (key in there and key in asked or (a or b) not in (False, None)):
             parts.append(f"{prefix}{key}: {a} there, {b} asked for")
     return "; ".join(filter(None, parts))
 

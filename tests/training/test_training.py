@@ -13,6 +13,7 @@ import train_teacher
 from configs.errors import UserError
 from methods.student import load_student
 from training import artifact
+from training.run import difference
 from uncertainty.dirichlet import Dirichlet
 
 SCRIPTS = {"teacher": train_teacher, "student": train_student}
@@ -151,3 +152,8 @@ def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="this file holds a teacher, not a student"):
         artifact.load(path, "student")
+
+
+def test_a_setting_that_one_version_lacks_is_the_same_as_off():
+    assert not difference({"teacher": {"lr": 1, "gone": False}}, {"teacher": {"lr": 1, "newer": None}})
+    assert difference({"gone": True}, {}) and difference({}, {"newer": 0.5}) and difference({"lr": False}, {"lr": None})
