@@ -2,7 +2,6 @@
 
 import io
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -62,6 +61,11 @@ def axis_label(measure: str, lines: bool = False) -> str:
     return label.replace(" (", "\n(") if lines else label
 
 
+def plain_name(measure: str) -> str:
+    """The name of a measure without its kind of uncertainty."""
+    return MEASURE_NAMES[measure].split(" (")[0]
+
+
 def passes(entry: dict) -> str:
     """The equivalent passes of an entry of `agreement` in metrics.json: a number, a lower bound (> 400), or a dash for
     a constant."""
@@ -73,12 +77,6 @@ def passes(entry: dict) -> str:
 def defined(value: float, digits: int = 3) -> str:
     """A number in a figure, or `not defined` for NaN, such as a correlation with a constant."""
     return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells, in Markdown."""
-    header = list(header)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
 
 
 def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:

@@ -1,12 +1,16 @@
-"""The table of an evaluation, made from its metrics.json:
+"""The tables of an evaluation, made from its metrics.json:
 
-python -m plots.table results/cifar10_cpu/metrics.json
+    python -m plots.table results/cifar10_cpu/metrics.json
+
+and tables of several students of one teacher.
 """
 
 import json
 import sys
+from dataclasses import dataclass, field
 
-from plots.style import MEASURE_NAMES, NAMES, markdown, passes
+from plots.cells import markdown, number
+from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
 
 SCORES = {
     "accuracy": "accuracy",
@@ -16,17 +20,12 @@ SCORES = {
     "misclassification_auroc": "error AUROC",
     "aurc": "AURC",
 }
-AGREEMENT = (
-    "Pearson (95%)",
-    "equivalent passes (95%)",
-    "noise ceiling",
-    "baseline",
-    "last layer",
-    "split halves",
-    "Spearman",
-    "scale",
+AGREEMENT = "Pearson (95%)|equivalent passes (95%)|noise ceiling|baseline|last layer|split halves|Spearman|scale".split(
+    "|"
 )
-
+ALL = (*TRUONG, *INFORMATION)  # the measures of the tables of several students
+FRONT = ("total_variance", "predictive_entropy")  # of the short one
+REPORTED = ("0.6", "", "0.4", "")  # correlations in distribution and out of it (truongbuu 2019)
 SIMILARITIES = {
     ("energy_distance", "student"): "energy distance",
     ("energy_distance", "teacher"): "of other T passes",
@@ -53,35 +52,35 @@ ALIKE = {
     "variation ratio": "the share of samples that vote for another class than most",
     "log density": "the mean log likelihood of the teacher's samples under the student",
 }
+SPEED = """Speed, images a second at batch 256: teacher with {teacher_passes} passes {teacher_images_per_s:.0f}, \
+student {student_images_per_s:.0f}: {ratio:.0f} times faster ({ratio_batch1:.0f} at batch 1)."""
 
 
-def sentences(metrics: dict) -> str:
-    """The main results of the tables, in words."""
-    inside, *outside = metrics["agreement"]
-    ranks = [f"{name} as {passes_cell(metrics['agreement'][name]['total_variance'])}" for name in (inside, *outside)]
-    said = [
-        "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
-        f"{', '.join(ranks)}."
-    ]
-    if outside:
-        tells = [f"{name} {number(metrics['ood'][name]['student']['predictive_entropy']['auroc'])}" for name in outside]
-        theirs = [number(metrics["ood"][name]["teacher"]["predictive_entropy"]["auroc"]) for name in outside]
-        said.append(
-            f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: "
-            f"{', '.join(theirs)})."
-        )
-    said.append(
-        f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's "
-        f"{number(metrics['teacher']['accuracy'])}."
-    )
-    return "\n".join(said)
+@dataclass
+class Part:
+    """A part of the results: a text, or a table with the meanings of its columns."""
+
+    text: str = ""
+    header: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    meanings: dict[str, str] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """The part in Markdown."""
+        table = markdown(self.header, self.rows) if self.header else ""
+        meanings = "\n".join(f"- *{column}*: {meaning}." for column, meaning in self.meanings.items())
+        return "\n\n".join(filter(None, [self.text, table, meanings]))
 
 
 def table(metrics: dict) -> str:
-    """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns
-    mean; speed."""
+    """metrics.json in Markdown."""
+    return "\n\n".join(part.markdown() for part in parts(metrics))
+
+
+def parts(metrics: dict) -> list[Part]:
+    """The results of metrics.json: in words; tables of predictions, agreement, OOD detection and more; speed."""
     inside = next(iter(metrics["agreement"]))
-    short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
+    plain = [plain_name(measure) for measure in MEASURE_NAMES]
     scored = [
         [NAMES[who], *(number(metrics[who][score]) for score in SCORES)]
         for who in ("teacher_deterministic", "teacher", "student")
@@ -91,70 +90,75 @@ def table(metrics: dict) -> str:
         for dataset, entry in metrics["agreement"].items()
         for measure, name in MEASURE_NAMES.items()
     ]
-    parts = [sentences(metrics), markdown([inside, *SCORES.values()], scored)]
-    parts += [markdown(["teacher against student", *AGREEMENT], agreed), meanings(MEANINGS)]
-    if metrics["ood"]:
-        rows = [
-            [f"{dataset}: {NAMES[who]}", *(number(of[measure]["auroc"]) for measure in MEASURE_NAMES)]
-            for dataset, entry in metrics["ood"].items()
-            for who, of in entry.items()
-        ]
-        parts.append(markdown([f"AUROC against {inside}", *short], rows))
+    detected = [
+        [f"{dataset}: {NAMES[who]}", *(number(of[measure]["auroc"]) for measure in MEASURE_NAMES)]
+        for dataset, entry in metrics["ood"].items()
+        for who, of in entry.items()
+    ]
+    found = [
+        Part(sentences(metrics)),
+        Part("", [inside, *SCORES.values()], scored),
+        Part("", ["teacher against student", *AGREEMENT], agreed, MEANINGS),
+    ]
+    if detected:
+        found.append(Part("", [f"AUROC against {inside}", *plain], detected))
     if "rejected" in metrics:  # results of earlier versions lack these two tables
-        rows = [
+        alike = [
             [dataset, *(number(entry.get(name, {}).get(who)) for name, who in SIMILARITIES)]
             for dataset, entry in metrics["agreement"].items()
         ]
-        parts += [
-            markdown(["student's class probabilities against T passes of the teacher", *SIMILARITIES.values()], rows),
-            meanings(ALIKE),
-        ]
-        rows = [
+        header = ["student's class probabilities against T passes of the teacher", *SIMILARITIES.values()]
+        found.append(Part("", header, alike, ALIKE))
+        shares = [
             [
                 f"{dataset}: {NAMES[who]}",
-                *(f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES),
+                *(f"{100 * of[dataset][who]:.1f}%" for of in map(metrics["rejected"].get, MEASURE_NAMES)),
             ]
             for dataset in metrics["agreement"]
             for who in ("teacher", "student")
         ]
-        parts.append(markdown([f"rejected where the teacher rejects 5% of {inside}", *short], rows))
+        found.append(Part("", [f"rejected where the teacher rejects 5% of {inside}", *plain], shares))
     if "humans" in metrics:
-        rows = [
-            [
-                NAMES[who],
-                *(
-                    "{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"])))
-                    for e in map(entry.get, MEASURE_NAMES)
-                ),
-            ]
-            for who, entry in metrics["humans"].items()
+        header = ["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()]
+        ranked = [
+            [NAMES[who], *(with_interval(of[measure], "spearman") for measure in MEASURE_NAMES)]
+            for who, of in metrics["humans"].items()
         ]
-        parts.append(markdown(["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()], rows))
-    s = metrics["speed"]
-    parts.append(
-        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes "
-        f"{s['teacher_images_per_s']:.0f}, "
-        f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1)."
-    )
-    return "\n\n".join(parts)
+        found.append(Part("", header, ranked))
+    return [*found, Part(SPEED.format(**metrics["speed"]))]
+
+
+def sentences(metrics: dict) -> str:
+    """The main results, in words."""
+    inside, *outside = metrics["agreement"]
+    ranks = [f"{name} as {passes_cell(entry['total_variance'])}" for name, entry in metrics["agreement"].items()]
+    told = {
+        who: [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
+        for who in ("student", "teacher")
+    }
+    accuracy = {who: number(metrics[who]["accuracy"]) for who in told}
+    lines = [
+        "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
+        f"{', '.join(ranks)}.",
+        f"By predictive entropy, it tells other images from {inside}: AUROC "
+        f"{', '.join(map(' '.join, zip(outside, told['student'])))} (teacher: {', '.join(told['teacher'])}).",
+        f"Its accuracy is {accuracy['student']}, the teacher's {accuracy['teacher']}.",
+    ]
+    return "\n".join(lines if outside else lines[::2])
 
 
 def agreement(entry: dict) -> list[str]:
     """The cells of a measure, as named in `AGREEMENT`."""
-    interval = "-" if entry["pearson"] is None else "-".join(map(number, entry["pearson_ci"]))
     keys = ("noise_ceiling", "baseline_pearson", "last_layer_pearson", "split_half_pearson", "spearman")
     scale = "-" if entry["scale"] is None else f"{entry['scale']:.2f}"
-    return [
-        f"**{number(entry['pearson'])}** ({interval})",
-        passes_cell(entry),
-        *(number(entry[key]) for key in keys),
-        scale,
-    ]
+    pearson = with_interval(entry, "pearson", "**")
+    return [pearson, passes_cell(entry), *(number(entry[key]) for key in keys), scale]
 
 
-def meanings(columns: dict[str, str]) -> str:
-    """What columns mean, as a list."""
-    return "\n".join(f"- *{column}*: {meaning}." for column, meaning in columns.items())
+def with_interval(entry: dict, key: str, mark: str = "") -> str:
+    """A correlation, between marks, and its interval."""
+    interval = "-" if entry[key] is None else "-".join(map(number, entry[f"{key}_ci"]))
+    return f"{mark}{number(entry[key])}{mark} ({interval})"
 
 
 def passes_cell(entry: dict) -> str:
@@ -167,11 +171,40 @@ def passes_cell(entry: dict) -> str:
     return text if all(entry["pearson"] > baseline for baseline in baselines) else f"{text}, **below a baseline**"
 
 
-def number(value: float | None) -> str:
-    """A number with three decimals, or four below 0.01; a dash for None."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+def students(runs: dict[str, dict]) -> str:
+    """Markdown: for each data set the baseline, and each student's Pearson correlation, equivalent passes and scale.
+
+    runs: {name: metrics}, all of one teacher.
+    """
+    rows = []
+    for dataset, baseline in next(iter(runs.values()))["agreement"].items():
+        rows.append([f"**{dataset}**: baseline, one softmax", *(number(baseline[m]["baseline_pearson"]) for m in ALL)])
+        for name, run in runs.items():
+            entries = [run["agreement"][dataset][measure] for measure in ALL]
+            rows.append([name, *(f"{short_cell(entry)}, ×{entry['scale']:.2f}" for entry in entries)])
+    return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], rows)
+
+
+def short_students(runs: dict[str, dict]) -> str:
+    """Markdown: correlation and equivalent passes of two measures, on the in-distribution set and on the first OOD set;
+    above them, what Truong 2019 reports.
+
+    runs: {name: metrics}, all of one teacher.
+    """
+    first, *_ = agreements = [run["agreement"] for run in runs.values()]
+    columns = [(dataset, measure) for dataset in list(first)[:2] for measure in FRONT]
+    rows = [
+        ["reported by Truong 2019, of his own teacher (he does not name the measure)", *REPORTED],
+        ["one softmax without dropout", *(number(first[d][m]["baseline_pearson"]) for d, m in columns)],
+    ]
+    rows += [[name, *(short_cell(of[d][m]) for d, m in columns)] for name, of in zip(runs, agreements)]
+    head = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
+    return markdown(["correlation with the teacher: **equivalent passes**", *head], rows)
+
+
+def short_cell(entry: dict) -> str:
+    """Correlation with the teacher, and its equivalent passes."""
+    return f"{number(entry['pearson'])}: **{passes(entry)}**"
 
 
 if __name__ == "__main__":
