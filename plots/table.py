@@ -7,9 +7,11 @@ and tables of several students of one teacher.
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from plots.cells import markdown, number
+from plots import cells
+from plots.cells import Columns, average, markdown, number, single, values
 from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
 
 SCORES = {
@@ -20,9 +22,6 @@ SCORES = {
     "misclassification_auroc": "error AUROC",
     "aurc": "AURC",
 }
-AGREEMENT = "Pearson (95%)|equivalent passes (95%)|noise ceiling|baseline|last layer|split halves|Spearman|scale".split(
-    "|"
-)
 ALL = (*TRUONG, *INFORMATION)  # the measures of the tables of several students
 FRONT = ("total_variance", "predictive_entropy")  # of the short one
 REPORTED = ("0.6", "", "0.4", "")  # correlations in distribution and out of it (truongbuu 2019)
@@ -56,6 +55,38 @@ SPEED = """Speed, images a second at batch 256: teacher with {teacher_passes} pa
 student {student_images_per_s:.0f}: {ratio:.0f} times faster ({ratio_batch1:.0f} at batch 1)."""
 
 
+def with_interval(entries: list[dict], path: str, mark: str = "") -> str:
+    """A correlation, between marks, and its interval."""
+    interval = "-".join(map(number, *values(entries, f"{path}_ci"))) if values(entries, path) else "-"
+    return f"{mark}{single(entries, path)}{mark} ({interval})"
+
+
+def passes_cell(entries: list[dict]) -> str:
+    """Equivalent passes and their interval; the cell says if the student is below a baseline. A constant has a dash."""
+    (entry,) = entries
+    if entry["pearson"] is None:
+        return "-"
+    low, high = entry["equivalent_passes_ci"]
+    text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
+    below = any(
+        entry["pearson"] <= baseline
+        for baseline in values(entries, "baseline_pearson") + values(entries, "last_layer_pearson")
+    )
+    return f"{text}, **below a baseline**" if below else text
+
+
+AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
+    ("Pearson (95%)", with_interval, "pearson", "**"),
+    ("equivalent passes (95%)", passes_cell),
+    ("noise ceiling", single, "noise_ceiling"),
+    ("baseline", single, "baseline_pearson"),
+    ("last layer", single, "last_layer_pearson"),
+    ("split halves", single, "split_half_pearson"),
+    ("Spearman", single, "spearman"),
+    ("scale", average, "scale", 2),
+]
+
+
 @dataclass
 class Part:
     """A part of the results: a text, or a table with the meanings of its columns."""
@@ -79,59 +110,55 @@ def table(metrics: dict) -> str:
 
 def parts(metrics: dict) -> list[Part]:
     """The results of metrics.json: in words; tables of predictions, agreement, OOD detection and more; speed."""
-    inside = next(iter(metrics["agreement"]))
-    plain = [plain_name(measure) for measure in MEASURE_NAMES]
-    scored = [
-        [NAMES[who], *(number(metrics[who][score]) for score in SCORES)]
-        for who in ("teacher_deterministic", "teacher", "student")
-    ]
-    agreed = [
-        [f"{dataset}: {name}", *agreement(entry[measure])]
-        for dataset, entry in metrics["agreement"].items()
-        for measure, name in MEASURE_NAMES.items()
-    ]
-    detected = [
-        [f"{dataset}: {NAMES[who]}", *(number(of[measure]["auroc"]) for measure in MEASURE_NAMES)]
-        for dataset, entry in metrics["ood"].items()
-        for who, of in entry.items()
-    ]
+    agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack the latter
+    inside, both = next(iter(agreement)), ("teacher", "student")
+    scored = {NAMES[who]: metrics[who] for who in ("teacher_deterministic", *both)}
+    agreed = {f"{name}: {MEASURE_NAMES[m]}": of[m] for name, of in agreement.items() for m in MEASURE_NAMES}
+    detected = {f"{name}: {NAMES[who]}": of[who] for name, of in metrics["ood"].items() for who in of}
+    rejected = {f"{name}: {NAMES[who]}": (name, who) for name in agreement for who in both} if shares else {}
+    rejected = {row: {m: shares[m][name][who] for m in shares} for row, (name, who) in rejected.items()}
+    humans = {NAMES[who]: of for who, of in metrics.get("humans", {}).items()}
     found = [
-        Part(sentences(metrics)),
-        Part("", [inside, *SCORES.values()], scored),
-        Part("", ["teacher against student", *AGREEMENT], agreed, MEANINGS),
+        part(inside, [(name, score) for score, name in SCORES.items()], scored),
+        part("teacher against student", AGREEMENT, agreed, lambda entries, cell, *at: cell(entries, *at), MEANINGS),
+        part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], detected),
+        part(
+            "student's class probabilities against T passes of the teacher",
+            [(name, "/".join(path)) for path, name in SIMILARITIES.items()],
+            agreement if shares else {},
+            meanings=ALIKE,
+        ),
+        part(
+            f"rejected where the teacher rejects 5% of {inside}",
+            [(plain_name(m), m) for m in MEASURE_NAMES],
+            rejected,
+            lambda entries, measure: f"{100 * entries[0][measure]:.1f}%",
+        ),
+        part(
+            "Spearman with the entropy of people's labels",
+            [(name, f"{m}/spearman") for m, name in MEASURE_NAMES.items()],
+            humans,
+            with_interval,
+        ),
     ]
-    if detected:
-        found.append(Part("", [f"AUROC against {inside}", *plain], detected))
-    if "rejected" in metrics:  # results of earlier versions lack these two tables
-        alike = [
-            [dataset, *(number(entry.get(name, {}).get(who)) for name, who in SIMILARITIES)]
-            for dataset, entry in metrics["agreement"].items()
-        ]
-        header = ["student's class probabilities against T passes of the teacher", *SIMILARITIES.values()]
-        found.append(Part("", header, alike, ALIKE))
-        shares = [
-            [
-                f"{dataset}: {NAMES[who]}",
-                *(f"{100 * of[dataset][who]:.1f}%" for of in map(metrics["rejected"].get, MEASURE_NAMES)),
-            ]
-            for dataset in metrics["agreement"]
-            for who in ("teacher", "student")
-        ]
-        found.append(Part("", [f"rejected where the teacher rejects 5% of {inside}", *plain], shares))
-    if "humans" in metrics:
-        header = ["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()]
-        ranked = [
-            [NAMES[who], *(with_interval(of[measure], "spearman") for measure in MEASURE_NAMES)]
-            for who, of in metrics["humans"].items()
-        ]
-        found.append(Part("", header, ranked))
-    return [*found, Part(SPEED.format(**metrics["speed"]))]
+    return [Part(sentences(metrics)), *(of for of in found if of.rows), Part(SPEED.format(**metrics["speed"]))]
+
+
+def part(
+    first: str,
+    columns: Columns,
+    rows: dict[str, dict],
+    cell: Callable[..., str] = single,
+    meanings: dict[str, str] | None = None,
+) -> Part:
+    """A table with a line for each of `rows`, whose first column is called `first`."""
+    return Part("", *cells.table([first], columns, (([name], [of]) for name, of in rows.items()), cell), meanings or {})
 
 
 def sentences(metrics: dict) -> str:
     """The main results, in words."""
     inside, *outside = metrics["agreement"]
-    ranks = [f"{name} as {passes_cell(entry['total_variance'])}" for name, entry in metrics["agreement"].items()]
+    ranks = [f"{name} as {passes_cell([entry['total_variance']])}" for name, entry in metrics["agreement"].items()]
     told = {
         who: [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
         for who in ("student", "teacher")
@@ -145,30 +172,6 @@ def sentences(metrics: dict) -> str:
         f"Its accuracy is {accuracy['student']}, the teacher's {accuracy['teacher']}.",
     ]
     return "\n".join(lines if outside else lines[::2])
-
-
-def agreement(entry: dict) -> list[str]:
-    """The cells of a measure, as named in `AGREEMENT`."""
-    keys = ("noise_ceiling", "baseline_pearson", "last_layer_pearson", "split_half_pearson", "spearman")
-    scale = "-" if entry["scale"] is None else f"{entry['scale']:.2f}"
-    pearson = with_interval(entry, "pearson", "**")
-    return [pearson, passes_cell(entry), *(number(entry[key]) for key in keys), scale]
-
-
-def with_interval(entry: dict, key: str, mark: str = "") -> str:
-    """A correlation, between marks, and its interval."""
-    interval = "-" if entry[key] is None else "-".join(map(number, entry[f"{key}_ci"]))
-    return f"{mark}{number(entry[key])}{mark} ({interval})"
-
-
-def passes_cell(entry: dict) -> str:
-    """Equivalent passes and their interval; the cell says if the student is below a baseline. A constant has a dash."""
-    if entry["pearson"] is None:
-        return "-"
-    low, high = entry["equivalent_passes_ci"]
-    text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
-    baselines = [entry[key] for key in ("baseline_pearson", "last_layer_pearson") if entry[key] is not None]
-    return text if all(entry["pearson"] > baseline for baseline in baselines) else f"{text}, **below a baseline**"
 
 
 def students(runs: dict[str, dict]) -> str:
