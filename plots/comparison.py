@@ -127,10 +127,8 @@ def teachers(records: list[Record]) -> str:
 def about(records: list[dict]) -> str:
     """Where the numbers of finished rows come from, how to read them, and which rows have settings that the present
     code does not have."""
-    commits, devices = (sorted({r["provenance"][key] for r in records}) for key in ("commit", "device"))
-    text = ABOUT.format(
-        command=records[0]["provenance"]["command"], commits=", ".join(commits), devices=", ".join(devices)
-    )
+    commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
+    text = ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
     today = {field.name for field in fields(StudentSettings)}
     older = {r["title"]: None for r in records if set(r["settings"]["student"]) - today}
     if not older:

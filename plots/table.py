@@ -68,11 +68,8 @@ def passes_cell(entries: list[dict]) -> str:
         return "-"
     low, high = entry["equivalent_passes_ci"]
     text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
-    below = any(
-        entry["pearson"] <= baseline
-        for baseline in values(entries, "baseline_pearson") + values(entries, "last_layer_pearson")
-    )
-    return f"{text}, **below a baseline**" if below else text
+    baselines = values(entries, "baseline_pearson") + values(entries, "last_layer_pearson")
+    return f"{text}, **below a baseline**" if entry["pearson"] <= max(baselines, default=-2) else text
 
 
 AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
@@ -179,13 +176,14 @@ def students(runs: dict[str, dict]) -> str:
 
     runs: {name: metrics}, all of one teacher.
     """
-    rows = []
+    lines = []
     for dataset, baseline in next(iter(runs.values()))["agreement"].items():
-        rows.append([f"**{dataset}**: baseline, one softmax", *(number(baseline[m]["baseline_pearson"]) for m in ALL)])
+        lines.append(
+            [f"**{dataset}**: baseline, one softmax", *(single([baseline], f"{m}/baseline_pearson") for m in ALL)]
+        )
         for name, run in runs.items():
-            entries = [run["agreement"][dataset][measure] for measure in ALL]
-            rows.append([name, *(f"{short_cell(entry)}, ×{entry['scale']:.2f}" for entry in entries)])
-    return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], rows)
+            lines.append([name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)])
+    return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
 
 
 def short_students(runs: dict[str, dict]) -> str:
@@ -194,20 +192,21 @@ def short_students(runs: dict[str, dict]) -> str:
 
     runs: {name: metrics}, all of one teacher.
     """
-    first, *_ = agreements = [run["agreement"] for run in runs.values()]
+    first = next(iter(runs.values()))["agreement"]
     columns = [(dataset, measure) for dataset in list(first)[:2] for measure in FRONT]
-    rows = [
+    lines = [
         ["reported by Truong 2019, of his own teacher (he does not name the measure)", *REPORTED],
-        ["one softmax without dropout", *(number(first[d][m]["baseline_pearson"]) for d, m in columns)],
+        ["one softmax without dropout", *(single([first], f"{d}/{m}/baseline_pearson") for d, m in columns)],
+        *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
     ]
-    rows += [[name, *(short_cell(of[d][m]) for d, m in columns)] for name, of in zip(runs, agreements)]
-    head = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
-    return markdown(["correlation with the teacher: **equivalent passes**", *head], rows)
+    header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
+    return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
 
 
-def short_cell(entry: dict) -> str:
-    """Correlation with the teacher, and its equivalent passes."""
-    return f"{number(entry['pearson'])}: **{passes(entry)}**"
+def student(metrics: dict, dataset: str, measure: str, form: str = "{}: **{}**") -> str:
+    """A student's correlation with the teacher, its equivalent passes and its scale, in a form."""
+    entry = metrics["agreement"][dataset][measure]
+    return form.format(number(entry["pearson"]), passes(entry), entry["scale"])
 
 
 if __name__ == "__main__":
