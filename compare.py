@@ -52,6 +52,7 @@ from methods.teacher import Teacher
 from models.folding import folded
 from models.networks import build
 from plots import comparison as report
+from plots.records import own_score
 from plots.style import save
 from training import artifact, process_group, script
 from training.compute import Compute, choose
@@ -228,7 +229,7 @@ class Comparison:
         if not on_test:
             return record
         mean = predictions[inside.name].distribution.mean.double().numpy()
-        chosen = {"by entropy": "predictive_entropy", "by its own score": report.own_score(record)}
+        chosen = {"by entropy": "predictive_entropy", "by its own score": own_score(record)}
         aurocs = {
             f"AUROC {name} {by}": (scores[inside.name][score], scores[name][score])
             for name in list(scores)[1:]

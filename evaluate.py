@@ -35,7 +35,7 @@ from methods.student import Student
 from methods.teacher import Teacher
 from plots import report
 from plots.style import INFORMATION, TRUONG, save
-from plots.table import table
+from plots.table import Part, parts, table
 from training import artifact, process_group, script
 from training.compute import Compute
 from training.run import Run, begin, made_anew, provenance
@@ -123,7 +123,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     written = artifact.without_nan(metrics)
     text = table(written)
     artifact.write_text(run / "table.md", text + "\n")
-    write_report(run, sets, predictions, model.classes, text)
+    write_report(run, sets, predictions, model.classes, parts(written))
     artifact.write_json(run / "metrics.json", written)
     print(f"\n{text}\n")
     run.log(
@@ -219,8 +219,10 @@ def figures_of(
     return figures
 
 
-def write_report(run: Run, sets: list[Dataset], predictions: Predictions, classes: list[str], text: str) -> None:
-    """Write predictions.csv, a row for each image, and the report that is made from it; it begins with `text`."""
+def write_report(
+    run: Run, sets: list[Dataset], predictions: Predictions, classes: list[str], results: list[Part]
+) -> None:
+    """Write predictions.csv, a row for each image, and the report that is made from it; it begins with `results`."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for dataset in sets:
@@ -248,7 +250,7 @@ def write_report(run: Run, sets: list[Dataset], predictions: Predictions, classe
         classes,
         lambda name, places, _: np.stack([images[name][place].numpy() for place in places]),
         run.folder.name,
-        text,
+        results,
         run / "plots",
     )
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from configs import cli, schema
 from configs.schema import Config
 from methods.teacher import Teacher, load_teacher, members
-from plots.style import markdown, save
+from plots.cells import markdown
+from plots.style import save
 from train_teacher import train
 from training import artifact, script
 from training.compute import Compute, choose

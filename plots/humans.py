@@ -4,29 +4,29 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from plots.style import COLOURS, MEASURE_COLOURS, MEASURE_NAMES, NAMES, grid
+from plots.style import COLOURS, MEASURE_COLOURS, MEASURE_NAMES, NAMES, panels, plain_name
 from uncertainty.agreement import calibration
 
 
 def humans(entropy: ndarray, student: dict[str, ndarray], metrics: dict[str, dict]) -> Figure:
     """Left: rank correlation of the entropy of people's labels [N] with each measure. Right: its mean in 20 bins of the
     student's."""
-    figure, ((left, right),) = grid(
-        1, 2, "The entropy of some fifty people's labels, and the networks' uncertainties", 4.0
-    )
+    title = "The entropy of some fifty people's labels, and the networks' uncertainties"
+    figure, axes = panels(title, ["entropy"], ["correlation", "bins"], 4.0)
+    left, right = axes.values()
     place = np.arange(len(MEASURE_NAMES))
     for shift, who in ((-0.2, "teacher"), (0.2, "student")):
-        value = np.array([metrics[who][m]["spearman"] for m in MEASURE_NAMES])
-        low, high = np.array([metrics[who][m]["spearman_ci"] for m in MEASURE_NAMES]).T
-        left.barh(place + shift, value, 0.38, xerr=[value - low, high - value], color=COLOURS[who], label=NAMES[who])
-    left.set_yticks(place, [name.split(" (")[0] for name in MEASURE_NAMES.values()])
+        value = np.array([metrics[who][measure]["spearman"] for measure in MEASURE_NAMES])
+        ends = np.array([metrics[who][measure]["spearman_ci"] for measure in MEASURE_NAMES]).T
+        left.barh(place + shift, value, 0.38, xerr=abs(ends - value), color=COLOURS[who], label=NAMES[who])
+    left.set_yticks(place, [plain_name(measure) for measure in MEASURE_NAMES])
     left.invert_yaxis()
-    left.set(xlabel="Spearman with human entropy (95% interval)")
+    left.set_xlabel("Spearman with human entropy (95% interval)")
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     for measure, colour in MEASURE_COLOURS.items():
         _, mean = calibration(student[measure], entropy)
         quantile = (np.arange(len(mean)) + 0.5) / len(mean)
-        right.plot(quantile, mean, "o-", ms=3, color=colour, label=MEASURE_NAMES[measure].split(" (")[0])
+        right.plot(quantile, mean, "o-", ms=3, color=colour, label=plain_name(measure))
     right.set(xlabel="quantile of the student's measure", ylabel="mean human entropy, nats")
     right.legend()
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from plots.style import TRUONG, axis_label, grid
+from plots.style import TRUONG, axis_label, panels
 
 
 def extremes(
@@ -21,22 +21,19 @@ def extremes(
 
     images: uint8 [N, H, W, C]; teacher, student: {measure: [N]}; names, classes: a line for each image.
     """
-    figure, axes = grid(
-        2 * len(TRUONG), count, f"{dataset}: the images of least and most uncertainty, by the student", 1.6
-    )
-    for i, measure in enumerate(TRUONG):
-        order = np.argsort(student[measure], kind="stable")
-        for row, chosen, which in (
-            (axes[2 * i], order[:count], "least"),
-            (axes[2 * i + 1], order[::-1][:count], "most"),
-        ):
-            for axis, index in zip(row, chosen):
-                image = images[index]
-                axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-                name = names[index].split("/")[-1]
-                values = f"teacher {teacher[measure][index]:.3f}, student {student[measure][index]:.3f}"
-                lines = [name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}", classes[index], values]
-                axis.set_title("\n".join(lines), fontsize=5, parse_math=False)  # a name can contain $
-                axis.set(xticks=[], yticks=[])
-            row[0].set_ylabel(f"{which}\n{axis_label(measure, lines=True)}", fontsize=6)
+    title = f"{dataset}: the images of least and most uncertainty, by the student"
+    rows = [(measure, which) for measure in TRUONG for which in ("least", "most")]
+    figure, axes = panels(title, rows, range(count), 1.6)
+    for ((measure, which), place), axis in axes.items():
+        axis.set(xticks=[], yticks=[])
+        if place == 0:
+            axis.set_ylabel(f"{which}\n{axis_label(measure, lines=True)}", fontsize=6)
+        if place < len(images):
+            order = np.argsort(student[measure], kind="stable")
+            index = order[place if which == "least" else -1 - place]
+            axis.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
+            name = names[index].split("/")[-1]
+            name = name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
+            values = f"teacher {teacher[measure][index]:.3f}, student {student[measure][index]:.3f}"
+            axis.set_title(f"{name}\n{classes[index]}\n{values}", fontsize=5, parse_math=False)  # a name can contain $
     return figure

@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from scipy.stats import rankdata
 
-from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK
+from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK, panels
 from uncertainty.distribution import MEASURES
 
 COLUMNS = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
+OWN = "a score of its own"
 CLASSES = (BLUE, ORANGE, PINK)
 
 
@@ -21,27 +22,24 @@ def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray
     scores: {method: {score: [side², row by row]}}. points: training images [N, 1, 1, 2] in 0-255, some 300 of them
     shown.
     """
-    names = [MEASURE_NAMES[measure].split(" (")[0] for measure in COLUMNS] + ["a score of its own"]
-    figure = Figure(figsize=(1.7 * len(names) + 1.2, 1.62 * len(scores) + 0.4), layout="constrained")
+    figure, axes = panels("", scores, (*COLUMNS, OWN), 1.65)
     step = max(1, len(points) // 300)
-    panels = figure.subplots(len(scores), len(names), squeeze=False)
-    for row, (method, by_score) in zip(panels, scores.items()):
-        own = [name for name in by_score if name not in MEASURES and name != "max_probability"]
-        for axis, score in zip(row, (*COLUMNS, *own)):
-            if score in by_score:
-                side = round(len(by_score[score]) ** 0.5)
-                values = (rankdata(by_score[score]) if score in own else by_score[score]).reshape(side, side)
-                low, high = np.quantile(values, [0.01, 0.99])
-                axis.imshow(values, origin="lower", extent=(0, 255, 0, 255), cmap="Greys", vmin=low, vmax=high)
-        for axis, shown in zip(row, (*COLUMNS, *own, None)):
-            axis.set(xticks=[], yticks=[], xlim=(0, 255), ylim=(0, 255), aspect="equal")
-            if shown in by_score:
-                x, y = points[::step, 0, 0].T
-                axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::step]])
-            else:
-                axis.axis("off")
-        row[0].set_ylabel(textwrap.fill(method, 22), fontsize=7)
-        row[0].axis("on")
-    for axis, name in zip(panels[0], names):
-        axis.set_title(name, fontsize=8)
+    x, y = points[::step, 0, 0].T
+    for (method, column), axis in axes.items():
+        own = next((name for name in scores[method] if name not in (*MEASURES, "max_probability")), None)
+        values = scores[method].get(own if column == OWN else column)
+        axis.set(xticks=[], yticks=[], xlim=(0, 255), ylim=(0, 255), aspect="equal")
+        if values is not None:
+            side = round(len(values) ** 0.5)
+            values = rankdata(values) if column == OWN else values
+            low, high = np.quantile(values, [0.01, 0.99])
+            look = {"origin": "lower", "extent": (0, 255, 0, 255), "cmap": "Greys", "vmin": low, "vmax": high}
+            axis.imshow(values.reshape(side, side), **look)
+            axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::step]])
+        elif column != COLUMNS[0]:
+            axis.axis("off")
+        if column == COLUMNS[0]:
+            axis.set_ylabel(textwrap.fill(method, 22), fontsize=7)
+        if method == next(iter(scores)):
+            axis.set_title(MEASURE_NAMES.get(column, column).split(" (")[0], fontsize=8)
     return figure

@@ -7,17 +7,16 @@ A part is the text between `<!-- name -->` and `<!-- end -->`, which is replaced
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from configs.cli import settings_of
 from configs.schema import Config
 from methods import options_help
-from plots import comparison
-from plots.recipes import passes_table, teachers_table
-from plots.students import short, students
-from plots.style import markdown
+from plots import comparison, records
+from plots.cells import markdown
+from plots.table import short_students, students
 from training import artifact
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +28,13 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
     "_gaussian": "logit Gaussian, ours",
 }
 COMPARED = ("MC-dropout", "Dirichlet, ours", "logit Gaussian, ours", "EnDD", "ensemble", "deterministic")
+COLUMNS = (  # of the short comparison
+    "accuracy",
+    "AUROC CIFAR-100: by entropy",
+    "by its own score",
+    "equivalent passes: total variance",
+    "time / one pass",
+)
 
 
 def beside(name: str) -> dict[str, dict]:
@@ -39,33 +45,28 @@ def beside(name: str) -> dict[str, dict]:
 
 def rows_of(name: str) -> list[dict]:
     """Every finished row of a comparison."""
-    return [record for records in comparison.load(RESULTS / name).values() for record in comparison.good(records)]
+    return records.every(records.finished(records.load(RESULTS / name)))
 
 
-def compared() -> str:
-    """Some rows and columns of the comparison: ours, and what is better at something."""
-    rows = comparison.load(RESULTS / "comparison")
-    columns = (
-        "accuracy",
-        "AUROC CIFAR-100: by entropy",
-        "by its own score",
-        "equivalent passes: total variance",
-        "time / one pass",
-    )
-    return comparison.short({title: rows[title] for title in COMPARED}, columns)
+def methods(titles: Sequence[str] = (), shown: Sequence[str] = ()) -> str:
+    """The comparison's short table, or some rows and columns of it."""
+    by_title = records.load(RESULTS / "comparison")
+    return comparison.short({title: by_title[title] for title in titles or by_title}, shown)
 
 
 def card(name: str) -> str:
     """What a folder's networks are, and how good."""
-    folder = RESULTS / name
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((RESULTS / name / "metrics.json").read_text())
+    passes = {
+        "teacher": "50 to 100 passes with dropout",
+        "student": f"one pass, {metrics['provenance']['method']}",
+    }
     rows = []
-    for who in ("teacher", "student"):
-        _, about = artifact.load(folder / f"{who}.safetensors", who)
-        a = about["architecture"]
-        kind = "50 to 100 passes with dropout" if who == "teacher" else f"one pass, {metrics['provenance']['method']}"
+    for who, kind in passes.items():
+        _, about = artifact.load(RESULTS / name / f"{who}.safetensors", who)
         scores = [f"{metrics[who][score]:.3f}" for score in ("accuracy", "nll", "ece")]
-        rows.append([f"`{who}.safetensors`", f"{a['network']}, width {a['width']}: {kind}", *scores])
+        network = "{network}, width {width}".format(**about["architecture"])
+        rows.append([f"`{who}.safetensors`", f"{network}: {kind}", *scores])
     return markdown(["file", "network", "accuracy on the test images", "NLL", "ECE"], rows)
 
 
@@ -82,16 +83,16 @@ def settings_page() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "students": lambda: short(beside("cifar10_cpu")),
+    "students": lambda: short_students(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
     "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),
-    "teachers": lambda: teachers_table(rows_of("teacher_rates")),
-    "recipes": lambda: passes_table(rows_of("fidelity")),
-    "bounds": lambda: passes_table(rows_of("student_bounds")),
-    "methods": lambda: comparison.short(comparison.load(RESULTS / "comparison")),
-    "compared": compared,
+    "teachers": lambda: comparison.teachers(rows_of("teacher_rates")),
+    "recipes": lambda: comparison.recipes(rows_of("fidelity")),
+    "bounds": lambda: comparison.recipes(rows_of("student_bounds")),
+    "methods": methods,
+    "compared": lambda: methods(COMPARED, COLUMNS),
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),
     "options": lambda: f"```\n{options_help()}\n```",

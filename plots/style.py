@@ -2,16 +2,20 @@
 
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection
+from itertools import product
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy import ndarray
 from PIL import Image
 
 from training import artifact
+
+Uncertainties = dict[str, dict[str, ndarray]]  # {data set: {measure: [N]}}
 
 matplotlib.use("Agg")
 matplotlib.rcParams |= {
@@ -62,6 +66,11 @@ def axis_label(measure: str, lines: bool = False) -> str:
     return label.replace(" (", "\n(") if lines else label
 
 
+def plain_name(measure: str) -> str:
+    """The name of a measure without its kind of uncertainty."""
+    return MEASURE_NAMES[measure].split(" (")[0]
+
+
 def passes(entry: dict) -> str:
     """The equivalent passes of an entry of `agreement` in metrics.json: a number, a lower bound (> 400), or a dash for
     a constant."""
@@ -75,17 +84,32 @@ def defined(value: float, digits: int = 3) -> str:
     return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells, in Markdown."""
-    header = list(header)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
+def panels(
+    title: str, rows: Collection, columns: Collection, size: float = 2.6, left: str = ""
+) -> tuple[Figure, dict[tuple, Axes]]:
+    """A figure with a title, in as many lines as its width needs, and a square panel for each row and column.
 
-
-def grid(rows: int, columns: int, title: str, size: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with `rows` x `columns` square panels and a title, in as many lines as its width needs."""
-    figure = Figure(figsize=(size * columns + 0.6, size * rows + 1.0), layout="constrained")
+    left: what the vertical axes show of the measures that the rows are.
+    """
+    figure = Figure(figsize=(size * len(columns) + 0.6, size * len(rows) + 1.0), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(9.5 * figure.get_figwidth())))
-    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
+    axes = dict(zip(product(rows, columns), figure.subplots(len(rows), len(columns), squeeze=False).flat))
+    for measure in rows if left else ():
+        axes[measure, next(iter(columns))].set_ylabel(f"{axis_label(measure, lines=True)}\n{left}")
+    return figure, axes
+
+
+def diagonal(axis: Axes, limit: float, colour: str = "black") -> None:
+    """A line where both coordinates are equal, and the same limits for both."""
+    axis.plot([0, limit], [0, limit], color=colour, linewidth=0.8)
+    axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+
+
+def legend_below(figure: Figure, columns: int = 2) -> None:
+    """A legend of the first panel, below all panels; what several lines are called appears once."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    by_label = dict(zip(labels, handles))
+    figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, path: Path) -> None:

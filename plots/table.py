@@ -1,12 +1,18 @@
-"""The table of an evaluation, made from its metrics.json:
+"""The tables of an evaluation, made from its metrics.json:
 
-python -m plots.table results/cifar10_cpu/metrics.json
+    python -m plots.table results/cifar10_cpu/metrics.json
+
+and tables of several students of one teacher.
 """
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from plots.style import MEASURE_NAMES, NAMES, markdown, passes
+from plots import cells
+from plots.cells import Columns, average, markdown, number, single, values
+from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
 
 SCORES = {
     "accuracy": "accuracy",
@@ -16,17 +22,9 @@ SCORES = {
     "misclassification_auroc": "error AUROC",
     "aurc": "AURC",
 }
-AGREEMENT = (
-    "Pearson (95%)",
-    "equivalent passes (95%)",
-    "noise ceiling",
-    "baseline",
-    "last layer",
-    "split halves",
-    "Spearman",
-    "scale",
-)
-
+ALL = (*TRUONG, *INFORMATION)  # the measures of the tables of several students
+FRONT = ("total_variance", "predictive_entropy")  # of the short one
+REPORTED = ("0.6", "", "0.4", "")  # correlations in distribution and out of it (truongbuu 2019)
 SIMILARITIES = {
     ("energy_distance", "student"): "energy distance",
     ("energy_distance", "teacher"): "of other T passes",
@@ -53,125 +51,162 @@ ALIKE = {
     "variation ratio": "the share of samples that vote for another class than most",
     "log density": "the mean log likelihood of the teacher's samples under the student",
 }
+SPEED = """Speed, images a second at batch 256: teacher with {teacher_passes} passes {teacher_images_per_s:.0f}, \
+student {student_images_per_s:.0f}: {ratio:.0f} times faster ({ratio_batch1:.0f} at batch 1)."""
 
 
-def sentences(metrics: dict) -> str:
-    """The main results of the tables, in words."""
-    inside, *outside = metrics["agreement"]
-    ranks = [f"{name} as {passes_cell(metrics['agreement'][name]['total_variance'])}" for name in (inside, *outside)]
-    said = [
-        "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
-        f"{', '.join(ranks)}."
-    ]
-    if outside:
-        tells = [f"{name} {number(metrics['ood'][name]['student']['predictive_entropy']['auroc'])}" for name in outside]
-        theirs = [number(metrics["ood"][name]["teacher"]["predictive_entropy"]["auroc"]) for name in outside]
-        said.append(
-            f"By predictive entropy, it tells other images from {inside}: AUROC {', '.join(tells)} (teacher: "
-            f"{', '.join(theirs)})."
-        )
-    said.append(
-        f"Its accuracy is {number(metrics['student']['accuracy'])}, the teacher's "
-        f"{number(metrics['teacher']['accuracy'])}."
-    )
-    return "\n".join(said)
+def with_interval(entries: list[dict], path: str, mark: str = "") -> str:
+    """A correlation, between marks, and its interval."""
+    interval = "-".join(map(number, *values(entries, f"{path}_ci"))) if values(entries, path) else "-"
+    return f"{mark}{single(entries, path)}{mark} ({interval})"
 
 
-def table(metrics: dict) -> str:
-    """metrics.json as Markdown: results in words; tables of predictions, agreement and OOD detection; what columns
-    mean; speed."""
-    inside = next(iter(metrics["agreement"]))
-    short = [name.split(" (")[0] for name in MEASURE_NAMES.values()]
-    scored = [
-        [NAMES[who], *(number(metrics[who][score]) for score in SCORES)]
-        for who in ("teacher_deterministic", "teacher", "student")
-    ]
-    agreed = [
-        [f"{dataset}: {name}", *agreement(entry[measure])]
-        for dataset, entry in metrics["agreement"].items()
-        for measure, name in MEASURE_NAMES.items()
-    ]
-    parts = [sentences(metrics), markdown([inside, *SCORES.values()], scored)]
-    parts += [markdown(["teacher against student", *AGREEMENT], agreed), meanings(MEANINGS)]
-    if metrics["ood"]:
-        rows = [
-            [f"{dataset}: {NAMES[who]}", *(number(of[measure]["auroc"]) for measure in MEASURE_NAMES)]
-            for dataset, entry in metrics["ood"].items()
-            for who, of in entry.items()
-        ]
-        parts.append(markdown([f"AUROC against {inside}", *short], rows))
-    if "rejected" in metrics:  # results of earlier versions lack these two tables
-        rows = [
-            [dataset, *(number(entry.get(name, {}).get(who)) for name, who in SIMILARITIES)]
-            for dataset, entry in metrics["agreement"].items()
-        ]
-        parts += [
-            markdown(["student's class probabilities against T passes of the teacher", *SIMILARITIES.values()], rows),
-            meanings(ALIKE),
-        ]
-        rows = [
-            [
-                f"{dataset}: {NAMES[who]}",
-                *(f"{100 * metrics['rejected'][measure][dataset][who]:.1f}%" for measure in MEASURE_NAMES),
-            ]
-            for dataset in metrics["agreement"]
-            for who in ("teacher", "student")
-        ]
-        parts.append(markdown([f"rejected where the teacher rejects 5% of {inside}", *short], rows))
-    if "humans" in metrics:
-        rows = [
-            [
-                NAMES[who],
-                *(
-                    "{} ({}-{})".format(*map(number, (e["spearman"], *e["spearman_ci"])))
-                    for e in map(entry.get, MEASURE_NAMES)
-                ),
-            ]
-            for who, entry in metrics["humans"].items()
-        ]
-        parts.append(markdown(["Spearman with the entropy of people's labels", *MEASURE_NAMES.values()], rows))
-    s = metrics["speed"]
-    parts.append(
-        f"Speed, images a second at batch 256: teacher with {s['teacher_passes']} passes "
-        f"{s['teacher_images_per_s']:.0f}, "
-        f"student {s['student_images_per_s']:.0f}: {s['ratio']:.0f} times faster ({s['ratio_batch1']:.0f} at batch 1)."
-    )
-    return "\n\n".join(parts)
-
-
-def agreement(entry: dict) -> list[str]:
-    """The cells of a measure, as named in `AGREEMENT`."""
-    interval = "-" if entry["pearson"] is None else "-".join(map(number, entry["pearson_ci"]))
-    keys = ("noise_ceiling", "baseline_pearson", "last_layer_pearson", "split_half_pearson", "spearman")
-    scale = "-" if entry["scale"] is None else f"{entry['scale']:.2f}"
-    return [
-        f"**{number(entry['pearson'])}** ({interval})",
-        passes_cell(entry),
-        *(number(entry[key]) for key in keys),
-        scale,
-    ]
-
-
-def meanings(columns: dict[str, str]) -> str:
-    """What columns mean, as a list."""
-    return "\n".join(f"- *{column}*: {meaning}." for column, meaning in columns.items())
-
-
-def passes_cell(entry: dict) -> str:
+def passes_cell(entries: list[dict]) -> str:
     """Equivalent passes and their interval; the cell says if the student is below a baseline. A constant has a dash."""
+    (entry,) = entries
     if entry["pearson"] is None:
         return "-"
     low, high = entry["equivalent_passes_ci"]
     text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
-    baselines = [entry[key] for key in ("baseline_pearson", "last_layer_pearson") if entry[key] is not None]
-    return text if all(entry["pearson"] > baseline for baseline in baselines) else f"{text}, **below a baseline**"
+    baselines = values(entries, "baseline_pearson") + values(entries, "last_layer_pearson")
+    return f"{text}, **below a baseline**" if entry["pearson"] <= max(baselines, default=-2) else text
 
 
-def number(value: float | None) -> str:
-    """A number with three decimals, or four below 0.01; a dash for None."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
+    ("Pearson (95%)", with_interval, "pearson", "**"),
+    ("equivalent passes (95%)", passes_cell),
+    ("noise ceiling", single, "noise_ceiling"),
+    ("baseline", single, "baseline_pearson"),
+    ("last layer", single, "last_layer_pearson"),
+    ("split halves", single, "split_half_pearson"),
+    ("Spearman", single, "spearman"),
+    ("scale", average, "scale", 2),
+]
+
+
+@dataclass
+class Part:
+    """A part of the results: a text, or a table with the meanings of its columns."""
+
+    text: str = ""
+    header: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    meanings: dict[str, str] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """The part in Markdown."""
+        table = markdown(self.header, self.rows) if self.header else ""
+        meanings = "\n".join(f"- *{column}*: {meaning}." for column, meaning in self.meanings.items())
+        return "\n\n".join(filter(None, [self.text, table, meanings]))
+
+
+def table(metrics: dict) -> str:
+    """metrics.json in Markdown."""
+    return "\n\n".join(part.markdown() for part in parts(metrics))
+
+
+def parts(metrics: dict) -> list[Part]:
+    """The results of metrics.json: in words; tables of predictions, agreement, OOD detection and more; speed."""
+    agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack the latter
+    inside, both = next(iter(agreement)), ("teacher", "student")
+    scored = {NAMES[who]: metrics[who] for who in ("teacher_deterministic", *both)}
+    agreed = {f"{name}: {MEASURE_NAMES[m]}": of[m] for name, of in agreement.items() for m in MEASURE_NAMES}
+    detected = {f"{name}: {NAMES[who]}": of[who] for name, of in metrics["ood"].items() for who in of}
+    rejected = {f"{name}: {NAMES[who]}": (name, who) for name in agreement for who in both} if shares else {}
+    rejected = {row: {m: shares[m][name][who] for m in shares} for row, (name, who) in rejected.items()}
+    humans = {NAMES[who]: of for who, of in metrics.get("humans", {}).items()}
+    found = [
+        part(inside, [(name, score) for score, name in SCORES.items()], scored),
+        part("teacher against student", AGREEMENT, agreed, lambda entries, cell, *at: cell(entries, *at), MEANINGS),
+        part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], detected),
+        part(
+            "student's class probabilities against T passes of the teacher",
+            [(name, "/".join(path)) for path, name in SIMILARITIES.items()],
+            agreement if shares else {},
+            meanings=ALIKE,
+        ),
+        part(
+            f"rejected where the teacher rejects 5% of {inside}",
+            [(plain_name(m), m) for m in MEASURE_NAMES],
+            rejected,
+            lambda entries, measure: f"{100 * entries[0][measure]:.1f}%",
+        ),
+        part(
+            "Spearman with the entropy of people's labels",
+            [(name, f"{m}/spearman") for m, name in MEASURE_NAMES.items()],
+            humans,
+            with_interval,
+        ),
+    ]
+    return [Part(sentences(metrics)), *(of for of in found if of.rows), Part(SPEED.format(**metrics["speed"]))]
+
+
+def part(
+    first: str,
+    columns: Columns,
+    rows: dict[str, dict],
+    cell: Callable[..., str] = single,
+    meanings: dict[str, str] | None = None,
+) -> Part:
+    """A table with a line for each of `rows`, whose first column is called `first`."""
+    return Part("", *cells.table([first], columns, (([name], [of]) for name, of in rows.items()), cell), meanings or {})
+
+
+def sentences(metrics: dict) -> str:
+    """The main results, in words."""
+    inside, *outside = metrics["agreement"]
+    ranks = [f"{name} as {passes_cell([entry['total_variance']])}" for name, entry in metrics["agreement"].items()]
+    told = {
+        who: [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
+        for who in ("student", "teacher")
+    }
+    accuracy = {who: number(metrics[who]["accuracy"]) for who in told}
+    lines = [
+        "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
+        f"{', '.join(ranks)}.",
+        f"By predictive entropy, it tells other images from {inside}: AUROC "
+        f"{', '.join(map(' '.join, zip(outside, told['student'])))} (teacher: {', '.join(told['teacher'])}).",
+        f"Its accuracy is {accuracy['student']}, the teacher's {accuracy['teacher']}.",
+    ]
+    return "\n".join(lines if outside else lines[::2])
+
+
+def students(runs: dict[str, dict]) -> str:
+    """Markdown: for each data set the baseline, and each student's Pearson correlation, equivalent passes and scale.
+
+    runs: {name: metrics}, all of one teacher.
+    """
+    lines = []
+    for dataset, baseline in next(iter(runs.values()))["agreement"].items():
+        lines.append(
+            [f"**{dataset}**: baseline, one softmax", *(single([baseline], f"{m}/baseline_pearson") for m in ALL)]
+        )
+        for name, run in runs.items():
+            lines.append([name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)])
+    return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
+
+
+def short_students(runs: dict[str, dict]) -> str:
+    """Markdown: correlation and equivalent passes of two measures, on the in-distribution set and on the first OOD set;
+    above them, what Truong 2019 reports.
+
+    runs: {name: metrics}, all of one teacher.
+    """
+    first = next(iter(runs.values()))["agreement"]
+    columns = [(dataset, measure) for dataset in list(first)[:2] for measure in FRONT]
+    lines = [
+        ["reported by Truong 2019, of his own teacher (he does not name the measure)", *REPORTED],
+        ["one softmax without dropout", *(single([first], f"{d}/{m}/baseline_pearson") for d, m in columns)],
+        *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
+    ]
+    header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
+    return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
+
+
+def student(metrics: dict, dataset: str, measure: str, form: str = "{}: **{}**") -> str:
+    """A student's correlation with the teacher, its equivalent passes and its scale, in a form."""
+    entry = metrics["agreement"][dataset][measure]
+    return form.format(number(entry["pearson"]), passes(entry), entry["scale"])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,14 @@
 
 from matplotlib.figure import Figure
 
-from plots.style import BLUE, GREY, ORANGE, grid
+from plots.style import BLUE, GREY, ORANGE, panels
+
+LOOKS = {  # name, colour and line of each column of a history
+    "loss": ("training loss", BLUE, "-"),
+    "validation_loss": ("validation loss", ORANGE, "-"),
+    "accuracy": ("accuracy", GREY, "--"),
+    "validation_accuracy": ("validation accuracy", GREY, ":"),
+}
 
 
 def training_curves(histories: dict[str, list[dict[str, float]]], losses: dict[str, str]) -> Figure:
@@ -13,21 +20,19 @@ def training_curves(histories: dict[str, list[dict[str, float]]], losses: dict[s
     which is left out. losses: what each one's loss is.
     """
     histories = {who: rows for who, rows in histories.items() if rows}
-    figure, axes = grid(1, len(histories), "Training", 3.6)
-    for axis, (who, rows) in zip(axes[0], histories.items()):
+    figure, axes = panels("Training", ["loss"], histories, 3.6)
+    for (_, who), axis in axes.items():
+        rows = histories[who]
         epochs = [row["epoch"] for row in rows]
-        for key, colour, label in (("loss", BLUE, "training loss"), ("validation_loss", ORANGE, "validation loss")):
-            if key in rows[0]:
-                axis.plot(epochs, [row[key] for row in rows], color=colour, label=label)
         axis.set(title=who, xlabel="epoch", ylabel=losses[who])
-        lines = axis.get_lines()
-        if "accuracy" in rows[0]:
-            right = axis.twinx()
+        lines = []
+        right = axis.twinx() if "accuracy" in rows[0] else axis
+        for key, (name, colour, style) in LOOKS.items():
+            if key in rows[0]:
+                at = right if "accuracy" in key else axis
+                lines += at.plot(epochs, [row[key] for row in rows], style, color=colour, label=name)
+        if right is not axis:
             right.set(ylabel="accuracy", ylim=(0, 1))
             right.spines["right"].set_visible(True)
-            for key, style in (("accuracy", "--"), ("validation_accuracy", ":")):
-                if key in rows[0]:
-                    right.plot(epochs, [row[key] for row in rows], style, color=GREY, label=key.replace("_", " "))
-            lines = [*lines, *right.get_lines()]
         axis.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     return figure

@@ -61,6 +61,6 @@ def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
         "Dirichlet, ours": [record(0, [0.7, 0.6, 0.8]), record(1, [0.85, 0.8, 0.9])],
         "same": [record(0, [0.7, 0.7, 0.7])],
     }
-    *_, text = paired(done)
+    (text,) = paired(done).values()
     assert "| other | 2 | **+0.100 (+0.100 to +0.100)**; +0.050 to +0.100 |" in text
     assert "| same | 1 | +0.000 (-0.095 to +0.095) |" in text

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,15 @@ from browser import CHROMIUM, Browser
 
 from plots import report
 from plots.style import MEASURE_NAMES
+from plots.table import Part
 
 CLASSES = ["cat", "dog", "<b>eel</b>"]
 COUNTS = {"pets": 700, "letters": 300}
 RNG = np.random.default_rng(0)
+RESULTS = [
+    Part("Two sentences.\nOne < two."),
+    Part("", ["set", "score"], [["pets", "**0.9** (<b>)"]], {"score": "more is better"}),
+]
 
 
 def row_of(name: str, i: int) -> dict:
@@ -29,7 +35,7 @@ def row_of(name: str, i: int) -> dict:
 ROWS = [row_of(name, i) for name, count in COUNTS.items() for i in range(count)]
 
 
-def write(folder: Path, rows: list[dict], *arguments: str, **options: str) -> str:
+def write(folder: Path, rows: list[dict], *arguments: Any, **options: str) -> str:
     """The address of the page that shows these predictions."""
     with open(folder / "p.csv", "w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
@@ -48,7 +54,7 @@ def browser(tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("no Chromium: install it (apt-get install chromium) to test the report")
     browser = Browser(tmp_path_factory.mktemp("profile"))
-    browser.open(write(tmp_path_factory.mktemp("report"), ROWS, "a run", "Two **good** sentences."))
+    browser.open(write(tmp_path_factory.mktemp("report"), ROWS, "a run", RESULTS))
     yield browser
     browser.close()
     assert not browser.errors
@@ -68,6 +74,13 @@ def names(browser: Browser) -> list[str]:
 
 def text(browser: Browser, name: str) -> str:
     return browser.run(f"document.getElementById({name!r}).innerText")
+
+
+def test_results_come_first_with_bold_numbers_and_meanings(browser):
+    first = browser.run("[...document.querySelectorAll('section')].slice(0, 2).map(e => e.innerText.trim()).join('|')")
+    assert first.split() == "Two sentences. One < two.|set score pets 0.9 (<b>) score: more is better.".split()
+    bold = "[...document.querySelectorAll('td b')].map(e => e.innerText)"
+    assert browser.run(bold) == ["0.9"]
 
 
 def test_images_are_sorted_and_filtered(browser):

@@ -1,0 +1,107 @@
+"""The figures of a comparison: what each method gives, and how it stands covariate shift."""
+
+from itertools import cycle
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from plots.cells import mean, values
+from plots.records import Record, Records, by_severity, every, first_set
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK, plain_name
+
+TOTAL_VARIANCE = "agreement/total_variance"
+BY_METHOD = {
+    "accuracy": "accuracy",
+    "ECE": "ece",
+    "AUROC of errors": "errors/max_probability",
+    "equivalent passes, total variance": f"{TOTAL_VARIANCE}/equivalent_passes",
+}
+BY_SHIFT = BY_METHOD | {
+    "scale of total variance": f"{TOTAL_VARIANCE}/scale",
+    "risk of the answered, 80% without shift": "risk",
+}
+
+
+def by_method(done: Records) -> Figure:
+    """One line for each method, one panel for each thing that it is good or bad at: means over seeds, with standard
+    deviations."""
+    records = every(done)
+    sets, inside = list(records[0]["ood"]), first_set(records)
+    passes, time = f"equivalent passes, {inside}", "time / one pass"
+    panels = {  # {panel: {kind of dot: path}}
+        "accuracy": {"": "before/accuracy"},
+        "AUROC of errors": {"": "before/misclassification_auroc"},
+        "AUROC of OOD, by entropy": {name: f"ood/{name}/predictive_entropy/auroc" for name in sets},
+        "AUROC of OOD, by own score": {name: f"own/{name}/auroc" for name in sets},
+        passes: {plain_name(measure): f"agreement/{inside}/{measure}/equivalent_passes" for measure in PANELS},
+        time: {"": "cost/ratio"},
+    }
+    panels = {name: kinds for name, kinds in panels.items() if any(values(records, path) for path in kinds.values())}
+    colours = {"": BLUE, **dict(zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY))))}
+    colours |= {plain_name(measure): MEASURE_COLOURS[measure] for measure in PANELS}
+    figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8), layout="constrained")
+    figure.suptitle("What each method gives, and its time (dots: means over seeds; lines: standard deviations)")
+    for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
+        for kind, path in kinds.items():
+            means = [mean(seeds, path) for seeds in done.values()]
+            numbers = [values(seeds, path) for seeds in done.values()]
+            errors = [np.std(of, ddof=1) if len(of) > 1 else 0 for of in numbers]
+            look = {"fmt": "o", "markersize": 4, "linewidth": 0.8, "color": colours[kind], "label": kind}
+            axis.errorbar(means, range(len(done)), xerr=errors, **look)
+        axis.set(xlabel=name)
+        axis.grid(linewidth=0.3)
+        if len(kinds) > 1:
+            beside = {"ncols": 2, "handletextpad": 0, "columnspacing": 0.6}
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=7, **beside)
+        if name == passes:
+            axis.set_xscale("symlog", linthresh=1)
+        if name == time:
+            axis.set_xscale("log")
+    axis.set_yticks(range(len(done)), list(done))
+    axis.set_ylim(len(done) - 0.5, -0.5)  # the first method above
+    return figure
+
+
+def methods_under_shift(records: list[Record]) -> Figure:
+    """A heat map for each quantity: a row for each method, a column for each severity, the mean over all shifts."""
+    rows = {record["title"]: by_severity(record) for record in records}
+    return heat_maps(rows, BY_METHOD, "Covariate shift: the mean over all shifts at each severity (0: none)")
+
+
+def shifts_of(record: Record) -> Figure:
+    """A heat map for each quantity of one method: a row for each shift, a column for each severity."""
+    rows = {}
+    for kind, of in record["shifts"].items():
+        if kind != "none":
+            by_level = record["shifts"]["none"] | of
+            rows[kind.replace("_", " ")] = {level: [entry] for level, entry in by_level.items()}
+    return heat_maps(rows, BY_SHIFT, f"{record['title']}: each covariate shift at each severity (0: none)")
+
+
+def faithfulness(record: Record) -> float:
+    """The mean of a row's equivalent passes (total variance) over all shifts and severities; -1 if the row has no
+    variance."""
+    return mean([record], f"shifts/*/*/{TOTAL_VARIANCE}/equivalent_passes", missing=-1)
+
+
+def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, str], title: str) -> Figure:
+    """A heat map for each quantity {name: path}, beside each other, with the numbers in them.
+
+    rows: {name: {severity: entries, whose mean is shown}}.
+    """
+    figure = Figure(figsize=(2.3 * len(quantities) + 2.5, 0.24 * len(rows) + 1.5), layout="constrained")
+    figure.suptitle(title)
+    columns = [level for level in next(iter(rows.values())) if level.isdigit()]
+    for axis, (name, path) in zip(figure.subplots(1, len(quantities), sharey=True), quantities.items()):
+        numbers = np.array([[mean(of.get(level, ()), path) for level in columns] for of in rows.values()])
+        shown = np.ma.masked_invalid(numbers)
+        axis.imshow(shown, aspect="auto", cmap="cividis")
+        for (y, x), value in np.ndenumerate(numbers):
+            text = "-" if np.isnan(value) else f"{value:.0f}" if shown.max() > 10 else f"{value:.3f}"
+            colour = "white" if value < (shown.min() + shown.max()) / 2 else "black"
+            axis.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
+        axis.set_title(name.replace(", ", ",\n"), fontsize=8)
+        axis.set(xticks=range(len(columns)), xticklabels=columns, xlabel="severity")
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.tick_params(length=0)
+    return figure
