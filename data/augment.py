@@ -55,9 +55,3 @@ def _reflect(position: Tensor, size: int) -> Tensor:
     """Positions outside [0, size) mirrored at the border pixel, which is not repeated."""
     position = position.abs()
     return (size - 1) - ((size - 1) - position).abs()
-
-
-def mix(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
-    """Mixup (Zhang et al. 2018, eq. 1): share·image + (1 − share)·partner; share [N] in [0, 1]. Returns float."""
-    share = share.to(images.device).view(-1, 1, 1, 1)
-    return share * images.float() + (1 - share) * partners.float()

@@ -102,10 +102,13 @@ def pixelate(x: ndarray, share: float, _: Any) -> ndarray:
     """Made smaller, and larger again, by box filters."""
     size = x.shape[1]
     small = int(size * share)
-    return each_by_pil(
-        lambda image: image.resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX),
-        to_uint8(x),
-    ) / 255
+    return (
+        each_by_pil(
+            lambda image: image.resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX),
+            to_uint8(x),
+        )
+        / 255
+    )
 
 
 def to_uint8(x: ndarray) -> ndarray:
@@ -120,7 +123,10 @@ def moved(x: ndarray, angle: float, down: int) -> ndarray:
 
 
 CORRUPTIONS = {  # name: the function, and its strength by severity, 1-5
-    "gaussian_noise": (lambda x, sigma, draw: x + draw.normal(scale=sigma, size=x.shape), (0.04, 0.06, 0.08, 0.09, 0.1)),
+    "gaussian_noise": (
+        lambda x, sigma, draw: x + draw.normal(scale=sigma, size=x.shape),
+        (0.04, 0.06, 0.08, 0.09, 0.1),
+    ),
     "shot_noise": (lambda x, photons, draw: draw.poisson(x * photons) / photons, (500, 250, 100, 75, 50)),
     "impulse_noise": (impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),
     "defocus_blur": (defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
@@ -158,9 +164,7 @@ def shifted_sets(dataset: Dataset, count: int, seed: int) -> dict[str, dict[int,
         for kind in CORRUPTIONS:
             generator = np.random.default_rng(seed_of(seed, kind, severity))
             pixels = torch.from_numpy(corrupted(sample.images.numpy(), kind, severity, generator))
-            sets[kind][severity] = replace(
-                sample, name=f"{dataset.name}-{kind}-{severity}", pixels=pixels, order=None
-            )
+            sets[kind][severity] = replace(sample, name=f"{dataset.name}-{kind}-{severity}", pixels=pixels, order=None)
         frequency = PRIORS[severity - 1] ** -(dataset.labels / max(1, len(dataset.classes) - 1))
         others = dataset.subset(torch.multinomial(frequency, len(sample), generator=drawn))
         sets["class_priors"][severity] = replace(others, name=f"{dataset.name}-class_priors-{severity}")
