@@ -6,14 +6,14 @@ A new data set is one function `(config, split, data) -> Dataset`, one line in `
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
+from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import builtin, external, folder, published, toys
-from data.dataset import Dataset, LazyPixels
+from data.dataset import Dataset, LazyPixels, Split
 from data.resize import fit_to
 from training import process_group
 from training.external import is_external
@@ -30,7 +30,7 @@ SOURCES = {
 }
 
 
-def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The images of one split, in the size and channels that `data` asks for. Raises UserError if something is
     missing."""
     with process_group.first_process_first():
@@ -43,15 +43,16 @@ def fitted(dataset: Dataset, data: Data) -> Dataset:
     """The data set in the size and channels that `data` asks for."""
     if dataset.shape == (data.size, data.size, data.channels):
         return dataset
-    if dataset.lazy:
-        pixels = dataset.pixels
-        shape = torch.Size((len(pixels), data.size, data.size, data.channels))
 
-        def read(i: int) -> torch.Tensor:
-            return fit_to(pixels.read(i).unsqueeze(0), data.size, data.channels, data.resize)[0]
+    def fit(images: Tensor) -> Tensor:
+        return fit_to(images, data.size, data.channels, data.resize)
 
-        return replace(dataset, pixels=LazyPixels(read, shape, f"{pixels.key} {data.resize}"))
-    return replace(dataset, pixels=fit_to(dataset.images, data.size, data.channels, data.resize), order=None)
+    if not dataset.lazy:
+        return replace(dataset, pixels=fit(dataset.images), order=None)
+    known = dataset.pixels
+    shape = torch.Size((len(known), data.size, data.size, data.channels))
+    pixels = LazyPixels(lambda i: fit(known.read(i).unsqueeze(0))[0], shape, f"{known.key} {data.resize}")
+    return replace(dataset, pixels=pixels)
 
 
 Images = Dataset | torch.utils.data.Dataset | str | Path
