@@ -36,8 +36,8 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
-    """All images, in the size and channels that `data` asks for: stored in a file without a name in `data.decoded`; or, if
-    that is null, read on demand.
+    """All images, in the size and channels that `data` asks for: in a file without a name, in `data.decoded`; or, if that
+    is null, read on demand.
 
     Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are
     not supported.

@@ -9,9 +9,9 @@ from configs.schema import Resize
 
 
 def fit_to(images: Tensor, size: int, channels: int, resize: Resize = "squash") -> Tensor:
-    """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing. Made square first: `crop` cuts the ends of the
-    longer side, `pad` adds black to the shorter one.
+    """uint8 [N, H, W, C] → uint8 [N, size, size, channels]: bilinear with antialiasing.
 
+    Made square first: `crop` cuts the ends of the longer side, `pad` adds black to the shorter one.
     Grey becomes RGB by repetition; RGB becomes grey by ITU-R 601 luma, as in PIL. Raises UserError for other channels
     (a point has two).
     """
