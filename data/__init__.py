@@ -77,7 +77,7 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
     count = data.validation if data.validation >= 1 else max(1, round(data.validation * len(full)))
     if count >= len(full):
         raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
-    order = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
+    order = shuffled(len(full), seed)
     validation = full.subset(order[:count])
     return full.subset(order[count:]), replace(validation, name=f"{full.name}-validation")
 
@@ -94,10 +94,14 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     for source in data.ood:
         ood = load(source, "test", data)
         if data.max_ood is not None and len(ood) > data.max_ood:
-            generator = torch.Generator().manual_seed(seed)
-            ood = ood.subset(torch.randperm(len(ood), generator=generator)[: data.max_ood])
+            ood = ood.subset(shuffled(len(ood), seed)[: data.max_ood])
         sets.append(ood)
     names = [dataset.name for dataset in sets]
     if len(set(names)) < len(names):
         raise UserError(f"data.ood: two evaluation sets have the same name ({', '.join(names)}); give one a `name`")
     return sets
+
+
+def shuffled(count: int, seed: int) -> Tensor:
+    """The indices of `count` images in a random order."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

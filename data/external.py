@@ -36,8 +36,8 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
-    """All images, in the size and channels that `data` asks for: in a file without a name, in `data.decoded`; or, if that
-    is null, read on demand.
+    """All images, in the size and channels that `data` asks for: kept in `data.decoded`, in a file without a name; or,
+    if that is null, read on demand.
 
     Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are
     not supported.
@@ -95,14 +95,15 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
         raise UserError(f"{where}: no image ({error})") from None
     if pixels.ndim == 2:
         pixels = pixels.unsqueeze(-1)
-    if pixels.ndim != 3 or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
+    floats = pixels.is_floating_point()
+    if pixels.ndim != 3 or not (floats or pixels.dtype == torch.uint8):
         raise UserError(
             f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]"
         )
-    if pixels.is_floating_point():
-        if not (pixels.isfinite().all() and pixels.min() >= 0 and pixels.max() <= 1):
-            raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
-        pixels = (255 * pixels).round().to(torch.uint8)
-        if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
-            pixels = pixels.permute(1, 2, 0)
-    return pixels
+    if not floats:
+        return pixels
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is neither
+        raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
+    if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
+        pixels = pixels.permute(1, 2, 0)
+    return (255 * pixels).round().to(torch.uint8)
