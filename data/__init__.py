@@ -43,15 +43,12 @@ def fitted(dataset: Dataset, data: Data) -> Dataset:
     """The data set in the size and channels that `data` asks for."""
     if dataset.shape == (data.size, data.size, data.channels):
         return dataset
-
-    def fit(images: Tensor) -> Tensor:
-        return fit_to(images, data.size, data.channels, data.resize)
-
+    wanted = (data.size, data.channels, data.resize)
     if not dataset.lazy:
-        return replace(dataset, pixels=fit(dataset.images), order=None)
+        return replace(dataset, pixels=fit_to(dataset.images, *wanted), order=None)
     known = dataset.pixels
     shape = torch.Size((len(known), data.size, data.size, data.channels))
-    pixels = LazyPixels(lambda i: fit(known.read(i).unsqueeze(0))[0], shape, f"{known.key} {data.resize}")
+    pixels = LazyPixels(lambda i: fit_to(known.read(i).unsqueeze(0), *wanted)[0], shape, f"{known.key} {data.resize}")
     return replace(dataset, pixels=pixels)
 
 

@@ -34,7 +34,7 @@ def digits(source: DataSet, split: Split, data: Data) -> Dataset:
     train, test = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)
     chosen = np.sort(test if split == "test" else train)
     names = [f"digit-{i:04d}" for i in chosen]
-    classes = [str(c) for c in range(10)]
+    classes = list("0123456789")
     return Dataset(
         source.title, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes
     )

@@ -50,12 +50,9 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
         pixels = pixels_of(image, data.channels, f"{name}, item {i}")
         return fit_to(pixels.unsqueeze(0), data.size, data.channels, data.resize)[0]
 
-    pixels: Tensor | LazyPixels
-    if data.decoded is None:
-        pixels = LazyPixels(
-            lambda i: fitted(pair_of(items[i], i, name)[0], i), shape, f"{name} {tuple(shape)} {data.resize}"
-        )
-    else:
+    key = f"{name} {tuple(shape)} {data.resize}"
+    pixels = LazyPixels(lambda i: fitted(pair_of(items[i], i, name)[0], i), shape, key)
+    if data.decoded is not None:
         Path(data.decoded).mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=data.decoded) as file:  # it loses its name now, and its content at the end
             pixels = mapped(Path(file.name), shape)

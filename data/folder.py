@@ -53,11 +53,11 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         note(f"{title}: {others} files below {searched} are not images ({kinds}) and are left out")
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
-        first: dict[bytes, int] = {}
-        pairs = [(first.setdefault(digest, i), i) for i, digest in enumerate(dataset.digests())]
-        if twice := [pair for pair in pairs if labels[pair[0]] != labels[pair[1]]]:
-            names = " and ".join(dataset.names[i] for i in twice[0])
-            note(f"{title}: {len(twice)} images are in two classes, such as {names}")
+        first: dict[bytes, tuple[int, str]] = {}  # the label and the name of the first one of equal images
+        images = zip(dataset.digests(), labels.tolist(), dataset.names)
+        pairs = [(first.setdefault(digest, (label, name)), (label, name)) for digest, label, name in images]
+        if twice := [(one, other) for (label, one), (another, other) in pairs if label != another]:
+            note(f"{title}: {len(twice)} images are in two classes, such as {' and '.join(twice[0])}")
     return dataset
 
 

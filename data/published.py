@@ -137,7 +137,7 @@ def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> D
     elif images.ndim == 3:
         images = images.unsqueeze(-1)
     names = [f"{name}-{split}-{i:05d}" for i in range(len(images))]
-    classes = list(published.classes) if name.startswith("cifar") else [str(digit) for digit in range(10)]
+    classes = list(published.classes if name.startswith("cifar") else "0123456789")
     return Dataset(source.title, images, torch.as_tensor(labels).long(), names, classes)
 
 

@@ -75,19 +75,17 @@ class External(nn.Module):
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and the input of the classifier."""
-        means: dict[str, Tensor] = {}
-        hidden: list[Tensor] = []
+        seen: dict[str, tuple] = {}  # of each layer: its inputs, and its mean output before a layer changes it in place
+        ends = [] if self.last is None else [self.last]
         hooks = [
             self.module.get_submodule(name).register_forward_hook(
-                lambda _, __, output, name=name: means.update({name: mean_of(output)})
+                lambda _, inputs, output, name=name: seen.update({name: (inputs, mean_of(output))})
             )
-            for name in self.layers
+            for name in {*self.layers, *ends}
         ]
-        if self.last is not None:
-            hooks.append(self.classifier.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0])))
         with hooked(hooks):
             logits = self(images)
-        return [means[name] for name in self.layers], hidden[-1] if hidden else logits
+        return [seen[name][1] for name in self.layers], seen[self.last][0][0] if ends else logits
 
     @torch.no_grad()
     def _try(self, size: int, channels: int, outputs: int) -> dict[str, Tensor]:

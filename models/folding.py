@@ -53,13 +53,14 @@ def halves(layer: nn.Module) -> bool:
 def norm_behind(layers: nn.Sequential, i: int) -> int | None:
     """The place of the batch norm that can be folded into the i-th layer, a convolution: the next one, or the one
     behind 2x2 max pooling, with which a batch norm commutes if all of its scales are positive."""
-    following = list(layers)[i + 1 : i + 3]
-    norm = following[-1] if len(following) == 2 and halves(following[0]) else following[0] if following else None
-    if not isinstance(layers[i], nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+    pooled = i + 2 < len(layers) and halves(layers[i + 1])
+    place = i + 1 + pooled
+    if place == len(layers) or not isinstance(layers[i], nn.Conv2d):
         return None
-    if norm is following[0]:
-        return i + 1
-    return i + 2 if norm.affine and bool((norm.weight > 0).all()) else None
+    norm = layers[place]
+    if not isinstance(norm, nn.BatchNorm2d) or pooled and not (norm.affine and bool((norm.weight > 0).all())):
+        return None
+    return place
 
 
 def starts_with_relu(layers: list[nn.Module]) -> bool:
@@ -108,10 +109,8 @@ def portable(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for i, layer in enumerate(layers):
-            if isinstance(layer, InplaceReLU):
-                layers[i] = nn.ReLU()
-            elif isinstance(layer, MaxPool2x2):
-                layers[i] = nn.MaxPool2d(2)
+            relu, pool = isinstance(layer, InplaceReLU), isinstance(layer, MaxPool2x2)
+            layers[i] = nn.ReLU() if relu else nn.MaxPool2d(2) if pool else layer
     return network
 
 
