@@ -30,7 +30,7 @@ def draw_changes(count: int, settings: Augmentation, generator: torch.Generator 
     flip = torch.rand(count, generator=generator) < (0.5 if settings.flip else 0.0)
     shift = torch.randint(-settings.crop, settings.crop + 1, (count, 2), generator=generator)
     angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
-    return Changes(flip, shift, angle if settings.rotation else torch.zeros(1).expand(count))
+    return Changes(flip, shift, angle)
 
 
 def augment(images: Tensor, draws: Changes) -> Tensor:

@@ -4,6 +4,7 @@
 `External` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
 """
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from models.hooks import hooked
 from training.external import call, called
 
 UNKNOWN = "unknown"  # what an external network was trained on
-SHOWN = 3  # names in an error
+SHOWN = 300  # characters of an error
 
 
 class External(nn.Module):
@@ -171,22 +172,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
         for wrapper in ("state_dict", "model"):
             if isinstance(given.get(wrapper), dict):
                 given = given[wrapper]
-        shapes = {name: value.shape for name, value in given.items()}
+        finite = all(value.isfinite().all() for value in given.values())
     except Exception as error:  # unpickling can raise any error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"teacher.weights: {path} cannot be read ({reason}); save a state_dict() there") from None
-    wanted = {name: value.shape for name, value in network.state_dict().items()}
-    wrong = {
-        "are missing": sorted(wanted.keys() - shapes.keys()),
-        "are not the network's": sorted(shapes.keys() - wanted.keys()),
-        "have another shape": [name for name in wanted.keys() & shapes.keys() if wanted[name] != shapes[name]],
-        "are not finite": [name for name, value in given.items() if not value.isfinite().all()],
-    }
-    parts = [
-        f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
-        for what, names in wrong.items()
-        if names
-    ]
-    if parts:
-        raise UserError(f"teacher.weights: {path} does not fit the network: {'; '.join(parts)}")
-    network.load_state_dict(given)
+    if not finite:
+        raise UserError(f"teacher.weights: {path} has numbers that are not finite")
+    try:
+        network.load_state_dict(given)
+    except RuntimeError as error:  # torch names what is missing, unexpected, or of another shape, in many lines
+        reason = textwrap.shorten(str(error).partition("\n")[2], SHOWN)
+        raise UserError(f"teacher.weights: {path} does not fit the network: {reason}") from None

@@ -46,8 +46,7 @@ class MaxPool2x2(nn.Module):
 
 def halves(layer: nn.Module) -> bool:
     """Whether `layer` is 2x2 max pooling without overlap or padding."""
-    settings = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    return type(layer) is nn.MaxPool2d and [getattr(layer, name) for name in settings] == [2, 2, 0, 1, False, False]
+    return type(layer) is nn.MaxPool2d and repr(layer) == repr(nn.MaxPool2d(2))
 
 
 def norm_behind(layers: nn.Sequential, i: int) -> int | None:
