@@ -6,14 +6,14 @@ A new data set is one function `(config, split, data) -> Dataset`, one line in `
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
+from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data import builtin, external, folder, published, toys
-from data.dataset import Dataset, LazyPixels
+from data.dataset import Dataset, LazyPixels, Split
 from data.resize import fit_to
 from training import process_group
 from training.external import is_external
@@ -30,7 +30,7 @@ SOURCES = {
 }
 
 
-def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The images of one split, in the size and channels that `data` asks for. Raises UserError if something is
     missing."""
     with process_group.first_process_first():
@@ -43,15 +43,13 @@ def fitted(dataset: Dataset, data: Data) -> Dataset:
     """The data set in the size and channels that `data` asks for."""
     if dataset.shape == (data.size, data.size, data.channels):
         return dataset
-    if dataset.lazy:
-        pixels = dataset.pixels
-        shape = torch.Size((len(pixels), data.size, data.size, data.channels))
-
-        def read(i: int) -> torch.Tensor:
-            return fit_to(pixels.read(i).unsqueeze(0), data.size, data.channels, data.resize)[0]
-
-        return replace(dataset, pixels=LazyPixels(read, shape, f"{pixels.key} {data.resize}"))
-    return replace(dataset, pixels=fit_to(dataset.images, data.size, data.channels, data.resize), order=None)
+    wanted = (data.size, data.channels, data.resize)
+    if not dataset.lazy:
+        return replace(dataset, pixels=fit_to(dataset.images, *wanted), order=None)
+    known = dataset.pixels
+    shape = torch.Size((len(known), data.size, data.size, data.channels))
+    pixels = LazyPixels(lambda i: fit_to(known.read(i).unsqueeze(0), *wanted)[0], shape, f"{known.key} {data.resize}")
+    return replace(dataset, pixels=pixels)
 
 
 Images = Dataset | torch.utils.data.Dataset | str | Path
@@ -76,7 +74,7 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
     count = data.validation if data.validation >= 1 else max(1, round(data.validation * len(full)))
     if count >= len(full):
         raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
-    order = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
+    order = shuffled(len(full), seed)
     validation = full.subset(order[:count])
     return full.subset(order[count:]), replace(validation, name=f"{full.name}-validation")
 
@@ -93,10 +91,14 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     for source in data.ood:
         ood = load(source, "test", data)
         if data.max_ood is not None and len(ood) > data.max_ood:
-            generator = torch.Generator().manual_seed(seed)
-            ood = ood.subset(torch.randperm(len(ood), generator=generator)[: data.max_ood])
+            ood = ood.subset(shuffled(len(ood), seed)[: data.max_ood])
         sets.append(ood)
     names = [dataset.name for dataset in sets]
     if len(set(names)) < len(names):
         raise UserError(f"data.ood: two evaluation sets have the same name ({', '.join(names)}); give one a `name`")
     return sets
+
+
+def shuffled(count: int, seed: int) -> Tensor:
+    """The indices of `count` images in a random order."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

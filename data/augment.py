@@ -15,7 +15,7 @@ from data.distort import warp
 
 @dataclass
 class Changes:
-    """The random part of an augmentation. flip: bool [N]; shift: int16 [N, 2]; angle: float [N], in radians."""
+    """The random part of an augmentation. flip: bool [N]; shift: int64 [N, 2]; angle: float [N], in radians."""
 
     flip: Tensor
     shift: Tensor
@@ -30,34 +30,25 @@ def draw_changes(count: int, settings: Augmentation, generator: torch.Generator 
     flip = torch.rand(count, generator=generator) < (0.5 if settings.flip else 0.0)
     shift = torch.randint(-settings.crop, settings.crop + 1, (count, 2), generator=generator)
     angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
-    return Changes(flip, shift.short(), angle if settings.rotation else torch.zeros(1).expand(count))
+    return Changes(flip, shift, angle)
 
 
 def augment(images: Tensor, draws: Changes) -> Tensor:
     """uint8 [N, H, W, C] → the same, flipped, shifted over a reflected border and, if any angle is not 0, rotated
     (float)."""
     turned = bool(draws.angle.any())  # before the draws go to a GPU: the CPU would wait for it
-    draws = Changes(draws.flip.to(images.device), draws.shift.to(images.device).long(), draws.angle.to(images.device))
+    flip, shift, angle = (draw.to(images.device) for draw in (draws.flip, draws.shift, draws.angle))
     count, height, width, _ = images.shape
-    rows = torch.arange(height, device=images.device) + draws.shift[:, :1]
-    columns = torch.arange(width, device=images.device).expand(count, -1)
-    columns = torch.where(draws.flip[:, None], width - 1 - columns, columns) + draws.shift[:, 1:]
-    image = torch.arange(count, device=images.device)[:, None, None]
-    images = images[image, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
+    down, right = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    rows = _reflect(down + shift[:, :1], height)
+    columns = _reflect(torch.where(flip[:, None], right.flip(0), right) + shift[:, 1:], width)
+    images = images[torch.arange(count, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
     if not turned:
         return images
-    return warp(
-        images.permute(0, 3, 1, 2).float(), draws.angle, torch.ones_like(draws.angle), padding="border"
-    ).permute(0, 2, 3, 1)
+    planes = images.permute(0, 3, 1, 2).float()
+    return warp(planes, angle, torch.ones_like(angle), padding="border").permute(0, 2, 3, 1)
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
     """Positions outside [0, size) mirrored at the border pixel, which is not repeated."""
-    position = position.abs()
-    return (size - 1) - ((size - 1) - position).abs()
-
-
-def mix(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
-    """Mixup (Zhang et al. 2018, eq. 1): share·image + (1 − share)·partner; share [N] in [0, 1]. Returns float."""
-    share = share.to(images.device).view(-1, 1, 1, 1)
-    return share * images.float() + (1 - share) * partners.float()
+    return (size - 1) - ((size - 1) - position.abs()).abs()

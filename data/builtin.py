@@ -2,7 +2,6 @@
 
 import string
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from configs.schema import Data, DataSet
-from data.dataset import UNLABELLED, Dataset
+from data.dataset import UNLABELLED, Dataset, Split
 
 SIDE = 8  # pixels of scikit-learn's digits
 FONTS = (
@@ -27,7 +26,7 @@ FONTS = (
 LOOKALIKES = "BDGIOQSZbgiloqsz"  # letters that a reader could take for a digit
 
 
-def digits(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def digits(source: DataSet, split: Split, data: Data) -> Dataset:
     """scikit-learn's 1,797 handwritten digits (8x8 grey, 17 levels), a stratified 500 of them for the test, the same
     for every seed."""
     bunch = load_digits()
@@ -35,13 +34,13 @@ def digits(source: DataSet, split: Literal["train", "test"], data: Data) -> Data
     train, test = train_test_split(np.arange(len(images)), test_size=500, stratify=bunch.target, random_state=0)
     chosen = np.sort(test if split == "test" else train)
     names = [f"digit-{i:04d}" for i in chosen]
-    classes = [str(c) for c in range(10)]
+    classes = list("0123456789")
     return Dataset(
         source.title, torch.from_numpy(images[chosen]), torch.from_numpy(bunch.target[chosen]).long(), names, classes
     )
 
 
-def letters(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def letters(source: DataSet, split: Split, data: Data) -> Dataset:
     """Near out-of-distribution data for digits: letters in matplotlib's bundled fonts, made into images as the digits
     were.
 
@@ -72,7 +71,7 @@ def _draw(font: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
     return (levels * (255 / 16)).round().astype(np.uint8)[..., None]
 
 
-def noise(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def noise(source: DataSet, split: Split, data: Data) -> Dataset:
     """Far out-of-distribution data: 1,000 images of independent uniform pixels, in the size and channels that are asked
     for."""
     generator = torch.Generator().manual_seed(0)

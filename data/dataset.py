@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Split = Literal["train", "test"]
 UNLABELLED = -1
 PART = 1024  # images per batch, when all images are read
 
@@ -68,11 +70,11 @@ class Dataset:
     @cached_property
     def images(self) -> Tensor:
         """All images as one tensor. For evaluation sets only: a training set may be larger than memory."""
-        return (
-            self.pixels
-            if self.order is None and isinstance(self.pixels, Tensor)
-            else self.batch(torch.arange(len(self)))
-        )
+        return self.pixels if self.order is None and not self.lazy else self.batch(torch.arange(len(self)))
+
+    def digests(self) -> list[bytes]:
+        """The SHA-256 of each image's pixels."""
+        return [hashlib.sha256(image.contiguous().numpy()).digest() for part in self.parts() for image in part]
 
     def subset(self, indices: Tensor) -> "Dataset":
         """The images at `indices`, in that order, without copying them."""

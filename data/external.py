@@ -4,10 +4,8 @@ An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one in [0, 1]
 [C, H, W]. Floats are rounded to 256 levels, so that all images are uint8 from here on.
 """
 
-import os
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,13 +14,14 @@ from torch.utils.data import Dataset as Items
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
-from data.dataset import UNLABELLED, Dataset, LazyPixels
+from data.dataset import UNLABELLED, Dataset, LazyPixels, Split
+from data.folder import mapped
 from data.resize import fit_to
 from training.bar import progress_bar
 from training.external import call
 
 
-def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The data set that a callable of the user's own file, such as `my_data.py:spectrograms`, returns for a split.
 
     Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError for any other
@@ -37,8 +36,8 @@ def load(source: DataSet, split: Literal["train", "test"], data: Data) -> Datase
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
-    """All images, in the size and channels that `data` asks for: stored in an unnamed file in `data.decoded`; or, if
-    that is null, read on demand.
+    """All images, in the size and channels that `data` asks for: kept in `data.decoded`, in a file without a name; or,
+    if that is null, read on demand.
 
     Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are
     not supported.
@@ -47,33 +46,28 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     if not len(items):
         raise UserError(f"{name}: no items")
 
-    def read(i: int) -> Tensor:
-        image, _ = pair_of(items[i], i, name)
+    def fitted(image: object, i: int) -> Tensor:
         pixels = pixels_of(image, data.channels, f"{name}, item {i}")
         return fit_to(pixels.unsqueeze(0), data.size, data.channels, data.resize)[0]
 
+    key = f"{name} {tuple(shape)} {data.resize}"
+    pixels = LazyPixels(lambda i: fitted(pair_of(items[i], i, name)[0], i), shape, key)
+    if data.decoded is not None:
+        Path(data.decoded).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=data.decoded) as file:  # it loses its name now, and its content at the end
+            pixels = mapped(Path(file.name), shape)
     labels = torch.empty(len(items), dtype=torch.int64)
-    kept = None if data.decoded is None else nameless(Path(data.decoded), shape)
     for i in progress_bar(range(len(items)), desc=f"reading {name}", unit="image", leave=False, delay=2):
-        if kept is not None:
-            kept[i] = read(i)
-        labels[i] = pair_of(items[i], i, name)[1]
+        image, labels[i] = pair_of(items[i], i, name)
+        if data.decoded is not None:
+            pixels[i] = fitted(image, i)
     highest = int(labels.max())
     classes = classes or [str(c) for c in range(highest + 1)]
     if highest >= len(classes):
         raise UserError(
             f"{name}: label {highest} is too large for {len(classes)} classes ({', '.join(classes[:3])}, ...)"
         )
-    pixels = LazyPixels(read, shape, f"{name} {tuple(shape)} {data.resize}") if kept is None else kept
     return Dataset(name, pixels, labels, [f"{name}-{i:06d}" for i in range(len(items))], classes)
-
-
-def nameless(folder: Path, shape: torch.Size) -> Tensor:
-    """Zeros (uint8), memory-mapped from an unnamed file, which disappears when the process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, shape.numel())
-        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=tuple(shape)))
 
 
 def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
@@ -98,14 +92,15 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
         raise UserError(f"{where}: no image ({error})") from None
     if pixels.ndim == 2:
         pixels = pixels.unsqueeze(-1)
-    if pixels.ndim != 3 or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
+    floats = pixels.is_floating_point()
+    if pixels.ndim != 3 or not (floats or pixels.dtype == torch.uint8):
         raise UserError(
             f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]"
         )
-    if pixels.is_floating_point():
-        if not (pixels.isfinite().all() and pixels.min() >= 0 and pixels.max() <= 1):
-            raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
-        pixels = (255 * pixels).round().to(torch.uint8)
-        if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
-            pixels = pixels.permute(1, 2, 0)
-    return pixels
+    if not floats:
+        return pixels
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is neither
+        raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
+    if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
+        pixels = pixels.permute(1, 2, 0)
+    return (255 * pixels).round().to(torch.uint8)

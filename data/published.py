@@ -5,12 +5,9 @@ keeps them, and class folders `<root>/<source>/<split>/<class>/*.png`. The image
 digests. So both forms give the same data set, with one fingerprint, and the same results.
 """
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision import datasets
@@ -19,9 +16,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 from configs.errors import UserError
 from configs.schema import Augmentation, Data, DataSet
 from data import folder
-from data.dataset import Dataset
-
-Split = Literal["train", "test"]
+from data.dataset import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -38,26 +33,22 @@ class Published:
     fingerprints: dict[Split, str] = field(default_factory=dict)
 
 
-def _counts(train: int, test: int) -> dict[Split, int]:
-    return {"train": train, "test": test}
-
-
 SETS = {
     "cifar10": Published(
         "cifar-10-batches-py/",
-        _counts(50_000, 10_000),
+        {"train": 50_000, "test": 10_000},
         32,
         3,
         datasets.CIFAR10,
         {"train": "71cf71fbae196ade", "test": "a4aafc27636d8e02"},
     ),
     "cifar100": Published(
-        "cifar-100-python/", _counts(50_000, 10_000), 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}
+        "cifar-100-python/", {"train": 50_000, "test": 10_000}, 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}
     ),
-    "svhn": Published("{split}_32x32.mat", _counts(73_257, 26_032), 32, 3, datasets.SVHN),
+    "svhn": Published("{split}_32x32.mat", {"train": 73_257, "test": 26_032}, 32, 3, datasets.SVHN),
     "mnist": Published(
         "MNIST/raw/",
-        _counts(60_000, 10_000),
+        {"train": 60_000, "test": 10_000},
         28,
         1,
         datasets.MNIST,
@@ -65,47 +56,23 @@ SETS = {
     ),
     "fashion_mnist": Published(
         "FashionMNIST/raw/",
-        _counts(60_000, 10_000),
+        {"train": 60_000, "test": 10_000},
         28,
         1,
         datasets.FashionMNIST,
         {"train": "62ad0d57f9b195c6", "test": "225e4d5f64388640"},
     ),
-    "kmnist": Published("KMNIST/raw/", _counts(60_000, 10_000), 28, 1, datasets.KMNIST),
-    "tiny_imagenet": Published("tiny-imagenet-200/", _counts(86_000, 8_600), 64, 3),
+    "kmnist": Published("KMNIST/raw/", {"train": 60_000, "test": 10_000}, 28, 1, datasets.KMNIST),
+    "tiny_imagenet": Published("tiny-imagenet-200/", {"train": 86_000, "test": 8_600}, 64, 3),
 }
 
 TINY_IMAGENET = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")  # address, MD5
-LIKE_CIFAR10 = {  # the 28 classes of Tiny-ImageNet that show objects of CIFAR-10's classes; they are left out
-    "n01641577",
-    "n01644900",
-    "n01855672",
-    "n02002724",
-    "n02056570",
-    "n02058221",
-    "n02085620",
-    "n02094433",
-    "n02099601",
-    "n02099712",
-    "n02106662",
-    "n02113799",
-    "n02123045",
-    "n02123394",
-    "n02124075",
-    "n02423022",
-    "n02814533",
-    "n03100240",
-    "n03444034",
-    "n03447447",
-    "n03662601",
-    "n03670208",
-    "n03796401",
-    "n03977966",
-    "n04146614",
-    "n04285008",
-    "n04465501",
-    "n04487081",
-}
+# The 28 classes of Tiny-ImageNet that show objects of CIFAR-10's classes; they are left out.
+LIKE_CIFAR10 = """
+n01641577 n01644900 n01855672 n02002724 n02056570 n02058221 n02085620 n02094433 n02099601 n02099712 n02106662
+n02113799 n02123045 n02123394 n02124075 n02423022 n02814533 n03100240 n03444034 n03447447 n03662601 n03670208
+n03796401 n03977966 n04146614 n04285008 n04465501 n04487081
+""".split()
 
 
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
@@ -114,27 +81,35 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     Raises UserError if it can neither be read nor downloaded, or if images are missing or not the published ones and
     `partial` is not set.
     """
-    read = _tiny_imagenet if source.source == "tiny_imagenet" else _torchvision
-    files = Path(source.root) / SETS[source.source].files.format(split=split)
+    name, known = source.source, SETS[source.source]
+    read = _tiny_imagenet if name == "tiny_imagenet" else _torchvision
+    files, folders = Path(source.root) / known.files.format(split=split), Path(source.root) / name
     try:
         dataset = read(source, split, data, download=False) or _class_folders(source, split, data)
     except UserError:
         raise
     except Exception as error:  # a reader can raise any error for damaged files
         raise UserError(
-            f"{source.source}: {files} cannot be read ({_reason(error)}); put the published files there anew"
+            f"{name}: {files} cannot be read ({_reason(error)}); put the published files there anew"
         ) from None
     try:
         dataset = dataset or read(source, split, data, download=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{source.source}: the download failed ({_reason(error)}). Check the connection, or put the published "
-            f"files at {files}, "
-            f"or images at {Path(source.root) / source.source / split}/<class>/"
+            f"{name}: the download failed ({_reason(error)}). Check the connection, or put the published files at "
+            f"{files}, or images at {folders / split}/<class>/"
         ) from None
-    dataset = by_digest(complete(dataset, source, split))
-    expected = SETS[source.source].fingerprints.get(split)
-    if expected not in (None, dataset.fingerprint) and not source.partial:
+    keys = list(zip(dataset.digests(), dataset.labels.tolist()))  # equal images are in the order of their labels
+    dataset = dataset.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
+    count, expected = len(dataset), known.counts[split]
+    if source.partial:
+        return dataset if count == expected else replace(dataset, name=f"{dataset.name}-{count}-of-{expected}")
+    if count != expected:
+        raise UserError(
+            f"{source.title}: {count} of {expected} {split} images are below {source.root}; add the others, or set "
+            "`partial: true`"
+        )
+    if known.fingerprints.get(split, dataset.fingerprint) != dataset.fingerprint:
         raise UserError(
             f"{source.title}: the {split} images below {source.root} are not the published ones; `partial: true` "
             "takes them"
@@ -146,44 +121,24 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def complete(dataset: Dataset, source: DataSet, split: Split) -> Dataset:
-    """The data set if no image is missing, or, with `partial`, under a name that says how many there are. Raises
-    UserError otherwise."""
-    expected = SETS[source.source].counts[split]
-    if len(dataset) == expected:
-        return dataset
-    if not source.partial:
-        raise UserError(
-            f"{source.title}: {len(dataset)} of {expected} {split} images are below {source.root}; add the others, "
-            "or set `partial: true`"
-        )
-    return replace(dataset, name=f"{dataset.name}-{len(dataset)}-of-{expected}")
-
-
-def by_digest(dataset: Dataset) -> Dataset:
-    """The images sorted by the SHA-256 of their pixels, and equal images by their labels."""
-    digests = [hashlib.sha256(image.contiguous().numpy()).digest() for part in dataset.parts() for image in part]
-    keys = list(zip(digests, dataset.labels.tolist()))
-    return dataset.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
-
-
 def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
     """The published files, read by torchvision; None if they are missing and `download` is false."""
-    part = {"split": split} if source.source == "svhn" else {"train": split == "train"}
+    name = source.source
+    part = {"split": split} if name == "svhn" else {"train": split == "train"}
     try:
-        published = SETS[source.source].reader(source.root, download=download, **part)
+        published = SETS[name].reader(source.root, download=download, **part)
     except RuntimeError:  # torchvision raises it for missing or damaged files
         if download:
             raise
         return None
-    images, labels = np.asarray(published.data), published.labels if source.source == "svhn" else published.targets
-    if source.source == "svhn":
-        images = images.transpose(0, 2, 3, 1)
-    images = torch.from_numpy(np.ascontiguousarray(images))
-    names = [f"{source.source}-{split}-{i:05d}" for i in range(len(images))]
-    classes = published.classes if source.source.startswith("cifar") else [str(digit) for digit in range(10)]
-    images = images if images.ndim == 4 else images.unsqueeze(-1)
-    return Dataset(source.title, images, torch.as_tensor(np.asarray(labels)).long(), names, list(classes))
+    images, labels = torch.as_tensor(published.data), published.labels if name == "svhn" else published.targets
+    if name == "svhn":
+        images = images.permute(0, 2, 3, 1).contiguous()
+    elif images.ndim == 3:
+        images = images.unsqueeze(-1)
+    names = [f"{name}-{split}-{i:05d}" for i in range(len(images))]
+    classes = list(published.classes if name.startswith("cifar") else "0123456789")
+    return Dataset(source.title, images, torch.as_tensor(labels).long(), names, classes)
 
 
 def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
@@ -191,43 +146,32 @@ def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
     root = Path(source.root) / source.source
     if not (root / split).is_dir():
         return None
-    classes, files, labels = folder.labelled(
-        source.title, root, split, LIKE_CIFAR10 if source.source == "tiny_imagenet" else set()
-    )
-    return _decoded(source, data, root, classes, files, labels)
+    classes = folder.class_folders(source.title, root, split)
+    if source.source == "tiny_imagenet":
+        classes = [name for name in classes if name not in LIKE_CIFAR10]
+    return _decoded(source, data, root, *folder.labelled(source.title, root, split, classes), classes)
 
 
 def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
     """The published archive, whose validation images are the test split; None if it is missing and `download` is
     false."""
     root = Path(source.root) / SETS["tiny_imagenet"].files
-    if not (root / "val/val_annotations.txt").is_file():
-        if not download:
-            return None
+    annotations = root / "val/val_annotations.txt"
+    if download:
         address, digest = TINY_IMAGENET
         download_and_extract_archive(address, source.root, md5=digest)
-    classes = [name for name in sorted((root / "wnids.txt").read_text().split()) if name not in LIKE_CIFAR10]
+    elif not annotations.is_file():
+        return None
+    classes = sorted(set((root / "wnids.txt").read_text().split()).difference(LIKE_CIFAR10))
     if split == "train":
-        by_class = [
-            [str(path.relative_to(root)) for path in folder.images_below(root / "train" / name)] for name in classes
-        ]
-        files = [file for files in by_class for file in files]
-        labels = [label for label, files in enumerate(by_class) for _ in files]
-    else:
-        rows = [line.split("\t") for line in (root / "val/val_annotations.txt").read_text().splitlines()]
-        class_of = {row[0]: row[1] for row in rows if row[1] in classes}
-        files = [f"val/images/{name}" for name in class_of]
-        labels = [classes.index(name) for name in class_of.values()]
-    return _decoded(source, data, root, classes, files, torch.tensor(labels))
+        return _decoded(source, data, root, *folder.labelled(source.title, root, "train", classes), classes)
+    class_of = dict(line.split("\t")[:2] for line in annotations.read_text().splitlines())
+    files = [name for name in class_of if class_of[name] in classes]
+    labels = torch.tensor([classes.index(class_of[name]) for name in files])
+    return _decoded(source, data, root, [f"val/images/{name}" for name in files], labels, classes)
 
 
-def _decoded(source: DataSet, data: Data, root: Path, classes: list[str], files: list[str], labels: Tensor) -> Dataset:
+def _decoded(source: DataSet, data: Data, root: Path, files: list[str], labels: Tensor, classes: list[str]) -> Dataset:
     known = SETS[source.source]
     native = replace(data, size=known.side, channels=known.channels, augmentation=Augmentation(crop=0))
-    return Dataset(
-        source.title,
-        folder.pixels_of(root, files, source.title, native),
-        labels,
-        list(map(folder.printable, files)),
-        classes,
-    )
+    return folder.decoded(source.title, root, files, labels, classes, native)

@@ -5,14 +5,13 @@ modules treat it as an image.
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
 from sklearn.datasets import make_moons
 
 from configs.schema import Data, DataSet
-from data.dataset import UNLABELLED, Dataset
+from data.dataset import UNLABELLED, Dataset, Split
 
 LIMIT = 4.0
 COUNT = {"train": 1500, "test": 1000}
@@ -20,13 +19,13 @@ SPIRAL = {"train": 300, "test": 1000}  # 300 in all in the authors' code
 SIDE = 64  # points of the plane along each axis
 
 
-def two_moons(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def two_moons(source: DataSet, split: Split, data: Data) -> Dataset:
     """Two interleaved half moons with noise 0.15, as in Mukhoti et al. (2021)."""
     points, labels = make_moons(COUNT[split], noise=0.15, random_state=split == "test")
     return _dataset(source, (points - [0.5, 0.25]) * 1.2, labels, ["upper", "lower"])
 
 
-def spiral(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def spiral(source: DataSet, split: Split, data: Data) -> Dataset:
     """The three arms of Ferianc & Rodrigues (2022), from their code: t (cos t, sin t) + u, turned by 0, 120 and 240
     degrees, with t = 2π √U(0, 1) and u ~ U(0, 0.5)². Their plane of ±20 becomes ±LIMIT."""
     rng = np.random.default_rng(split == "test")
@@ -37,7 +36,7 @@ def spiral(source: DataSet, split: Literal["train", "test"], data: Data) -> Data
     return _dataset(source, np.stack([z.real, z.imag], 1), labels, ["first", "second", "third"])
 
 
-def plane(source: DataSet, split: Literal["train", "test"], data: Data) -> Dataset:
+def plane(source: DataSet, split: Split, data: Data) -> Dataset:
     """A grid over the whole plane, row by row from the bottom."""
     axis = np.linspace(-LIMIT, LIMIT, SIDE)
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)

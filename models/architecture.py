@@ -54,15 +54,13 @@ class Normalize(nn.Module):
     @torch.no_grad()
     def fit(self, parts: Iterable[Tensor]) -> None:
         """Take mean and standard deviation of each channel from uint8 images, in parts [N, H, W, C]."""
-        channels = len(self.mean)
-        counts = torch.zeros(channels, 256, dtype=torch.int64)
+        counts, values = torch.zeros(len(self.mean), 256, dtype=torch.int64), torch.arange(256, dtype=torch.float64)
         for images in parts:
-            counts += torch.stack([torch.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)])
-        values = torch.arange(256, dtype=torch.float64)
+            for count, plane in zip(counts, images.unbind(-1)):
+                count += torch.bincount(plane.reshape(-1), minlength=256)
         for c, count in enumerate(counts):
             share = count / count.sum()
-            mean = (share * values).sum()
-            self.mean[c] = mean
+            mean = self.mean[c] = (share * values).sum()
             self.std[c] = (share * (values - mean) ** 2).sum().sqrt().clamp_min(1.0)
 
     @torch.no_grad()
@@ -118,7 +116,7 @@ def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
 def rates(a: Architecture, part: Literal["conv", "head"], places: int) -> list[float]:
     """The dropout rates of the `places` places in a part of the network. Raises UserError for a list of another
     length."""
-    given = a.conv_dropout if part == "conv" else a.head_dropout
+    given = getattr(a, f"{part}_dropout")
     rates = list(given) if isinstance(given, list) else [given] * places
     if len(rates) != places:
         raise UserError(f"teacher.{part}_dropout: {len(rates)} rates for the {places} places of {a.network}")
@@ -134,13 +132,13 @@ def sequential(layers: dict[str, nn.Module]) -> Network:
     """The layers as one network, with initial weights (He et al. 2015), in channels_last memory."""
     network = Network(OrderedDict(layers))
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
         if isinstance(module, HeadsLinear):
             for weight in module.weight:
                 nn.init.kaiming_normal_(weight)
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out" if isinstance(module, nn.Conv2d) else "fan_in")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return network.to(memory_format=torch.channels_last)
 
 

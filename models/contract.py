@@ -44,16 +44,13 @@ class Network(nn.Sequential):
 @torch.no_grad()
 def check(network: nn.Module, images: Tensor) -> None:
     """Raise TypeError, naming the rule, for a network that does not meet the contract on `images` [N, H, W, C]."""
-    training = network.training
-    network.eval()
     for name in ("normalize", "features", "classifier"):
         if not hasattr(network, name):
             raise TypeError(f"{type(network).__name__} has no `{name}` (models/contract.py)")
-    means, hidden = network.features(images)
+    training = network.training
+    means, hidden = network.eval().features(images)
     if not means or any(mean.ndim != 2 for mean in means):
-        raise TypeError(
-            "`features` has to give the mean output [N, F] of one block or more (models/contract.py, rule 3)"
-        )
+        raise TypeError("`features` has to give the mean output [N, F] of one block or more (contract.py, rule 3)")
     if not (hidden.is_meta or torch.allclose(network(images), network.classifier(hidden), equal_nan=True)):
         raise TypeError("the network is not its `classifier` after its `features` (models/contract.py, rule 4)")
     network.train(training)

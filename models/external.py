@@ -4,6 +4,7 @@
 `External` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
 """
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from models.hooks import hooked
 from training.external import call, called
 
 UNKNOWN = "unknown"  # what an external network was trained on
-SHOWN = 3  # names in an error
+SHOWN = 300  # characters of an error
 
 
 class External(nn.Module):
@@ -32,34 +33,27 @@ class External(nn.Module):
 
     def __init__(self, module: nn.Module, size: int, channels: int, outputs: int, layers: list[str] | None = None):
         super().__init__()
-        self.normalize = Normalize(channels)
-        self.module = module
-        self.channels_last = True
-        blank = torch.rand(2, size, size, channels, generator=torch.Generator().manual_seed(0)) * 255
-        calls = self._try(blank, outputs)
+        self.normalize, self.module, self.channels_last = Normalize(channels), module, True
+        calls = self._try(size, channels, outputs)
         self.layers = layers or last_of_each_shape(module, calls)
-        for name in self.layers:
-            if name not in calls:
-                raise UserError(
-                    f"student.layers: {name} is not called in the network, or gives no tensor; there are: "
-                    f"{', '.join(calls)}"
-                )
-        logits = calls[""]
-        ends = [
-            name
-            for name, output in calls.items()
-            if isinstance(module.get_submodule(name), nn.Linear) and torch.equal(output, logits)
-        ]
-        self.last = ends[0] if ends else None
+        if gone := [name for name in self.layers if name not in calls]:
+            raise UserError(
+                f"student.layers: {gone[0]} is not called in the network, or gives no tensor; there are: "
+                f"{', '.join(calls)}"
+            )
+        linear = [name for name in calls if isinstance(module.get_submodule(name), nn.Linear)]
+        self.last = next((name for name in linear if torch.equal(calls[name], calls[""])), None)
 
     @property
     def constants(self) -> str:
         """The numbers and texts that its modules hold besides weights, such as the rate of a functional dropout."""
-
-        def held(part: nn.Module) -> dict[str, Any]:
-            return {name: value for name, value in sorted(vars(part).items()) if isinstance(value, (int, float, str))}
-
-        return repr({name: held(part) | {"training": None} for name, part in self.module.named_modules()})
+        return repr(
+            {
+                name: {key: value for key, value in sorted(vars(part).items()) if isinstance(value, (int, float, str))}
+                | {"training": None}
+                for name, part in self.module.named_modules()
+            }
+        )
 
     @property
     def classifier(self) -> nn.Module:
@@ -82,46 +76,37 @@ class External(nn.Module):
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and the input of the classifier."""
-        means: dict[str, Tensor] = {}
-        hidden: list[Tensor] = []
+        seen: dict[str, tuple] = {}  # of each layer: its inputs, and its mean output before a layer changes it in place
+        ends = [] if self.last is None else [self.last]
         hooks = [
             self.module.get_submodule(name).register_forward_hook(
-                lambda _, __, output, name=name: means.update({name: mean_of(output)})
+                lambda _, inputs, output, name=name: seen.update({name: (inputs, mean_of(output))})
             )
-            for name in self.layers
+            for name in {*self.layers, *ends}
         ]
-        if self.last is not None:
-            hooks.append(self.classifier.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0])))
         with hooked(hooks):
             logits = self(images)
-        return [means[name] for name in self.layers], hidden[-1] if hidden else logits
+        return [seen[name][1] for name in self.layers], seen[self.last][0][0] if ends else logits
 
     @torch.no_grad()
-    def _try(self, images: Tensor, outputs: int) -> dict[str, Tensor]:
-        """The output of each module on `images`, by name. Sets `channels_last` to whether the module can take such
+    def _try(self, size: int, channels: int, outputs: int) -> dict[str, Tensor]:
+        """The output of each module on random images, by name. Sets `channels_last` to whether the module can take such
         memory."""
-        kind, training = type(self.module).__name__, self.module.training
+        images = torch.rand(2, size, size, channels, generator=torch.Generator().manual_seed(0)) * 255
+        kind, training = f"teacher.network: {type(self.module).__name__}", self.module.training
         self.module.eval()
-        try:
-            calls = outputs_by_name(self.module, lambda: self(images))
-        except RuntimeError:
-            self.channels_last = False  # `view` can fail on such memory
+        for self.channels_last in (True, False):  # `view` can fail on such memory
             try:
                 calls = outputs_by_name(self.module, lambda: self(images))
+                break
             except Exception as error:  # a user's code can raise any error
-                shape = list(images.permute(0, 3, 1, 2).shape)
-                raise UserError(
-                    f"teacher.network: {kind} cannot take images {shape}: {str(error).splitlines()[0]}"
-                ) from None
-        finally:
-            self.module.train(training)
-        logits = calls.get("")
-        if logits is None or logits.shape != (len(images), outputs):
-            found = "no tensor" if logits is None else list(logits.shape)
-            raise UserError(
-                f"teacher.network: {kind} gives {found} for {len(images)} images of {outputs} classes, not logits "
-                f"[N, {outputs}]"
-            )
+                reason = str(error).partition("\n")[0]
+        else:
+            raise UserError(f"{kind} cannot take images {[2, channels, size, size]}: {reason}")
+        self.module.train(training)
+        shape = list(calls[""].shape) if "" in calls else "no tensor"
+        if shape != [2, outputs]:
+            raise UserError(f"{kind} gives {shape} for 2 images of {outputs} classes, not logits [N, {outputs}]")
         return calls
 
 
@@ -135,24 +120,21 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
 
     with hooked(part.register_forward_hook(note(name)) for name, part in module.named_modules()):
         work()
-    return {name: found[0].clone() for name, found in calls.items() if len(found) == 1 and isinstance(found[0], Tensor)}
+    return {name: seen[0].clone() for name, seen in calls.items() if len(seen) == 1 and isinstance(seen[0], Tensor)}
 
 
 def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]:
     """Names of the modules that end a stage: the last one of each output shape, among the module's children and the
     children of each `nn.Sequential` or `nn.ModuleList`. Outputs [N, F] count only if no other output has more
     dimensions."""
-    batch = len(calls[""])
-
-    def counts(name: str) -> bool:
-        parent, _, _ = name.rpartition(".")
-        return bool(name) and (not parent or isinstance(module.get_submodule(parent), (nn.Sequential, nn.ModuleList)))
-
-    inner = {
-        name: output for name, output in calls.items() if counts(name) and output.ndim > 1 and len(output) == batch
-    }
+    batch, inner = len(calls[""]), {}
+    for name, output in calls.items():
+        parent = name.rpartition(".")[0]
+        ends = name and (not parent or isinstance(module.get_submodule(parent), (nn.Sequential, nn.ModuleList)))
+        if ends and output.ndim > 1 and len(output) == batch:
+            inner[name] = output
     maps = {name: output for name, output in inner.items() if output.ndim > 2} or inner
-    return list({tuple(output.shape): name for name, output in maps.items()}.values())
+    return list({output.shape: name for name, output in maps.items()}.values())
 
 
 def first_of(output: Any) -> Any:
@@ -170,16 +152,14 @@ def mean_of(output: Any) -> Tensor:
 def make(a: Architecture) -> External:
     """Build the network that `a.network` names, with `a.options`. For a torchvision network `num_classes` is added."""
     place, _, name = a.network.rpartition(":")
-    options = a.options or {}
     if place == "torchvision":
-        try:
-            builder = torchvision.models.get_model_builder(name)
-        except ValueError:
-            raise UserError(f"teacher.network: torchvision has no {name}") from None
-        return External(
-            called(builder, a.network, {"num_classes": a.outputs} | options), a.size, a.channels, a.outputs, a.layers
-        )
-    return External(call(a.network, options), a.size, a.channels, a.outputs, a.layers)
+        if name not in torchvision.models.list_models():
+            raise UserError(f"teacher.network: torchvision has no {name}")
+        builder = torchvision.models.get_model_builder(name)
+        module = called(builder, a.network, {"num_classes": a.outputs} | (a.options or {}))
+    else:
+        module = call(a.network, a.options or {})
+    return External(module, a.size, a.channels, a.outputs, a.layers)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -188,29 +168,18 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises UserError if the file cannot be read, or if a name, a shape or a value does not fit.
     """
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        given = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        for wrapper in ("state_dict", "model"):
+            if isinstance(given.get(wrapper), dict):
+                given = given[wrapper]
+        finite = all(value.isfinite().all() for value in given.values())
     except Exception as error:  # unpickling can raise any error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"teacher.weights: {path} cannot be read ({reason}); save a state_dict() there") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    wanted = network.state_dict()
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"teacher.weights: {path} holds no state_dict()")
-    wrong = {
-        "are missing": sorted(wanted.keys() - found.keys()),
-        "are not the network's": sorted(found.keys() - wanted.keys()),
-        "have another shape": [
-            name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape
-        ],
-        "are not finite": [name for name, value in found.items() if not value.isfinite().all()],
-    }
-    if any(wrong.values()):
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
-            for what, names in wrong.items()
-            if names
-        ]
-        raise UserError(f"teacher.weights: {path} does not fit the network: {'; '.join(parts)}")
-    network.load_state_dict(found)
+    if not finite:
+        raise UserError(f"teacher.weights: {path} has numbers that are not finite")
+    try:
+        network.load_state_dict(given)
+    except RuntimeError as error:  # torch names what is missing, unexpected, or of another shape, in many lines
+        reason = textwrap.shorten(str(error).partition("\n")[2], SHOWN)
+        raise UserError(f"teacher.weights: {path} does not fit the network: {reason}") from None

@@ -38,46 +38,34 @@ class MaxPool2x2(nn.Module):
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
         if not height or not width:
             raise ValueError(f"no 2x2 pooling of {x.shape[2]}x{x.shape[3]}: the images are too small for the network")
-        values = comparable(x)
-        values = torch.maximum(values[..., 0:width:2], values[..., 1:width:2])
-        values = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
-        return (
-            values if values.dtype == x.dtype else values.view(x.dtype)
-        )  # a view as a type has no gradient, even as the same type
+        values = comparable(x)[:, :, :height, :width]
+        values = torch.maximum(values[..., ::2], values[..., 1::2])
+        values = torch.maximum(values[:, :, ::2], values[:, :, 1::2])
+        return values if values.dtype == x.dtype else values.view(x.dtype)  # a view as a type never has a gradient
 
 
 def halves(layer: nn.Module) -> bool:
     """Whether `layer` is 2x2 max pooling without overlap or padding."""
-    if type(layer) is not nn.MaxPool2d:  # a subclass may do something else
-        return False
-    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1) and not (
-        layer.ceil_mode or layer.return_indices
-    )
+    return type(layer) is nn.MaxPool2d and repr(layer) == repr(nn.MaxPool2d(2))
 
 
 def norm_behind(layers: nn.Sequential, i: int) -> int | None:
     """The place of the batch norm that can be folded into the i-th layer, a convolution: the next one, or the one
     behind 2x2 max pooling, with which a batch norm commutes if all of its scales are positive."""
-    following = list(layers)[i + 1 : i + 3]
-    if not isinstance(layers[i], nn.Conv2d) or not following:
+    pooled = i + 2 < len(layers) and halves(layers[i + 1])
+    place = i + 1 + pooled
+    if place == len(layers) or not isinstance(layers[i], nn.Conv2d):
         return None
-    if isinstance(following[0], nn.BatchNorm2d):
-        return i + 1
-    norm = following[-1]
-    commutes = (
-        halves(following[0]) and isinstance(norm, nn.BatchNorm2d) and norm.affine and bool((norm.weight > 0).all())
-    )
-    return i + 2 if commutes else None
+    norm = layers[place]
+    if not isinstance(norm, nn.BatchNorm2d) or pooled and not (norm.affine and bool((norm.weight > 0).all())):
+        return None
+    return place
 
 
-def is_inplace_relu(layer: nn.Module | None) -> bool:
-    """Whether it is torch's ReLU, in place."""
+def starts_with_relu(layers: list[nn.Module]) -> bool:
+    """Whether the first layer that is not an identity is torch's ReLU, in place."""
+    layer = next((layer for layer in layers if not isinstance(layer, nn.Identity)), None)
     return type(layer) is nn.ReLU and layer.inplace
-
-
-def next_layer(layers: nn.Sequential, i: int) -> nn.Module | None:
-    """The layer after the i-th one, identities left out."""
-    return next((layer for layer in layers[i + 1 :] if not isinstance(layer, nn.Identity)), None)
 
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -102,10 +90,10 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
             continue
         positive = False
         for i, layer in enumerate(layers):
-            if is_inplace_relu(layer):
+            if starts_with_relu([layer]):
                 layers[i] = InplaceReLU()
                 positive = True
-            elif halves(layer) and (positive or is_inplace_relu(next_layer(layers, i))):
+            elif halves(layer) and (positive or starts_with_relu(layers[i + 1 :])):
                 layers[i] = MaxPool2x2()
             elif not isinstance(layer, (nn.Dropout, nn.Identity)):
                 positive = False
@@ -120,10 +108,8 @@ def portable(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for i, layer in enumerate(layers):
-            if isinstance(layer, InplaceReLU):
-                layers[i] = nn.ReLU()
-            elif isinstance(layer, MaxPool2x2):
-                layers[i] = nn.MaxPool2d(2)
+            relu, pool = isinstance(layer, InplaceReLU), isinstance(layer, MaxPool2x2)
+            layers[i] = nn.ReLU() if relu else nn.MaxPool2d(2) if pool else layer
     return network
 
 

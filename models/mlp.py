@@ -8,24 +8,19 @@ from models.architecture import Architecture, Normalize, linear, rates, scaled, 
 HIDDEN = [128, 128, 128]
 
 
-def mlp(architecture: Architecture) -> nn.Sequential:
+def mlp(a: Architecture) -> nn.Sequential:
     """Images [N, H, W, C], such as points of a plane in one pixel, → logits [N, outputs]: three hidden layers with ReLU
     and dropout.
 
     Raises UserError for dropout of channels or filters.
     """
-    a = architecture
     if a.dropped != "units":
         raise UserError(f"teacher.dropped: a perceptron has no {a.dropped}")
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
     units = a.channels * a.size**2
     for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, "conv", len(HIDDEN))), 1):
         width = scaled(base, a.width)
-        layers |= {
-            f"linear{i}": nn.Linear(units, width),
-            f"hidden{i}": nn.ReLU(inplace=True),
-            f"dropout{i}": nn.Dropout(rate),
-        }
+        layers[f"linear{i}"] = nn.Linear(units, width)
+        layers |= {f"hidden{i}": nn.ReLU(inplace=True), f"dropout{i}": nn.Dropout(rate)}
         units = width
-    layers["head2"] = linear(a, units, a.outputs)
-    return sequential(layers)
+    return sequential(layers | {"head2": linear(a, units, a.outputs)})

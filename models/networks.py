@@ -8,17 +8,16 @@ from models.architecture import Architecture
 from models.contract import Network, check
 from models.mlp import mlp
 from models.resnet import resnet18
-from models.vgg import BLOCKS, vgg, vgg7
+from models.vgg import BLOCKS, vgg
 from training.bar import note
 from training.external import digest_of_code, file_of, is_external
 
-NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"vgg7": vgg7, "resnet18": resnet18, "mlp": mlp}
+NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"resnet18": resnet18, "mlp": mlp}
 
 
-def build(architecture: Architecture) -> Network:
+def build(a: Architecture) -> Network:
     """A network that meets the contract (`models.contract`). Prints a line if the file of an external network has
     changed since the training."""
-    a = architecture
     outside = is_external(a.network)
     if outside and a.digest not in (None, digest_of_code(a.network)):
         note(f"{file_of(a.network)} has changed since the network of this run was made with it")

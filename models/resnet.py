@@ -31,32 +31,31 @@ class Residual(nn.Module):
     dropout: of the sum; or, with `filters`, of the last convolution's output.
     """
 
-    def __init__(self, inputs: int, width: int, stride: int, spectral: bool, dropout: nn.Module, filters: bool):
+    def __init__(self, a: Architecture, inputs: int, width: int, stride: int, rate: float):
         super().__init__()
-        layers = [
+        dropout, filters = map_dropout(a, rate), a.dropped == "filters"
+        self.convolutions = nn.Sequential(
             nn.Conv2d(inputs, width, 3, stride, 1, bias=False),
             nn.BatchNorm2d(width),
-            activation(spectral),
+            activation(a),
             nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            *([dropout] if filters else []),
             nn.BatchNorm2d(width),
-        ]
-        if filters:
-            layers.insert(4, dropout)
-        self.convolutions = nn.Sequential(*layers)
+        )
         self.shortcut: nn.Module = nn.Identity()
         if (stride, inputs) != (1, width):
             projection = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            self.shortcut = AverageShortcut(stride, width - inputs) if spectral else projection
-        self.activation = activation(spectral)
+            self.shortcut = projection if a.spectral_norm is None else AverageShortcut(stride, width - inputs)
+        self.activation = activation(a)
         self.dropout = nn.Identity() if filters else dropout
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.activation(self.convolutions(x) + self.shortcut(x)))
 
 
-def activation(spectral: bool) -> nn.Module:
+def activation(a: Architecture) -> nn.Module:
     """With a spectral norm leaky ReLU, which keeps distances that ReLU loses; else ReLU."""
-    return nn.LeakyReLU(inplace=True) if spectral else nn.ReLU(inplace=True)
+    return nn.ReLU(inplace=True) if a.spectral_norm is None else nn.LeakyReLU(inplace=True)
 
 
 def resnet18(a: Architecture) -> nn.Sequential:
@@ -66,26 +65,20 @@ def resnet18(a: Architecture) -> nn.Sequential:
     The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling,
     as for ImageNet.
     """
-    spectral, large = a.spectral_norm is not None, a.size > SMALL
-    dropout = rates(a, "conv", 2 * len(CHANNELS))
-    channels = scaled(CHANNELS[0], a.width)
-    first = (7, 2, 3) if large else (3, 1, 1)
+    dropout, channels, large = rates(a, "conv", 2 * len(CHANNELS)), scaled(CHANNELS[0], a.width), a.size > SMALL
     layers: dict[str, nn.Module] = {
         "normalize": Normalize(a.channels),
-        "conv": nn.Conv2d(a.channels, channels, *first, bias=False),
+        "conv": nn.Conv2d(a.channels, channels, *((7, 2, 3) if large else (3, 1, 1)), bias=False),
         "norm": nn.BatchNorm2d(channels),
-        "activation": activation(spectral),
+        "activation": activation(a),
     }
     if large:
         layers["smaller"] = nn.MaxPool2d(3, 2, 1)
     for s, base in enumerate(CHANNELS, 1):
         width = scaled(base, a.width)
-        for name, stride in ((f"block{s}_1", 1 if s == 1 else 2), (f"stage{s}", 1)):
-            drop = map_dropout(a, dropout.pop(0))
-            layers[name] = Residual(channels, width, stride, spectral, drop, a.dropped == "filters")
-            channels = width
-    layers["average"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["head_dropout"] = nn.Dropout(*rates(a, "head", 1))
-    layers["head2"] = linear(a, channels, a.outputs)
+        layers[f"block{s}_1"] = Residual(a, channels, width, min(s, 2), dropout.pop(0))
+        layers[f"stage{s}"] = Residual(a, width, width, 1, dropout.pop(0))
+        channels = width
+    layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    layers |= {"head_dropout": nn.Dropout(*rates(a, "head", 1)), "head2": linear(a, channels, a.outputs)}
     return sequential(layers)

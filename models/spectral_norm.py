@@ -18,12 +18,11 @@ class SpectralNorm(nn.Module):
     `start` steps are taken at the beginning.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: torch.Size, coefficient: float, start: int = 30):
+    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: tuple[int, ...], coefficient: float, start: int = 30):
         super().__init__()
         self.coefficient = coefficient
-        self.settings = {}
-        if isinstance(layer, nn.Conv2d):
-            self.settings = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+        names = ("stride", "padding", "groups") if isinstance(layer, nn.Conv2d) else ()
+        self.settings = {name: getattr(layer, name) for name in names}
         weight = _kernel(layer.weight.detach())
         v = F.normalize(torch.randn(1, *inputs, device=weight.device).flatten(1)).view(1, *inputs)
         self.register_buffer("v", v)
@@ -33,9 +32,10 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
+            kernel = _kernel(weight)
             if self.training:
-                self._iterate(_kernel(weight))
-            sigma = (self.u.clone() * F.conv2d(self.v.clone(), _kernel(weight), **self.settings)).sum()
+                self._iterate(kernel)
+            sigma = (self.u.clone() * F.conv2d(self.v.clone(), kernel, **self.settings)).sum()
         return weight / (sigma / self.coefficient).clamp_min(1)
 
     @torch.no_grad()
@@ -50,10 +50,10 @@ class SpectralNorm(nn.Module):
 def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None:
     """Keep the spectral norm of every layer but the last at or below `coefficient`, for images of the size of `blank`
     [1, H, W, C]."""
-    shapes: dict[nn.Module, torch.Size] = {}
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        shapes[layer] = inputs[0].shape[1:] if isinstance(layer, nn.Conv2d) else torch.Size([layer.in_features, 1, 1])
+        shapes[layer] = (*inputs[0].shape[1:], 1, 1)[:3]  # [C, H, W], or [F, 1, 1]
 
     layers = [layer for layer in network[:-1].modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     training = network.training
