@@ -78,6 +78,9 @@ class Augmentation:
     """Shift by up to this many pixels along each axis; the border is filled by reflection."""
     rotation: NonNegative = 0.0
     """Rotate by up to this many degrees either way (Truong 2019: 15)."""
+    noise: Rate = 0.0
+    """Add Gaussian noise to half of the images, whose standard deviation is uniform up to this share of the range of
+    pixels."""
 
 
 @dataclass
