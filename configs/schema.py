@@ -196,12 +196,16 @@ class McDropout:
     for every image."""
     group_size: Count = 256
     """Images that share a mask."""
+    stratified: bool = False
+    """Passes whose masks complement each other, each with many masks of the classifier: fewer passes give the same
+    precision (docs/method.md). Masks that are functions never are."""
 
 
 @dataclass
 class Sampling(McDropout):
     """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
 
+    stratified: bool = True
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
     """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an
     augmented image of the set `other` in its place."""

@@ -223,9 +223,11 @@ def training_steps() -> dict[str, Callable[[], None]]:
         optimizer.step()
 
     def online() -> None:
-        step({name: value.clone() for name, value in statistics(plain(network, images, 128, passes=25)).items()})
+        step(
+            {name: value.clone() for name, value in statistics(Samples(plain(network, images, 128, passes=25))).items()}
+        )
 
-    cached = statistics(torch.randn(128, 25, CLASSES, device=COMPUTE.device).log_softmax(-1))
+    cached = statistics(Samples(torch.randn(128, 25, CLASSES, device=COMPUTE.device).log_softmax(-1)))
     return {"cached": lambda: step(cached), "online": online}
 
 

@@ -12,7 +12,7 @@ from methods.interface import Matched, Targets
 from methods.student import Student
 from models.architecture import Architecture
 from uncertainty.distribution import Distribution
-from uncertainty.samples import statistics
+from uncertainty.samples import Samples, statistics
 
 TENSORS = {field.name for field in fields(Targets)} - {"deviation", "progress"}
 
@@ -51,7 +51,7 @@ class Method:
 def targets_of(log_probs: Tensor) -> dict[str, Tensor]:
     """What a loss may ask for, of samples [N, T, C]; the labels go round."""
     labels = torch.eye(log_probs.shape[-1])[torch.arange(len(log_probs)) % log_probs.shape[-1]]
-    return statistics(log_probs) | {"log_probs": log_probs, "labels": labels}
+    return statistics(Samples(log_probs)) | {"log_probs": log_probs, "labels": labels}
 
 
 def vgg5_student(method: str = "dirichlet", width: float = 0.25, **options: Any) -> Student:

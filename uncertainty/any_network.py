@@ -3,7 +3,8 @@ plain loop."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from configs.errors import UserError
 from models.external import External
 from models.hooks import hooked
-from uncertainty.mc_dropout import Group, Plan, Sampler
+from uncertainty.mc_dropout import Group, Plan, Sampler, keep_mask, random_bits, stratified
+from uncertainty.samples import Samples
 from uncertainty.speed import in_turn
 
 ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -50,23 +52,24 @@ class PlainLoop:
     Everything that is random in training (dropout as a module, a function or in attention; stochastic depth) is random;
     every normalization is as at test time. Each image of a group has its own masks. The network is copied. If all
     randomness is in one last module, such as a classifier, the part before it is computed once. `head`: the name of
-    that module.
+    that module. `dropouts`: the random modules, if all are nn.Dropout; passes can then be stratified.
     """
 
     def __init__(self, network: nn.Module):
         self.network = copy.deepcopy(network).eval()
         self.head: str | None = None
+        self.dropouts: list[nn.Dropout] = []
         self.checked = False
 
     @torch.inference_mode()
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+    ) -> Iterator[tuple[int, Tensor, Samples]]:
         """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch; `batch_size` has
         no effect.
 
-        Raises UserError if the passes do not differ, if they change the network's buffers, or for masks that are
-        functions.
+        Stratified if `dropouts` allows it. Raises UserError if the passes do not differ, if they change the network's
+        buffers, or for masks that are functions.
         """
         if plan.masks == "function":
             raise UserError(
@@ -76,16 +79,21 @@ class PlainLoop:
             batch = images(indices)
             generator = torch.cuda.default_generators[batch.device.index] if batch.is_cuda else torch.default_generator
             state = generator.get_state()
-            with only_random_in_training(self.network):
-                if not self.checked:
+            if not self.checked:
+                with only_random_in_training(self.network):
                     self._check(batch)
+            drawn = plan if self.dropouts else replace(plan, stratified=False)
+            in_blocks = drawn.block > 1
+            with nullcontext() if in_blocks else only_random_in_training(self.network):
                 one_pass = self._one_pass(batch)
                 passes = []
                 for t in range(plan.passes):
-                    generator.manual_seed(plan.mask_seed(group, t))
-                    passes.append(one_pass())
+                    seed, move = drawn.draw(group, t)
+                    generator.manual_seed(seed)
+                    with masked(self.dropouts, random_bits(seed, batch.device), move) if in_blocks else nullcontext():
+                        passes.append(one_pass())
             generator.set_state(state)
-            yield group, indices, torch.stack(passes, 1).float().log_softmax(-1)
+            yield group, indices, Samples(torch.stack(passes, 1).float().log_softmax(-1), drawn.block)
 
     def _one_pass(self, batch: Tensor) -> Callable[[], Tensor]:
         """A function that computes the logits of one more pass."""
@@ -115,6 +123,8 @@ class PlainLoop:
             whole, alone = ((torch.manual_seed(0), work())[1] for work in works)
             if torch.equal(whole, alone):
                 break
+        random = [self.network.get_submodule(name) for name in draws_of(self.network, batch)]
+        self.dropouts = random if all(type(module) is nn.Dropout for module in random) else []
         self.checked = True
 
     def __str__(self) -> str:
@@ -182,9 +192,23 @@ class _Draws(TorchDispatchMode):
         return operation(*arguments, **(options or {}))
 
 
+@contextmanager
+def masked(dropouts: list[nn.Dropout], bits: Callable[[int], Tensor], move: int) -> Iterator[None]:
+    """Within this context these modules of a network in eval mode drop: one stratified pass, with the numbers `bits`
+    of its block and what the pass adds to them."""
+
+    def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
+        x = inputs[0]
+        kept = keep_mask(stratified(bits(x.numel()), move), layer.p).view(x.shape).bool()
+        return torch.where(kept, x / (1 - layer.p), 0)
+
+    with hooked(layer.register_forward_hook(drop) for layer in dropouts):
+        yield
+
+
 @torch.no_grad()
-def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
-    """The name and the kind of each module that draws random numbers in a pass with dropout on. For a function, such as
+def draws_of(network: nn.Module, images: Tensor) -> dict[str, str]:
+    """The modules that draw random numbers in a pass with dropout on: {name: operation}. For a function, such as
     F.dropout, it is the module that calls it."""
     network = copy.deepcopy(network).eval()
     draws = _Draws()
@@ -193,8 +217,13 @@ def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
         part.register_forward_hook(lambda *_: draws.running.pop() and None)
     with torch.random.fork_rng(), only_random_in_training(network), draws:
         network(images)
+    return draws.found
+
+
+def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
+    """The name and the kind of each module that draws random numbers in a pass with dropout on."""
     described = []
-    for name, operation in draws.found.items():
+    for name, operation in draws_of(network, images).items():
         part = network.get_submodule(name)
         kind = str(part) if isinstance(part, _DropoutNd) else f"{type(part).__name__}: {operation}"
         place = name.removeprefix("module").removeprefix(".") if isinstance(network, External) else name

@@ -1,8 +1,8 @@
 """The cache of a teacher's samples: made once, used by every student, never used for a request that does not match.
 
-A file `<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`) holds, for each input,
-the statistics of `uncertainty.samples.statistics`, its mask group and all samples `log_probs` [N, T, C]. Views of
-training images are in `mc_samples/` of the teacher's run, references in `reference/`.
+A file `<data set>-<role>-<view>x<passes>.safetensors` (`...-function` with `masks: function`, `...-stratified`) holds,
+for each input, the statistics of `uncertainty.samples.statistics`, its mask group and a sample of each pass,
+`log_probs` [N, T, C]. Views of training images are in `mc_samples/` of the teacher's run, references in `reference/`.
 """
 
 import glob
@@ -28,13 +28,13 @@ from training.run import Run, difference
 from uncertainty.mc_dropout import Plan
 from uncertainty.samples import Samples, statistics
 
-VERSION = 4  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
+VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 120.0
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
-Sampling = Callable[..., Iterator[tuple[int, Tensor, Tensor]]]
-"""(indices → images, groups, plan) → samples, group by group."""
+Sampling = Callable[..., Iterator[tuple[int, Tensor, Samples]]]
+"""(indices → images, groups, plan) → (group, indices, samples), group by group."""
 
 
 class SampleCache:
@@ -62,7 +62,8 @@ class SampleCache:
         role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
         is made again, and the log says why. A partial file is continued.
         """
-        plan = Plan(settings.passes, settings.masks, settings.group_size, (self.seed, role, dataset.name, view.name))
+        key = (self.seed, role, dataset.name, view.name)
+        plan = Plan(settings.passes, settings.masks, settings.group_size, key, settings.stratified)
         request = {
             "version": VERSION,
             "teacher": self.checksum,
@@ -71,7 +72,7 @@ class SampleCache:
             "compute": [self.compute.device.type, self.compute.dtype],
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
-        kind = "-function" if plan.masks == "function" else ""
+        kind = "-function" if plan.masks == "function" else "-stratified" if plan.stratified else ""
         folder = "reference" if role in REFERENCE else "mc_samples"
         path = self.folder / folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         found = self._read(path, request)
@@ -109,9 +110,9 @@ class SampleCache:
         bar = progress_bar(desc=path.stem, total=total, initial=done, unit="image", smoothing=0.05)
         with bar, self.compute.autocast():
             samples = sampler(lambda indices: view.images(indices, next(pixels)), missing, plan)
-            for count, (group, indices, log_probs) in enumerate(samples, about["groups"] + 1):
-                part = statistics(log_probs) | {"group": torch.full((len(indices),), group), "indices": indices}
-                part["log_probs"] = log_probs.to(dtype)
+            for count, (group, indices, drawn) in enumerate(samples, about["groups"] + 1):
+                part = statistics(drawn) | {"group": torch.full((len(indices),), group), "indices": indices}
+                part["log_probs"] = drawn.log_probs[:, :: drawn.draws // plan.passes].to(dtype)  # one for each pass
                 parts.append({name: row.cpu() for name, row in part.items()})
                 bar.update(len(indices))
                 about = {"request": request, "groups": count, "seconds": time.monotonic() - started}

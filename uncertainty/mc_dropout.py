@@ -2,6 +2,12 @@
 
 Works on any `nn.Sequential` with `nn.Dropout` layers. Images come in groups; the masks of pass t come from a seed made
 of (seed, role, data set, view, group, pass), so that no two uses share a mask and the batch size changes nothing.
+
+Stratified passes come in blocks of S. A unit has one number u, uniform on [0, 1), for a block, and each of the S passes
+moves it by another multiple of 1/S: pass t keeps the unit if frac(u + π(t)/S) < 1 − p. Alone, each pass is plain
+MC-dropout; over a block, every unit is dropped pS times, rounded up or down, so its effect cancels in the mean. And
+each pass of the layers before the classifier (the trunk) is followed by BRANCHES stratified passes of the classifier,
+which cost little.
 """
 
 import copy
@@ -24,8 +30,13 @@ from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
+Draw = tuple[int, int]
+"""The seed of a block's numbers, and what a pass adds to them, in units of 2^-16."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
 BATCH = 512  # images times passes that go through the network at once, if a group has no more images
+BLOCK = 16  # stratified passes that share the numbers of their units
+BRANCHES = 32  # passes of the classifier for each stratified pass of the trunk
+NUMBERS = 2**14  # the most probabilities of an image's samples: with many classes there are fewer branches
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # {bytes of a number: the integer type of that width}
 
 
@@ -34,13 +45,21 @@ class Plan:
     """How a data set is sampled. Two equal plans on the same teacher and images give the same samples.
 
     passes: T. masks: as in `configs.schema.McDropout`. group_size: images that share a mask. key: (seed, role, data
-    set, view).
+    set, view). stratified: see above; masks that are functions never are.
     """
 
     passes: int
     masks: MaskMode
     group_size: int
     key: tuple
+    stratified: bool = False
+
+    @property
+    def block(self) -> int:
+        """S, a power of two that divides the passes and leaves two blocks or more; 1 if they are not stratified."""
+        if not self.stratified or self.masks == "function":
+            return 1
+        return max(1, min(math.gcd(self.passes, BLOCK), self.passes // 2))
 
     def groups(self, count: int) -> list[Group]:
         """All groups of `count` images: a seeded permutation cut into groups, so that a group mixes classes.
@@ -51,9 +70,19 @@ class Plan:
         generator = torch.Generator().manual_seed(seed_of(seed, "groups", *rest))
         return list(enumerate(torch.randperm(count, generator=generator).split(self.group_size)))
 
-    def mask_seed(self, group: int, t: int) -> int:
-        """The seed of pass t's masks; in `function` mode the same for every group, data set and view."""
-        return seed_of(*self.key[:2], "function", t) if self.masks == "function" else seed_of(*self.key, group, t)
+    def draw(self, group: int, t: int) -> Draw:
+        """Where the masks of pass t come from; in `function` mode the same for every group, data set and view."""
+        if self.masks == "function":
+            return seed_of(*self.key[:2], "function", t), 0
+        block, stratum = divmod(t, self.block)
+        return seed_of(*self.key, group, block), stratum * 2**16 // self.block
+
+    def branches(self, group: int, t: int, classes: int) -> list[Draw]:
+        """Where the masks of the classifier's passes come from that follow pass t of the trunk."""
+        count = min(BRANCHES, 2 ** int(math.log2(max(1, NUMBERS // (self.passes * classes)))))
+        block = min(count, BLOCK)
+        seeds = [seed_of(*self.key, group, "classifier", t, b) for b in range(count // block)]
+        return [(seed, stratum * 2**16 // block) for seed in seeds for stratum in range(block)]
 
 
 class Sampler:
@@ -74,26 +103,35 @@ class Sampler:
     @torch.inference_mode()
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+    ) -> Iterator[tuple[int, Tensor, Samples]]:
         """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
 
-        Yields (group number, indices [G], log-probabilities float32 [G, T, C]). Several passes of a group share a batch
-        of up to BATCH; layers before the first active dropout run once for all passes.
+        Yields (group number, indices [G], samples of G images). Several passes of a group share a batch of up to BATCH;
+        layers before the first active dropout run once for all passes.
         """
         dtype = torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else torch.float32
         if dtype not in self.folded:
             self.folded[dtype] = split(folded(self.network, dtype))
         prefix, suffix = self.folded[dtype]
-        spare: dict[torch.Size, Tensor] = {}
+        trunk, classifier = (split_head(suffix) if plan.block > 1 else None) or (suffix, None)
+        classes = next((layer.out_features for layer in reversed(suffix) if isinstance(layer, nn.Linear)), 1)
+        shared, spare = plan.masks != "independent", {}
+
+        def several(layers: nn.Module, x: Tensor, draws: list[Draw]) -> Tensor:
+            with dropout_masks(layers, draws, len(x), shared, spare):
+                return layers(x).unflatten(0, (len(draws), len(x)))
+
         for group, indices in groups:
             features = prefix(images(indices))
             passes = []
             for ts in torch.arange(plan.passes).split(max(1, BATCH // len(indices))):
-                seeds = [plan.mask_seed(group, t) for t in ts.tolist()]
-                with dropout_masks(suffix, seeds, len(indices), plan.masks != "independent", spare):
-                    logits = suffix(features)
-                passes.append(logits.float().log_softmax(-1).unflatten(0, (len(seeds), len(indices))))
-            yield group, indices, torch.cat(passes).transpose(0, 1)
+                outputs = several(trunk, features, [plan.draw(group, t) for t in ts.tolist()])
+                if classifier is not None:
+                    branches = [plan.branches(group, t, classes) for t in ts.tolist()]
+                    outputs = torch.cat([several(classifier, x, draws) for x, draws in zip(outputs, branches)])
+                passes.append(outputs.float().log_softmax(-1))
+            log_probs = torch.cat(passes).transpose(0, 1)
+            yield group, indices, Samples(log_probs, plan.block * log_probs.shape[1] // plan.passes)
 
 
 def samples_of(sampler: Sampler, images: Tensor, plan: Plan) -> Samples:
@@ -104,7 +142,8 @@ def samples_of(sampler: Sampler, images: Tensor, plan: Plan) -> Samples:
             groups.append(group)
             bar.update(len(group[1]))
     order = torch.cat([indices for _, indices, _ in groups]).argsort()
-    return Samples(torch.cat([log_probs for _, _, log_probs in groups]).cpu()[order])
+    log_probs = torch.cat([samples.log_probs for _, _, samples in groups])
+    return Samples(log_probs.cpu()[order], groups[0][2].block)
 
 
 class Unscaled(nn.Dropout):
@@ -156,11 +195,11 @@ def is_active(layer: nn.Module) -> bool:
 
 @contextmanager
 def dropout_masks(
-    model: nn.Module, seeds: list[int], size: int, shared: bool, spare: dict[torch.Size, Tensor]
+    model: nn.Module, draws: list[Draw], size: int, shared: bool, spare: dict[torch.Size, Tensor]
 ) -> Iterator[None]:
-    """Within this context dropout layers of `model`, in eval mode, drop: pass t by masks from `seeds[t]`.
+    """Within this context dropout layers of `model`, in eval mode, drop: pass t by masks from `draws[t]`.
 
-    The first dropout layer turns a batch of `size` inputs into P·size, pass by pass, P = len(seeds); later layers keep
+    The first dropout layer turns a batch of `size` inputs into P·size, pass by pass, P = len(draws); later layers keep
     that shape. With `shared`, all inputs share one mask per pass. spare: memory for the first layer's output, the
     largest one, used again for every batch.
     """
@@ -168,9 +207,9 @@ def dropout_masks(
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
         x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
         channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
-        masks = keep_mask(torch.stack([bits(math.prod(channels_last)) for bits in streams]), layer.p).unflatten(
-            1, channels_last
-        )
+        words = {seed: stream(math.prod(channels_last)) for seed, stream in streams.items()}
+        masks = keep_mask(torch.stack([stratified(words[seed], move) for seed, move in draws]), layer.p)
+        masks = masks.unflatten(1, channels_last)
         integers = BITS[x.element_size()]
         masks = masks.movedim(-1, 2).to(integers)
         if layer is layers[0]:
@@ -185,7 +224,7 @@ def dropout_masks(
 
     layers = [layer for layer in model.modules() if is_active(layer)]
     alone = {layer for layer in model if layer in layers}  # no other layer uses their inputs
-    streams = [random_bits(seed, next(model.parameters()).device) for seed in seeds]
+    streams = {seed: random_bits(seed, next(model.parameters()).device) for seed, _ in draws}
     with hooked(layer.register_forward_hook(drop) for layer in layers):
         yield
 
@@ -200,6 +239,15 @@ def random_bits(seed: int, device: torch.device) -> Callable[[int], Tensor]:
     return lambda count: torch.empty(count, dtype=torch.int16, device=device).random_(
         -(2**15), 2**15, generator=generator
     )
+
+
+def stratified(words: Tensor, move: int) -> Tensor:
+    """Random int16 moved by `move`, a multiple t of 2^16 / S, times the odd number (words | 1), with wrap-around.
+
+    That is a permutation of the words, so a pass alone sees uniform numbers. The S multiples come in an order that
+    depends on a word's last bits: with one order for all, units that are dropped often would be dropped together.
+    """
+    return words + (words | 1) * ((move + 2**15) % 2**16 - 2**15) if move else words
 
 
 def keep_mask(bits: Tensor, p: float) -> Tensor:

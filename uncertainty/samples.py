@@ -11,14 +11,20 @@ from uncertainty.distribution import Distribution, entropy
 
 @dataclass(frozen=True)
 class Samples(Distribution):
-    """T samples of the class probabilities of each input, as log-probabilities [N, T, C]. Raises ValueError for another
-    shape."""
+    """T samples of the class probabilities of each input, as log-probabilities [N, T, C].
+
+    block: samples come in blocks of so many, and only those of different blocks are independent (stratified passes).
+    Raises ValueError for another shape.
+    """
 
     log_probs: Tensor
+    block: int = 1
 
     def __post_init__(self):
-        if self.log_probs.ndim != 3:
-            raise ValueError(f"log_probs must be [N, T, C], not {tuple(self.log_probs.shape)}")
+        if self.log_probs.ndim != 3 or self.log_probs.shape[1] % self.block:
+            raise ValueError(
+                f"log_probs must be [N, T, C] with T a multiple of {self.block}, not {tuple(self.log_probs.shape)}"
+            )
 
     @cached_property
     def probs(self) -> Tensor:
@@ -50,10 +56,17 @@ class Samples(Distribution):
 
     @property
     def total_variance(self) -> Tensor:
-        """Σ_c of the unbiased variance (T − 1) of p_c. Raises ValueError for a single sample."""
-        if self.log_probs.shape[1] < 2:
-            raise ValueError("a variance needs at least two samples")
-        return self.probs.var(1, correction=1).sum(-1)
+        """Σ_c [1/T Σ_t (p_tc − p̄_c)² + 1/(B (B − 1)) Σ_b (p̄_bc − p̄_c)²], with the means p̄_b of B blocks.
+
+        Unbiased: (E p)² is estimated by the pairs of different blocks. For blocks of one it is the variance with T − 1.
+        Raises ValueError for a single block.
+        """
+        if self.log_probs.shape[1] < 2 * self.block:
+            raise ValueError("a variance needs at least two independent samples")
+        if self.block == 1:
+            return self.probs.var(1, correction=1).sum(-1)
+        means = self.probs.unflatten(1, (-1, self.block)).mean(2)
+        return (self.probs.var(1, correction=0) + means.var(1, correction=1) / means.shape[1]).sum(-1)
 
     @property
     def variation_ratio(self) -> Tensor:
@@ -65,11 +78,11 @@ class Samples(Distribution):
 STATISTICS = ("mean_log_prob", "mean", "total_variance", "expected_entropy")
 
 
-def statistics(log_probs: Tensor) -> dict[str, Tensor]:
-    """The statistics of samples [N, T, C] that a student learns from: 2C + 2 numbers per input, for every T.
+def statistics(samples: Samples) -> dict[str, Tensor]:
+    """The statistics of T samples that a student learns from: 2C + 2 numbers per input, for every T.
 
     mean_log_prob [N, C] is sufficient for a Dirichlet's likelihood; mean [N, C], total_variance [N] and
     expected_entropy [N] are the moments, all unbiased for any T ≥ 2.
     """
-    samples = Samples(log_probs)
-    return dict(zip(STATISTICS, (log_probs.mean(1), samples.mean, samples.total_variance, samples.expected_entropy)))
+    means = (samples.log_probs.mean(1), samples.mean, samples.total_variance, samples.expected_entropy)
+    return dict(zip(STATISTICS, means))

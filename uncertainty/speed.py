@@ -36,7 +36,7 @@ def compare_speed(
     def teacher_pass(batch: Tensor) -> Tensor:
         plan = Plan(passes, settings.masks, len(batch), (seed, "speed"))
         samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan)
-        return torch.cat([log_probs for _, _, log_probs in samples]).exp().mean(1).cpu()
+        return torch.cat([drawn.mean for _, _, drawn in samples]).cpu()
 
     @torch.inference_mode()
     def student_pass(batch: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from uncertainty.samples import Samples
 @torch.inference_mode()
 def sample(
     networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The members' log-probabilities, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
+) -> Iterator[tuple[int, Tensor, Samples]]:
+    """The members' samples, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
 
     Raises UserError if the passes asked for are not as many as the networks.
     """
@@ -36,7 +36,8 @@ def sample(
         )
     for group, indices in groups:
         batch = images(indices)
-        yield group, indices, torch.stack([network(batch).float().log_softmax(-1) for network in networks], 1)
+        log_probs = [network(batch).float().log_softmax(-1) for network in networks]
+        yield group, indices, Samples(torch.stack(log_probs, 1))
 
 
 def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:

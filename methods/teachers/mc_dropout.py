@@ -20,7 +20,8 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     sampler = sampler_of(networks[0])
 
     def predict(images: Tensor, name: str) -> Prediction:
-        plan = Plan(settings.passes, settings.masks, settings.group_size, (seed, "predict", name))
+        key = (seed, "predict", name)
+        plan = Plan(settings.passes, settings.masks, settings.group_size, key, settings.stratified)
         with compute.autocast():
             samples = samples_of(sampler, images.to(compute.device), plan)
         return Prediction(samples, {"energy": energy(outputs_of(networks[0], images, compute).cpu())})

@@ -226,7 +226,8 @@ def test_augmentation_against_numpy_image_by_image():
 
 def test_rotation_against_scipy():
     image = scipy.ndimage.gaussian_filter(RNG.random((21, 21)) * 255, 2).astype(np.uint8)
-    draws = augment.Changes(torch.tensor([False]), torch.tensor([[0, 0]]), torch.tensor([math.radians(12.0)]))
+    turn = torch.tensor([math.radians(12.0)])
+    draws = replace(augment.draw_changes(1, Augmentation(flip=False, crop=0)), angle=turn)
     rotated = augment.augment(torch.from_numpy(image)[None, ..., None], draws)[0, ..., 0].numpy()
     expected = scipy.ndimage.rotate(image.astype(float), 12.0, reshape=False, order=1, mode="nearest")
     assert np.abs(rotated - expected)[3:-3, 3:-3].max() < 1.0

@@ -72,7 +72,7 @@ def test_targets_of_few_passes_are_unbiased(passes):
     torch.manual_seed(0)
     truth = Dirichlet(torch.tensor([[0.4, 1.0, 2.0]]))
     probs = torch.distributions.Dirichlet(truth.alpha).sample((60_000, passes)).squeeze(2).clamp_min(1e-30)
-    found = statistics(probs.log())
+    found = statistics(Samples(probs.log()))
     assert found["total_variance"].mean().item() == pytest.approx(truth.total_variance.item(), rel=0.02)
     assert found["expected_entropy"].mean().item() == pytest.approx(truth.expected_entropy.item(), rel=0.02)
     assert found["mean"].mean(0).numpy() == pytest.approx(truth.mean[0].numpy(), rel=0.02)

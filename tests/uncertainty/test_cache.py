@@ -13,9 +13,9 @@ from methods.student import load_student
 from training import artifact
 from uncertainty.cache import KIND
 from uncertainty.mc_dropout import Sampler
-from uncertainty.samples import statistics
+from uncertainty.samples import Samples, statistics
 
-FILE = "mc_samples/digits-train-mixup-0x4.safetensors"
+FILE = "mc_samples/digits-train-mixup-0x4-stratified.safetensors"
 
 
 @pytest.fixture
@@ -33,19 +33,21 @@ def again(trained):
     return again
 
 
-def samples_of(config) -> dict[str, torch.Tensor]:
+def samples_of(config, file: str = FILE) -> dict[str, torch.Tensor]:
     """Copies, as the tensors are mapped from the file."""
-    return {name: value.clone() for name, value in artifact.load(config.folder / FILE, KIND)[0].items()}
+    return {name: value.clone() for name, value in artifact.load(config.folder / file, KIND)[0].items()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_samples_that_are_kept_have_the_statistics_beside_them(trained):
-    kept = samples_of(trained)
+def test_the_samples_that_are_kept_have_the_statistics_beside_them(trained, again):
+    """Of stratified passes one sample each is kept, of many branches that the statistics are from."""
+    again(stratified=False)
+    kept = samples_of(trained, FILE.replace("-stratified", ""))
     assert kept["log_probs"].dtype == torch.float16
-    for name, value in statistics(kept["log_probs"].float()).items():
+    for name, value in statistics(Samples(kept["log_probs"].float())).items():
         torch.testing.assert_close(kept[name], value, rtol=1e-2, atol=1e-3)
 
 

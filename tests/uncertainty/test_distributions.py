@@ -74,7 +74,7 @@ def test_likelihood_from_statistics_is_the_mean_over_all_samples():
     log_probs = torch.randn(8, 25, 10, dtype=torch.float64).mul(2).log_softmax(-1)
     reference = -torch.distributions.Dirichlet(alpha[:, None]).log_prob(log_probs.exp()).mean(1)
     torch.testing.assert_close(
-        Dirichlet(alpha).nll(statistics(log_probs)["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10
+        Dirichlet(alpha).nll(statistics(Samples(log_probs))["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10
     )
 
 

@@ -1,5 +1,7 @@
 """The sampler against dropout as torch does it, and its modes against each other."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,9 @@ import uncertainty.mc_dropout
 from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
-from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, samples_of, split
+from uncertainty.any_network import PlainLoop
+from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, samples_of, split, stratified
+from uncertainty.samples import STATISTICS, Samples, statistics
 
 COUNT = 12
 
@@ -33,7 +37,7 @@ def draw(network, images, masks="grouped", passes=8, group_size=4, key=(0, "trai
     log_probs = torch.empty(len(images), passes, 4)
     plan = Plan(passes, masks, group_size, key)
     for _, indices, part in Sampler(network)(lambda i: images[i], plan.groups(len(images)), plan):
-        log_probs[indices] = part
+        log_probs[indices] = part.log_probs
     return log_probs
 
 
@@ -111,3 +115,74 @@ def test_dropout_in_one_linear_layer_has_its_exact_variance():
     mean = (terms.sum() + network[1].bias[0] - network[1].bias[1]).item()
     assert margin.var().item() == pytest.approx(variance, rel=0.03)
     assert margin.mean().item() == pytest.approx(mean, abs=5 * (variance / 40_000) ** 0.5)
+
+
+@pytest.mark.parametrize("block", [2, 8, 16])
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.5])
+def test_each_stratified_pass_alone_is_plain_and_a_block_drops_every_unit_equally_often(block, p):
+    """Over all 2^16 numbers that a unit can have."""
+    words = torch.arange(-(2**15), 2**15).to(torch.int16)
+    passes = [stratified(words, t * 2**16 // block) for t in range(block)]
+    assert all(torch.equal(moved.sort().values, words) for moved in passes)
+    dropped = torch.stack([keep_mask(moved.clone(), p) == 0 for moved in passes])
+    expected = (words.numel() - (keep_mask(words.clone(), p) != 0).sum()).expand(block)
+    assert torch.equal(dropped.sum(1), expected)
+    often = dropped.sum(0)
+    assert often.min() >= int(p * block - 1e-3) and often.max() <= int(p * block + 1e-3) + 1
+
+
+def tiny() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
+    """A network with 8 droppable units, an input, and its log-probabilities [256, 3] and weights under all masks."""
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Dropout(0.4), nn.Linear(4, 4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.25), nn.Linear(4, 3)
+    )
+    for layer in (network[1], network[5]):
+        layer.weight.data *= 3
+    x, (first, second) = torch.randn(1, 4), (network[1], network[5])
+    log_probs, weights = [], []
+    for kept in torch.tensor(list(product([0.0, 1.0], repeat=8))):
+        hidden = first(x * kept[:4] / 0.6).relu()
+        log_probs.append(second(hidden * kept[4:] / 0.75).log_softmax(-1))
+        weights.append(
+            torch.where(kept > 0, torch.tensor([0.6] * 4 + [0.75] * 4), torch.tensor([0.4] * 4 + [0.25] * 4)).prod()
+        )
+    return network.eval(), x, torch.cat(log_probs).detach(), torch.stack(weights)
+
+
+@pytest.mark.parametrize("kind", [Sampler, PlainLoop])
+def test_statistics_of_stratified_passes_are_unbiased_and_less_noisy(kind):
+    """Against the exact values by enumeration of all masks, and against as many plain passes."""
+    network, x, log_probs, weights = tiny()
+    probs, w = log_probs.exp(), weights.unsqueeze(1)
+    mean = (w * probs).sum(0)
+    exact = {
+        "mean_log_prob": (w * log_probs).sum(0),
+        "mean": mean,
+        "total_variance": (w * (probs - mean) ** 2).sum(),
+        "expected_entropy": -(w * probs * log_probs).sum(),
+    }
+    repeats = 2000 if kind is Sampler else 400
+    noise = {}
+    for is_stratified in (True, False):
+        plan = Plan(16, "independent", repeats, (0, "test"), is_stratified)
+        samples = samples_of(kind(network), x.expand(repeats, 4), plan)
+        assert samples.block == (1 if not is_stratified else 8 * 32 if kind is Sampler else 8)
+        found = statistics(samples)
+        for name in STATISTICS:
+            error = found[name].std(0) / repeats**0.5
+            assert ((found[name].mean(0) - exact[name]).abs() < 4.5 * error).all(), (name, is_stratified)
+        noise[is_stratified] = {name: found[name].var(0).sum().item() for name in STATISTICS}
+    assert noise[True]["mean"] < 0.5 * noise[False]["mean"]
+    assert noise[True]["expected_entropy"] < 0.8 * noise[False]["expected_entropy"]
+    assert noise[True]["total_variance"] < noise[False]["total_variance"]
+
+
+def test_the_variance_of_blocks_takes_pairs_of_different_blocks():
+    probs = torch.rand(5, 12, 3).softmax(-1)
+    samples = Samples(probs.log(), 4)
+    b = probs.view(5, 3, 4, 3).mean(2)
+    pairs = sum(b[:, i] * b[:, j] for i in range(3) for j in range(3) if i != j) / 6
+    torch.testing.assert_close(samples.total_variance, (probs.square().mean(1) - pairs).sum(-1), rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="independent"):
+        statistics(Samples(probs.log(), 12))

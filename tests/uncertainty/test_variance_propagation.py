@@ -64,10 +64,10 @@ def test_where_activations_are_independent_it_is_near_the_samples():
     network = nn.Sequential(nn.Dropout(0.3), hidden, nn.ReLU(), last).eval()
     x = torch.randn(4, 1600)
     plan = Plan(20_000, "independent", 4, (0, "test"))
-    _, indices, log_probs = next(Sampler(network)(lambda indices: x[indices], plan.groups(4), plan))
+    _, indices, samples = next(Sampler(network)(lambda indices: x[indices], plan.groups(4), plan))
     gaussian = propagate(network, x[indices])
     centre = torch.eye(3) - 1 / 3  # a softmax keeps all of the logits but their mean
-    logits, factor = log_probs @ centre, centre @ gaussian.factor
+    logits, factor = samples.log_probs @ centre, centre @ gaussian.factor
     torch.testing.assert_close(gaussian.loc @ centre, logits.mean(1), atol=0.02, rtol=0.02)
     for drawn, row in zip(logits, factor):
         torch.testing.assert_close(row @ row.T, drawn.T.cov(), atol=0.02, rtol=0.05)
