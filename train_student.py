@@ -115,7 +115,9 @@ def train_student(
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
     def samples_on(view: View, passes: int) -> dict[str, Tensor]:
-        samples = cache.get(view.dataset, "train", view, replace(config.sampling, passes=passes))
+        samples = cache.get(
+            view.dataset, "train", view, replace(config.sampling, passes=passes), config.sampling.stratified
+        )
         return {name: samples[name] for name in needed}
 
     samples = [samples_on(view, config.sampling.passes) for view in views]

@@ -196,9 +196,6 @@ class McDropout:
     for every image."""
     group_size: Count = 256
     """Images that share a mask."""
-    stratified: bool = False
-    """Passes whose masks complement each other, each with many masks of the classifier: fewer passes give the same
-    precision (docs/method.md). Masks that are functions never are."""
 
 
 @dataclass
@@ -206,6 +203,8 @@ class Sampling(McDropout):
     """MC-dropout samples of the training images, which the student learns from. They are made once and cached."""
 
     stratified: bool = True
+    """Passes whose masks complement each other, each with many masks of the classifier: their statistics have less
+    noise (docs/method.md). Masks that are functions never are."""
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
     """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an
     augmented image of the set `other` in its place."""

@@ -22,6 +22,7 @@ from methods.teachers import ddu, deterministic, ensemble, laplace, last_layer_d
 TEACHERS: dict[str, TeacherMethod] = {
     "deterministic": deterministic.METHOD,
     "mc_dropout": mc_dropout.METHOD,
+    "stratified_dropout": mc_dropout.STRATIFIED,
     "last_layer_dropout": last_layer_dropout.METHOD,
     "variance_propagation": variance_propagation.METHOD,
     "ensemble": ensemble.METHOD,

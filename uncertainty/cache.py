@@ -56,14 +56,16 @@ class SampleCache:
         self.seed = seed
         self.seconds = 0.0
 
-    def get(self, dataset: Dataset, role: str, view: View, settings: McDropout) -> dict[str, Tensor]:
+    def get(
+        self, dataset: Dataset, role: str, view: View, settings: McDropout, stratified: bool = False
+    ) -> dict[str, Tensor]:
         """Statistics, mask groups and samples of the teacher on a view of `dataset`, in its order.
 
         role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
         is made again, and the log says why. A partial file is continued.
         """
         key = (self.seed, role, dataset.name, view.name)
-        plan = Plan(settings.passes, settings.masks, settings.group_size, key, settings.stratified)
+        plan = Plan(settings.passes, settings.masks, settings.group_size, key, stratified)
         request = {
             "version": VERSION,
             "teacher": self.checksum,

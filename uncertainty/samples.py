@@ -32,8 +32,8 @@ class Samples(Distribution):
         return self.log_probs.exp()
 
     def sample(self, count: int) -> Tensor:
-        """The first `count` samples."""
-        return self.probs[:, :count]
+        """At most `count` samples, evenly spaced."""
+        return self.probs[:, :: max(1, self.draws // count)][:, :count]
 
     @property
     def draws(self) -> int:

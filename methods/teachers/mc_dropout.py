@@ -1,7 +1,10 @@
 """MC-dropout (Gal & Ghahramani 2016): T passes with dropout on, each a sample. The teacher of this project.
 
-Beside it, the energy score of one pass without dropout.
+Beside it, the energy score of one pass without dropout. `stratified_dropout` is MC-dropout with few passes that
+complement each other (docs/method.md), for whoever has no student.
 """
+
+from functools import partial
 
 from torch import Tensor
 
@@ -14,14 +17,18 @@ from training.compute import Compute
 from uncertainty.any_network import sampler_of
 from uncertainty.mc_dropout import Plan, samples_of
 
+FEW = 16  # stratified passes
 
-def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
-    """T = `settings.passes` samples of each image."""
+
+def predictor(
+    networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute, stratified: bool = False
+) -> Predictor:
+    """Samples of `settings.passes` passes, or of FEW stratified ones."""
     sampler = sampler_of(networks[0])
+    passes = FEW if stratified else settings.passes
 
     def predict(images: Tensor, name: str) -> Prediction:
-        key = (seed, "predict", name)
-        plan = Plan(settings.passes, settings.masks, settings.group_size, key, settings.stratified)
+        plan = Plan(passes, settings.masks, settings.group_size, (seed, "predict", name), stratified)
         with compute.autocast():
             samples = samples_of(sampler, images.to(compute.device), plan)
         return Prediction(samples, {"energy": energy(outputs_of(networks[0], images, compute).cpu())})
@@ -29,4 +36,5 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     return predict
 
 
+STRATIFIED = TeacherMethod(partial(predictor, stratified=True))
 METHOD = TeacherMethod(predictor, lambda networks: 2 * (sampler_of(networks[0]),))
