@@ -28,6 +28,7 @@ from uncertainty.mc_dropout import Plan, Sampler, samples_of
 from uncertainty.samples import Samples, statistics
 from uncertainty.speed import in_turn
 
+SCALE = "mean total variance"
 MEASURES = ("mean", "predictive_entropy", "expected_entropy", "total_variance")
 
 
@@ -42,24 +43,33 @@ class Settings:
     rounds: int = 5
 
 
-WAYS = {"16 plain": (16, False), "8 stratified": (8, True), "16 stratified": (16, True), "32 stratified": (32, True)}
+WAYS = {  # passes, and the least number of blocks
+    "16 plain": (16, 0),
+    "8 stratified, one block": (8, 1),
+    "16 stratified, one block": (16, 1),
+    "16 stratified, two blocks": (16, 2),
+    "32 stratified, two blocks": (32, 2),
+    "64 stratified, four blocks": (64, 2),
+}
 UNIT = "16 plain"  # the way whose noise is 1
 
 
 def noise(repeats: list[Samples]) -> dict[str, float]:
-    """The variance between repeats of each measure, its mean over the images; of the mean, the sum over the classes."""
+    """The variance between repeats of each measure, its mean over the images; of the mean, the sum over the classes.
+    And the mean of total variance itself."""
     found = {name: [] for name in MEASURES}
     for samples in repeats:
         measures = statistics(samples) | {"predictive_entropy": samples.predictive_entropy}
         for name in MEASURES:
             found[name].append(measures[name].double().view(len(samples.log_probs), -1))
-    return {name: torch.stack(values).var(0).sum(1).mean().item() for name, values in found.items()}
+    variances = {name: torch.stack(values).var(0).sum(1).mean().item() for name, values in found.items()}
+    return variances | {SCALE: torch.stack(found["total_variance"]).mean().item()}
 
 
 def sampled(sampler: Sampler, images: Tensor, way: str, key: str, group_size: int) -> Samples:
     """The samples of images [N, H, W, C] in one of WAYS; another key, other masks."""
-    passes, stratified = WAYS[way]
-    return samples_of(sampler, images, Plan(passes, "grouped", group_size, (0, key, way), stratified))
+    passes, blocks = WAYS[way]
+    return samples_of(sampler, images, Plan(passes, "grouped", group_size, (0, key, way), blocks))
 
 
 def main(settings: Settings) -> None:
@@ -98,6 +108,7 @@ def tables(record: dict) -> dict[str, dict]:
                 for measure in MEASURES
                 for ratio in [of_way[measure] / ways[UNIT][measure]]
             }
+            | {SCALE: of_way[SCALE]}
             for way, of_way in ways.items()
         }
     found["Time of a pass, that of a plain one = 1 (median; ways measured in turn)"] = {

@@ -95,12 +95,12 @@ class Teacher:
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth some 50 to
         100 plain ones (docs/method.md)."""
-        return samples_of(sampler_of(self.network), images, Plan(passes, "grouped", BATCH, (0, "call"), True))
+        return samples_of(sampler_of(self.network), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
     def predict(self, images: str | Path, passes: int) -> Iterator[dict[str, Any]]:
         """The same as `methods.student.Student.predict`, but from `passes` stratified passes with dropout."""
         sampler = sampler_of(self.network)
-        plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)), True)
+        plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)), 1)
 
         def sampled(batch: Tensor) -> Samples:
             return samples_of(sampler, batch, plan)

@@ -82,7 +82,7 @@ class PlainLoop:
             if not self.checked:
                 with only_random_in_training(self.network):
                     self._check(batch)
-            drawn = plan if self.dropouts else replace(plan, stratified=False)
+            drawn = plan if self.dropouts else replace(plan, blocks=0)
             in_blocks = drawn.block > 1
             with nullcontext() if in_blocks else only_random_in_training(self.network):
                 one_pass = self._one_pass(batch)
@@ -93,7 +93,7 @@ class PlainLoop:
                     with masked(self.dropouts, random_bits(seed, batch.device), move) if in_blocks else nullcontext():
                         passes.append(one_pass())
             generator.set_state(state)
-            yield group, indices, Samples(torch.stack(passes, 1).float().log_softmax(-1), drawn.block)
+            yield group, indices, drawn.samples(torch.stack(passes, 1).float().log_softmax(-1))
 
     def _one_pass(self, batch: Tensor) -> Callable[[], Tensor]:
         """A function that computes the logits of one more pass."""

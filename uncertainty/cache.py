@@ -30,6 +30,7 @@ from uncertainty.samples import Samples, statistics
 
 VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 120.0
+UNBIASED = 2  # blocks of stratified passes
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
@@ -65,7 +66,7 @@ class SampleCache:
         is made again, and the log says why. A partial file is continued.
         """
         key = (self.seed, role, dataset.name, view.name)
-        plan = Plan(settings.passes, settings.masks, settings.group_size, key, stratified)
+        plan = Plan(settings.passes, settings.masks, settings.group_size, key, UNBIASED if stratified else 0)
         request = {
             "version": VERSION,
             "teacher": self.checksum,
@@ -74,7 +75,7 @@ class SampleCache:
             "compute": [self.compute.device.type, self.compute.dtype],
             "plan": asdict(plan) | {"key": list(plan.key)},
         }
-        kind = "-function" if plan.masks == "function" else "-stratified" if plan.stratified else ""
+        kind = "-function" if plan.masks == "function" else "-stratified" if plan.blocks else ""
         folder = "reference" if role in REFERENCE else "mc_samples"
         path = self.folder / folder / f"{dataset.name}-{role}-{view.name}x{plan.passes}{kind}.safetensors"
         found = self._read(path, request)

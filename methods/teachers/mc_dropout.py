@@ -28,7 +28,7 @@ def predictor(
     passes = FEW if stratified else settings.passes
 
     def predict(images: Tensor, name: str) -> Prediction:
-        plan = Plan(passes, settings.masks, settings.group_size, (seed, "predict", name), stratified)
+        plan = Plan(passes, settings.masks, settings.group_size, (seed, "predict", name), int(stratified))
         with compute.autocast():
             samples = samples_of(sampler, images.to(compute.device), plan)
         return Prediction(samples, {"energy": energy(outputs_of(networks[0], images, compute).cpu())})

@@ -165,7 +165,7 @@ def test_statistics_of_stratified_passes_are_unbiased_and_less_noisy(kind):
     repeats = 2000 if kind is Sampler else 400
     noise = {}
     for is_stratified in (True, False):
-        plan = Plan(16, "independent", repeats, (0, "test"), is_stratified)
+        plan = Plan(16, "independent", repeats, (0, "test"), 2 * is_stratified)
         samples = samples_of(kind(network), x.expand(repeats, 4), plan)
         assert samples.block == (1 if not is_stratified else 8 * 32 if kind is Sampler else 8)
         found = statistics(samples)
