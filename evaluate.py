@@ -41,10 +41,13 @@ from training.compute import Compute
 from training.run import Run, begin, made_anew, provenance
 from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
+from uncertainty.delta import Delta
 from uncertainty.distribution import entropy, measures_of
 from uncertainty.mc_dropout import split_head
+from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
 
+DECIDE = (1, 2, 4, 8, 16, 32, 64, 100)  # passes of the teacher
 MANY = 100  # with more classes, predictions.csv leaves out their probabilities: it would be very large
 Predictions = dict[str, dict[str, Prediction]]  # {who: {data set: prediction}}
 Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
@@ -143,18 +146,39 @@ def measure(
         softmax, student = (predictions[who][name].distribution for who in ("teacher_deterministic", "student"))
         last_layer = predictions["last_layer"][name].distribution if "last_layer" in predictions else None
         entries, baselines = reference.agreement(values["student"][name]), reference.baselines(softmax.mean, last_layer)
+        beyond = reference.beyond(values["student"][name], softmax.mean)
         metrics["agreement"][name] = {
             "same_class": reference.same_class(student.predicted),
             **reference.similarities(student),
-            **{measure: entry | baselines[measure] for measure, entry in entries.items()},
+            **{m: entry | baselines[m] | {"beyond_softmax": beyond[m]} for m, entry in entries.items()},
+            "by_confidence": reference.by_confidence(values["student"][name], softmax.mean),
         }
         metrics["passes"][name] = {
             m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
             for m, curve in reference.curves.items()
         }
+    metrics["by_passes"] = {
+        str(count): decisions(evaluation.measure(of_passes(predictions["teacher"], count), labels))
+        for count in DECIDE
+        if count <= next(iter(references.values())).passes
+    } | {who: decisions(record) for who, record in records.items() if who != "teacher"}
     metrics["rejected"] = rejected(values["teacher"], values["student"])
     metrics["ood"] = {name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]}
     return metrics
+
+
+def of_passes(teacher: dict[str, Prediction], count: int) -> dict[str, Prediction]:
+    """The predictions of the first `count` passes alone."""
+    few = {name: of.distribution.log_probs[:, :count] for name, of in teacher.items()}
+    return {name: Prediction(Delta(x[:, 0]) if count == 1 else Samples(x)) for name, x in few.items()}
+
+
+def decisions(record: dict[str, Any]) -> dict[str, Any]:
+    """What a decision needs of `evaluation.measure`: NLL, and each score's AUROC of errors and of OOD images."""
+    aurocs = {"errors": record.get("errors", {}), **record["ood"]}
+    return {"nll": record["before"]["nll"]} | {
+        what: {score: of["auroc"] for score, of in by_score.items()} for what, by_score in aurocs.items()
+    }
 
 
 def described(config: Config) -> str:

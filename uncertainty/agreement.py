@@ -5,6 +5,7 @@ half, and the two correlations are averaged. If students learn from the first ha
 comparison is with the second half alone.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from numpy import ndarray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from uncertainty.distances import SIMILARITIES, energy_distance, samples_of
+from uncertainty.distances import SIMILARITIES, energy_distance, equivalent_by_distance, samples_of
 from uncertainty.distribution import Distribution, entropy, measures_of
-from uncertainty.equivalent_passes import Resamples, interval, passes_curves
+from uncertainty.equivalent_passes import Curve, Resamples, beyond_softmax, interval, passes_curves
 from uncertainty.samples import Samples
+
+BANDS = (0.0, 0.7, 0.95, 1.0)  # of confidence
+FEW = 200  # images; fewer give wide intervals
 
 
 class Reference:
@@ -30,6 +34,7 @@ class Reference:
         compared = halves[1:] if fixed_samples else halves
         self.halves = halves
         self.seed = seed
+        self.fixed_samples = fixed_samples
         self.passes = halves[0].log_probs.shape[1]
         self.resamples = Resamples(np.arange(len(group)) if fixed_samples else group, bootstrap, seed)
         self.once = Resamples(self.resamples.group, 0, 0)
@@ -65,8 +70,9 @@ class Reference:
             "reference_passes": self.passes,
         }
 
-    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> dict[str, dict[str, float | None]]:
-        """For each measure, the correlations of estimates that cost little or nothing.
+    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> dict[str, dict[str, Any]]:
+        """For each measure, the correlations of estimates that cost little or nothing, and the softmax's equivalent
+        passes.
 
         softmax: the teacher's, without dropout [N, C]; the better one of its Gini impurity and its entropy counts.
         last_layer: samples of the teacher with dropout in its classifier alone.
@@ -77,17 +83,51 @@ class Reference:
         entries = {}
         for name in self.together:
             pair = [half[name] for half in self.compared]
+            better = max((self.resamples.pearson(x, pair) for x in free), key=lambda rows: rows[0])
             entries[name] = {
-                "baseline_pearson": float(max(self.once.pearson(x, pair)[0] for x in free)),
+                "baseline_pearson": float(better[0]),
+                "baseline": self.curves[name].equivalent(better),
                 "last_layer_pearson": None if sampled is None else float(self.once.pearson(sampled[name], pair)[0]),
             }
         return entries
+
+    def beyond(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
+        """For each measure, the agreement in what the teacher's one softmax [N, C] does not say (`beyond_softmax`)."""
+        of = beyond_softmax(softmax)
+        curves = passes_curves(self.halves, self.resamples, self.fixed_samples, of)
+        return {
+            name: worth(
+                curves[name], self.resamples.pearson(of(student[name]), [of(half[name]) for half in self.compared])
+            )
+            for name in self.together
+        }
+
+    def by_confidence(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
+        """{band: {"images": their number, measure: agreement}} of the images whose largest probability in the teacher's
+        one softmax [N, C] lies in a band; bands of fewer than FEW images are left out."""
+        confidence = softmax.amax(1).numpy()
+        found = {}
+        for low, high in pairwise(BANDS):
+            chosen = (confidence > low) & (confidence <= high)
+            if chosen.sum() < FEW:
+                continue
+            halves = [Samples(half.log_probs[chosen]) for half in self.halves]
+            rows = Resamples(self.resamples.group[chosen], len(self.resamples.weights) - 1, self.seed)
+            curves = passes_curves(halves, rows, self.fixed_samples)
+            found[f"{low}-{high}"] = {"images": int(chosen.sum())} | {
+                name: worth(
+                    curves[name], rows.pearson(student[name][chosen], [half[name][chosen] for half in self.compared])
+                )
+                for name in self.together
+            }
+        return found
 
     def similarities(self, student: Distribution) -> dict[str, dict[str, float | None]]:
         """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}},
         each against the second half.
 
-        energy_distance has a third entry, `point`: the first half's mean alone. log_density is the mean log density of
+        energy_distance has a third entry, `point`: the first half's mean alone, and a fourth, the student's equivalent
+        passes by that distance. log_density is the mean log density of
         the second half's samples under the student, and has no entry for samples.
         """
         first, second = self.halves
@@ -98,12 +138,25 @@ class Reference:
         }
         mean = first.mean.unsqueeze(1)
         entries["energy_distance"]["point"] = float(energy_distance(mean, second.probs).mean())
+        entries["energy_distance"]["equivalent_passes"] = equivalent_by_distance(
+            entries["energy_distance"]["student"], second.probs
+        )
         density = student.log_density(second.log_probs)
         return entries | {"log_density": {"student": None if density is None else float(density.mean())}}
 
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""
         return float(np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted]))
+
+
+def worth(curve: Curve, pearson: ndarray) -> dict[str, Any]:
+    """A correlation [1 + R], its interval, its equivalent passes, and the noise ceiling."""
+    return {
+        "pearson": float(pearson[0]),
+        "pearson_ci": interval(pearson),
+        **curve.equivalent(pearson),
+        "noise_ceiling": float(max(curve.pearson[0, -1], 0.0) ** 0.5),
+    }
 
 
 def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dict[str, Any]:

@@ -29,6 +29,17 @@ def within(p: Tensor) -> Tensor:
     return torch.cdist(p, p).sum((1, 2)) / max(1, count * (count - 1))
 
 
+def equivalent_by_distance(distance: float, p: Tensor) -> float | None:
+    """The number of passes whose samples have this energy distance (mean over images) from the teacher's distribution,
+    with samples p [N, T, C]; None for a distance that is not positive.
+
+    N samples of a distribution are at the expected distance E‖p − p'‖ / N from it: with theirs in the place of p,
+    2 E‖p − q‖ has the same mean, and E‖p − p'‖ has the factor 1 − 1/N, as a sample is its own pair.
+    """
+    spread = torch.cat([within(part) for part in p.split(CHUNK)]).mean()
+    return float(spread / distance) if distance > 0 else None
+
+
 def rv_coefficient(p: Tensor, q: Tensor) -> Tensor:
     """tr(ΣΣ') / (‖Σ‖ ‖Σ'‖) of the classes' covariances Σ of samples p [N, S, C] and Σ' of q [N, T, C] (Escoufier 1973).
     Returns [N].

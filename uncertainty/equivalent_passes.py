@@ -12,6 +12,7 @@ data themselves (row 0) and for each resample of whole mask groups (the other ro
 error of student and curve together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,8 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy import ndarray
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
-from uncertainty.distribution import MEASURES, measures_of
+from uncertainty.distribution import MEASURES, entropy, measures_of
 from uncertainty.samples import Samples
 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 70, 100)
@@ -105,8 +112,12 @@ class Curve:
         """The entries `equivalent_passes`, `equivalent_passes_ci` and `censored` for `student` [1 + R], its correlation
         in each row.
 
-        More than 4T passes count as 4T; `censored` says whether row 0 does. For a constant `equivalent_passes` is None.
+        More than 4T passes count as 4T; `censored` says whether row 0 does. The first two are None if they are not
+        defined: the student is constant or its correlation is not positive, or the interval of the halves' correlation
+        reaches 0.
         """
+        if not student[0] > 0 or interval(self.pearson[:, -1])[0] <= 0:
+            return {"equivalent_passes": None, "equivalent_passes_ci": None, "censored": False}
         end = REACH * float(self.passes[-1])
         with np.errstate(divide="ignore", invalid="ignore"):
             a, slope = self.line
@@ -116,7 +127,7 @@ class Curve:
         rows[few] = [_between(c, self.passes, curve) for c, curve in zip(student[few], self.pearson[few])]
         rows[np.isnan(student)] = np.nan
         return {
-            "equivalent_passes": None if np.isnan(rows[0]) else float(rows[0]),
+            "equivalent_passes": float(rows[0]),
             "equivalent_passes_ci": interval(rows),
             "censored": bool(rows[0] >= end),
         }
@@ -131,15 +142,21 @@ def _between(c: float, passes: ndarray, curve: ndarray) -> float:
     return float(1 / np.interp(-(c**-2.0), -(curve**-2.0), 1 / passes))
 
 
-def passes_curves(halves: list[Samples], resamples: Resamples, fixed_samples: bool = False) -> dict[str, Curve]:
+def passes_curves(
+    halves: list[Samples],
+    resamples: Resamples,
+    fixed_samples: bool = False,
+    of: Callable[[ndarray], ndarray] = lambda values: values,
+) -> dict[str, Curve]:
     """c(N) of each measure: N passes of one half, drawn DRAWS times, are correlated with the whole other half; both
     ways are averaged.
 
-    fixed_samples: only passes of the first half are correlated with the second half.
+    fixed_samples: only passes of the first half are correlated with the second half. of: what is correlated, a linear
+    function of the measure's values [N] (`beyond_softmax`).
     """
     total = halves[0].log_probs.shape[1]
     generator = torch.Generator().manual_seed(0)
-    full = [measures_of(half) for half in halves]
+    full = [{name: of(values) for name, values in measures_of(half).items()} for half in halves]
     passes = [n for n in PASSES if n < total] + [total]
     correlations = {name: [] for name in MEASURES}
     for count in passes:
@@ -149,10 +166,26 @@ def passes_curves(halves: list[Samples], resamples: Resamples, fixed_samples: bo
                 chosen = torch.randperm(total, generator=generator)[:count]
                 few = Samples(halves[half].log_probs[:, chosen])
                 for name, rows in draws.items():
-                    rows.append(resamples.pearson(getattr(few, name).double().numpy(), [full[other][name]]))
+                    rows.append(resamples.pearson(of(getattr(few, name).double().numpy()), [full[other][name]]))
         for name, rows in draws.items():
             correlations[name].append(np.mean(rows, 0))
     return {name: Curve(np.array(passes[-len(rows) :]), np.stack(rows, 1)) for name, rows in correlations.items()}
+
+
+def beyond_softmax(softmax: Tensor) -> Callable[[ndarray], ndarray]:
+    """A function: values [N] → the values minus what one softmax [N, C] of each image predicts of them.
+
+    The prediction is a smooth function of its entropy, Gini impurity and largest probability: radial basis functions
+    and ridge regression, fitted to four fifths of the images and applied to the last fifth, in turn. It is linear in
+    the values. So the correlation of two results is a partial correlation: it counts only what one softmax does not
+    say.
+    """
+    p = softmax.double().cpu()
+    features = torch.stack([entropy(p), 1 - p.square().sum(1), p.amax(1)], 1).numpy()
+    basis = Nystroem(gamma=0.5, n_components=min(100, len(p)), random_state=0)
+    basis = make_pipeline(StandardScaler(), basis).fit_transform(features)
+    folds = KFold(5, shuffle=True, random_state=0)
+    return lambda values: values - cross_val_predict(Ridge(1e-2), basis, values, cv=folds)
 
 
 def equivalent_passes(

@@ -7,7 +7,7 @@ import torch
 from uncertainty.agreement import Reference
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, measures_of
-from uncertainty.equivalent_passes import Curve, Resamples, passes_curves
+from uncertainty.equivalent_passes import Curve, Resamples, beyond_softmax, passes_curves
 from uncertainty.samples import Samples
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def test_beyond_the_curves_end_more_passes_are_told_from_fewer(synthetic, curves
     found = judged(measures_of(synthetic[0])[measure], synthetic, curves, resamples, measure)
     assert found["equivalent_passes"] == 400 and found["censored"]
     found = judged(RNG.normal(size=COUNT), synthetic, curves, resamples, measure)
-    assert found["equivalent_passes"] < 0.5 and not found["censored"]
+    assert (found["equivalent_passes"] or 0) < 0.5 and not found["censored"]
 
 
 def reference(halves, resamples, fixed_samples=False):
@@ -107,7 +107,7 @@ def test_equivalent_passes_of_a_curve_that_obeys_the_law():
     found = curve.equivalent(law([20.0, 3.0, 200.0]))
     assert found["equivalent_passes"] == pytest.approx(20) and curve.residual == pytest.approx(0, abs=1e-9)
     assert found["equivalent_passes_ci"] == pytest.approx([3 + 0.025 * 197, 3 + 0.975 * 197], rel=1e-6)
-    for pearson, passes in ((0.99, 4 * 64), (-0.2, 0), (np.nan, None)):
+    for pearson, passes in ((0.99, 4 * 64), (-0.2, None), (np.nan, None)):
         assert curve.equivalent(np.full(3, pearson))["equivalent_passes"] == passes
 
 
@@ -140,3 +140,45 @@ def test_a_reference_compares_whole_distributions(synthetic, resamples):
         assert good[judge]["student"] == pytest.approx(good[judge]["teacher"], abs=0.02)
         assert true[judge]["student"] > 0.9
     assert true["log_density"]["student"] > poor["log_density"]["student"] + 0.5
+
+
+def test_what_one_softmax_says_is_worth_nothing_beyond_it():
+    """Total variance is a function of the softmax times an independent factor, which a second student alone knows."""
+    torch.manual_seed(0)
+    softmax = torch.distributions.Dirichlet(torch.full((4,), 0.5)).sample((COUNT,)).clamp(1e-4)
+    softmax /= softmax.sum(1, keepdim=True)
+    precision = torch.rand(COUNT, 1) * 20 + 2
+    draws = torch.distributions.Dirichlet(softmax * precision).sample((2 * PASSES,)).clamp_min(1e-30).log()
+    halves = [Samples(half.transpose(0, 1)) for half in draws.split(PASSES)]
+    of = Reference(halves, np.arange(COUNT), False, 100, 0)
+    gini = (1 - softmax.square().sum(1)).double().numpy()
+    truth = measures_of(Dirichlet(softmax * precision))
+    knows_softmax = of.beyond(dict.fromkeys(MEASURES, gini), softmax)["total_variance"]
+    knows_all = of.beyond(truth, softmax)["total_variance"]
+    plain = of.agreement({"total_variance": gini})["total_variance"]
+    assert plain["equivalent_passes"] > 1.2  # it is worth something, but nothing beyond itself
+    assert (knows_softmax["equivalent_passes"] or 0) < 0.3 and abs(knows_softmax["pearson"]) < 0.1
+    assert knows_all["equivalent_passes"] > 200 and knows_all["pearson"] == pytest.approx(
+        knows_all["noise_ceiling"], abs=0.02
+    )
+    values = RNG.normal(size=COUNT)
+    residual = beyond_softmax(softmax)
+    assert residual(3 * values + gini) == pytest.approx(3 * residual(values) + residual(gini), abs=1e-6)
+    assert residual(np.sqrt(gini)).std() < 0.05 * np.sqrt(gini).std()
+
+
+def test_the_bands_of_confidence_are_of_their_images_alone(synthetic):
+    truth, (a, b, *_) = synthetic
+    of = Reference([a, b], np.arange(COUNT), False, 50, 0)
+    bands = of.by_confidence(measures_of(truth), truth.mean)
+    assert bands["0.95-1.0"]["images"] == (truth.mean.amax(1) > 0.95).sum()
+    chosen = truth.mean.amax(1) > 0.95
+    alone = Reference([Samples(half.log_probs[chosen]) for half in (a, b)], np.arange(int(chosen.sum())), False, 50, 0)
+    expected = alone.agreement(measures_of(Dirichlet(truth.alpha[chosen])))["total_variance"]
+    assert bands["0.95-1.0"]["total_variance"]["pearson"] == pytest.approx(expected["pearson"])
+    assert bands["0.95-1.0"]["total_variance"]["noise_ceiling"] == pytest.approx(expected["noise_ceiling"], abs=0.01)
+
+
+def test_curves_without_a_positive_correlation_give_no_equivalent_passes():
+    noise = RNG.normal(0, 0.05, size=(100, 3))
+    assert Curve(np.array([8, 16, 32]), noise).equivalent(np.full(100, 0.5))["equivalent_passes"] is None

@@ -7,7 +7,7 @@ import scipy
 import torch
 
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.distances import energy_distance, rv_coefficient
+from uncertainty.distances import energy_distance, equivalent_by_distance, rv_coefficient, within
 from uncertainty.gaussian import LogitGaussian
 
 
@@ -67,3 +67,14 @@ def test_the_rv_coefficient_compares_directions_of_covariances():
     left, right = a * torch.tensor([1, 1, 0, 0]), a * torch.tensor([0, 0, 1, 1])
     for other, expected in ((3 * left, 1.0), (right, 0.0), (0 * a, 0.0)):
         assert rv_coefficient(left, other).tolist() == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize("passes", [3, 20])
+def test_samples_of_n_passes_are_worth_n_by_energy_distance(passes):
+    """Their distance from the distribution, as samples that are all that there is: each is a pair with itself too."""
+    torch.manual_seed(0)
+    alpha = torch.rand(2000, 4) * 3 + 0.2
+    few, p, q = (torch.distributions.Dirichlet(alpha).sample((n,)).transpose(0, 1) for n in (passes, 100, 100))
+    distance = 2 * torch.cdist(few, q).mean((1, 2)) - within(few) * (1 - 1 / passes) - within(q)
+    assert equivalent_by_distance(distance.mean().item(), p) == pytest.approx(passes, rel=0.05)
+    assert equivalent_by_distance(-1e-9, p) is None
