@@ -109,7 +109,10 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
     tiny.sampling.passes = 16
     train_teacher.main(tiny, overwrite=False)
     train_student.main(tiny, overwrite=False)
-    names = {"images": torch.zeros(2, 8, 8, 1, dtype=torch.uint8)}
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(3 * 32 * 32, 2))
+    names = {"network": network, "mean": [0.5] * 3, "std": [0.2] * 3, "classes": ["cat", "dog"]}
+    names["photos"] = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    names["images"] = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
     for code in code_of("docs/use.md"):
         exec(code, names)
     assert names["distribution"].mean.shape == (2, 10) and names["samples"].shape[1:] == (16, 10)

@@ -171,12 +171,12 @@ def test_the_bands_of_confidence_are_of_their_images_alone(synthetic):
     truth, (a, b, *_) = synthetic
     of = Reference([a, b], np.arange(COUNT), False, 50, 0)
     bands = of.by_confidence(measures_of(truth), truth.mean)
-    assert bands["0.95-1.0"]["images"] == (truth.mean.amax(1) > 0.95).sum()
-    chosen = truth.mean.amax(1) > 0.95
+    assert bands["0.0-0.7"]["images"] == (truth.mean.amax(1) <= 0.7).sum()
+    chosen = truth.mean.amax(1) <= 0.7
     alone = Reference([Samples(half.log_probs[chosen]) for half in (a, b)], np.arange(int(chosen.sum())), False, 50, 0)
     expected = alone.agreement(measures_of(Dirichlet(truth.alpha[chosen])))["total_variance"]
-    assert bands["0.95-1.0"]["total_variance"]["pearson"] == pytest.approx(expected["pearson"])
-    assert bands["0.95-1.0"]["total_variance"]["noise_ceiling"] == pytest.approx(expected["noise_ceiling"], abs=0.01)
+    assert bands["0.0-0.7"]["total_variance"]["pearson"] == pytest.approx(expected["pearson"])
+    assert bands["0.0-0.7"]["total_variance"]["noise_ceiling"] == pytest.approx(expected["noise_ceiling"], abs=0.01)
 
 
 def test_curves_without_a_positive_correlation_give_no_equivalent_passes():
