@@ -222,6 +222,7 @@ def figures_of(
         "teacher_against_student_information": plots.teacher_against_student(teacher, student, agreement, INFORMATION),
         "in_distribution": plots.histograms(teacher, student, [inside]),
         "correlation_by_passes": plots.correlation_by_passes(metrics["passes"], agreement),
+        "decisions_by_passes": plots.decisions_by_passes(metrics["by_passes"], inside),
         "scale": plots.scale(teacher, student, agreement),
         "reliability": plots.reliability(confidence, correct, inside),
         "risk_coverage": plots.risk_coverage(confidence, correct, inside),

@@ -9,6 +9,7 @@ from plots.style import COLOURS, NAMES, Uncertainties, diagonal, legend_below, p
 from uncertainty import classification
 
 OOD_SCORE = "predictive_entropy"  # of the figure; every other measure is in the table
+DECISION_STYLES = {"predictive_entropy": "-", "total_variance": ":"}
 
 
 def reliability(confidence: dict[str, ndarray], correct: dict[str, ndarray], dataset: str) -> Figure:
@@ -56,3 +57,47 @@ def risk_coverage(confidence: dict[str, ndarray], correct: dict[str, ndarray], d
     axis.set(xlim=(0, 1), ylim=(0, None))
     axis.legend()
     return figure
+
+
+def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:
+    """NLL, and the AUROCs of errors and of OOD sets by two measures, against the number of teacher passes; student and
+    one softmax as lines. by_passes: of metrics.json."""
+    counts = [count for count in by_passes if count.isdecimal()]
+    quantities = list(by_passes[counts[0]])
+    title = "How many passes does a decision need? Negative log likelihood, and AUROC of errors and of other images"
+    figure, axes = panels(title, [inside], quantities, 3.0)
+    for (_, what), axis in axes.items():
+        for score, style in {None: "-"}.items() if what == "nll" else DECISION_STYLES.items():
+            value = {who: of[what] if score is None else of[what].get(score) for who, of in by_passes.items()}
+            known = [count for count in counts if value[count] is not None]
+            suffix = "" if score is None else f": {plain_name(score)}"
+            look = {"linestyle": style, "linewidth": 1.2}
+            x, y = [int(count) for count in known], [value[count] for count in known]
+            axis.plot(
+                x, y, marker="o", markersize=3, color=COLOURS["teacher"], label=f"teacher, N passes{suffix}", **look
+            )
+            for who in ("student", "teacher_deterministic"):
+                if value[who] is not None:
+                    axis.axhline(value[who], color=COLOURS[who], label=f"{NAMES[who]}{suffix}", **look)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:.0f}")
+        name = {"nll": "NLL, nats", "errors": "AUROC of errors"}.get(what, f"AUROC of {what}")
+        axis.set(title=name, xlabel="passes N")
+    legend_below(figure, 3)
+    return figure
+
+
+def passes_that_decide(by_passes: dict[str, dict], tolerance: float = 0.005) -> dict[str, int]:
+    """For errors and each OOD set, the fewest passes of the teacher whose AUROC by predictive entropy is at most
+    `tolerance` below that of all passes."""
+    counts = sorted(int(count) for count in by_passes if count.isdecimal())
+    aurocs = {
+        what: {count: by_passes[str(count)][what].get(OOD_SCORE) for count in counts}
+        for what in by_passes["student"]
+        if what != "nll"
+    }
+    return {
+        what: min(count for count in counts if of[count] >= of[counts[-1]] - tolerance)
+        for what, of in aurocs.items()
+        if None not in of.values()
+    }

@@ -106,9 +106,10 @@ def diagonal(axis: Axes, limit: float, colour: str = "black") -> None:
 
 
 def legend_below(figure: Figure, columns: int = 2) -> None:
-    """A legend of the first panel, below all panels; what several lines are called appears once."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    by_label = dict(zip(labels, handles))
+    """A legend of all panels, below them; what several lines are called appears once."""
+    by_label = {
+        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=columns)
 
 
