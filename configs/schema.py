@@ -208,6 +208,9 @@ class Sampling(McDropout):
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
     """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an
     augmented image of the set `other` in its place."""
+    held_out: Whole = 0
+    """The validation images, which the teacher has not seen, are among the student's training images, so many times
+    each, with other draws of every view. Then the student's last epoch is kept."""
     other: DataSet | None = None
     """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says
     of them."""

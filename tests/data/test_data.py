@@ -233,6 +233,22 @@ def test_rotation_against_scipy():
     assert np.abs(rotated - expected)[3:-3, 3:-3].max() < 1.0
 
 
+def test_noise_is_on_half_of_the_images_with_a_uniform_deviation_and_the_same_for_each_in_any_batch():
+    images = torch.full((4000, 8, 8, 3), 128, dtype=torch.uint8)
+    draws = augment.draw_changes(4000, Augmentation(noise=0.08), torch.Generator().manual_seed(0))
+    changed = augment.augment(images, draws)
+    deviation = changed.flatten(1).std(1) / 255
+    noisy = draws.sigma > 0
+    assert noisy.double().mean().item() == pytest.approx(0.5, abs=0.04) and deviation[~noisy].max() == 0
+    assert deviation[noisy].mean().item() == pytest.approx(0.04, abs=0.002) and draws.sigma.max() < 0.08
+    torch.testing.assert_close(deviation[noisy], draws.sigma[noisy], rtol=0.25, atol=1e-3)
+    some = torch.tensor([7, 3, 900])
+    assert torch.equal(augment.augment(images[some], draws[some]), changed[some])
+    first, second = changed[noisy][:2].flatten(1) - 128
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.3
+    assert augment.augment(images, augment.draw_changes(4000, Augmentation())).dtype == torch.uint8
+
+
 OF_ONE_SET = [kind for kind in VIEWS if kind != "other"]
 
 
