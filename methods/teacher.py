@@ -27,6 +27,7 @@ from training.run import require_same
 from uncertainty.any_network import sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
+from uncertainty.self_check import SelfCheck, self_check
 
 FILE = "teacher.safetensors"
 ENOUGH_TO_WHITEN = 2_000
@@ -61,11 +62,12 @@ class Teacher:
         """A teacher from a trained module of other code, from floats [N, channels, size, size] to logits.
 
         mean, std: of each channel, for pixels in [0, 1], as in the module's training. The module is copied.
-        Raises UserError if the module does not take such images or does not give such logits.
+        Raises UserError if the module does not take such images or does not give such logits, and as `self_check`.
         """
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
         network = External(copy.deepcopy(module), size, channels, len(classes)).eval()
         network.normalize.set(mean, std)
+        self_check(network, network.some_images())
         return cls([network], a, classes, UNKNOWN, checksum_of(network.state_dict(), network, a), [], 0.0)
 
     @property
@@ -91,6 +93,10 @@ class Teacher:
         return what_is_random(
             self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device)
         )
+
+    def check(self, images: Tensor) -> SelfCheck:
+        """What is random in the network and where, how it is sampled, and at what cost; images uint8 [N, H, W, C]."""
+        return self_check(self.network, images)
 
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth some 50 to

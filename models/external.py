@@ -34,6 +34,7 @@ class External(nn.Module):
     def __init__(self, module: nn.Module, size: int, channels: int, outputs: int, layers: list[str] | None = None):
         super().__init__()
         self.normalize, self.module, self.channels_last = Normalize(channels), module, True
+        self.shape = (size, size, channels)
         calls = self._try(size, channels, outputs)
         self.layers = layers or last_of_each_shape(module, calls)
         if gone := [name for name in self.layers if name not in calls]:
@@ -72,7 +73,7 @@ class External(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.normalize(images)
-        return self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format))
+        return logits_of(self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format)))
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and the input of the classifier."""
@@ -88,11 +89,16 @@ class External(nn.Module):
             logits = self(images)
         return [seen[name][1] for name in self.layers], seen[self.last][0][0] if ends else logits
 
+    def some_images(self, count: int = 4) -> Tensor:
+        """Random images [N, H, W, C] in 0-255, on the network's device."""
+        images = torch.rand(count, *self.shape, generator=torch.Generator().manual_seed(0)) * 255
+        return images.to(self.normalize.mean.device)
+
     @torch.no_grad()
     def _try(self, size: int, channels: int, outputs: int) -> dict[str, Tensor]:
         """The output of each module on random images, by name. Sets `channels_last` to whether the module can take such
         memory."""
-        images = torch.rand(2, size, size, channels, generator=torch.Generator().manual_seed(0)) * 255
+        images = self.some_images(2)
         kind, training = f"teacher.network: {type(self.module).__name__}", self.module.training
         self.module.eval()
         for self.channels_last in (True, False):  # `view` can fail on such memory
@@ -116,7 +122,7 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
     calls: dict[str, list[Tensor]] = {}
 
     def note(name: str) -> Callable:
-        return lambda _, __, output: calls.setdefault(name, []).append(first_of(output))
+        return lambda _, __, output: calls.setdefault(name, []).append(logits_of(output))
 
     with hooked(part.register_forward_hook(note(name)) for name, part in module.named_modules()):
         work()
@@ -140,6 +146,11 @@ def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]
 def first_of(output: Any) -> Any:
     """The first of several outputs, such as an LSTM's."""
     return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def logits_of(output: Any) -> Any:
+    """The logits among a module's outputs: the field `logits`, or else the first output."""
+    return output.logits if hasattr(output, "logits") else first_of(output)
 
 
 def mean_of(output: Any) -> Tensor:

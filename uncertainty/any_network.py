@@ -15,22 +15,45 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
 from models.external import External
+from models.folding import folded
 from models.hooks import hooked
-from uncertainty.mc_dropout import Group, Plan, Sampler, keep_mask, random_bits, stratified
+from uncertainty.mc_dropout import Group, Plan, Sampler, dropout_masks, keep_mask, random_bits, split, stratified
 from uncertainty.samples import Samples
 from uncertainty.speed import in_turn
 
 ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+TOLERANCE = 1e-3  # of logits that should be equal
 RANDOM = (_DropoutNd, nn.RNNBase, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, *ATTENTION)
 
 
 def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
     """The fast sampler of a network whose only randomness is `nn.Dropout` among its own layers; else the plain loop.
 
-    Raises UserError for a network of the first kind without dropout.
+    The fast sampler is taken for an external network only if it gives what the network itself gives under the same
+    masks: a layer may compute its weight anew, or be in two places. Raises UserError for a network of the first kind
+    without dropout.
     """
     layers = network.in_a_row if isinstance(network, External) else network
-    return Sampler(layers) if drops_only_in_layers(layers) else PlainLoop(network)
+    if not drops_only_in_layers(layers):
+        return PlainLoop(network)
+    sampler = Sampler(layers)
+    if isinstance(network, External) and not reproduces(sampler, layers, network.some_images()):
+        return PlainLoop(network, "a layer's weight is computed anew, or used twice")
+    return sampler
+
+
+@torch.inference_mode()
+def reproduces(sampler: Sampler, layers: nn.Module, images: Tensor) -> bool:
+    """Whether the fast sampler gives, within a thousandth, the logits of the layers as they are, under its masks."""
+    try:
+        prefix, suffix = split(folded(sampler.network))
+        with dropout_masks(suffix, [(0, 0)], len(images), True, {}):
+            fast = suffix(prefix(images))
+    except (RuntimeError, TypeError, AttributeError):  # of a layer that cannot be folded
+        return False
+    with dropout_masks(layers, [(0, 0)], len(images), True, {}):
+        plain = layers(images)
+    return torch.allclose(fast, plain, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def drops_only_in_layers(network: nn.Module) -> bool:
@@ -50,13 +73,16 @@ class PlainLoop:
     randomness.
 
     Everything that is random in training (dropout as a module, a function or in attention; stochastic depth) is random;
-    every normalization is as at test time. Each image of a group has its own masks. The network is copied. If all
-    randomness is in one last module, such as a classifier, the part before it is computed once. `head`: the name of
-    that module. `dropouts`: the random modules, if all are nn.Dropout; passes can then be stratified.
+    all else is as at test time: modules that draw no numbers, and normalizations, are in eval mode. Each image of a
+    group has its own masks. The network is copied. If all randomness is in one last module, such as a classifier, the
+    part before it is computed once. `head`: the name of that module. `dropouts`: the random modules, if all are
+    nn.Dropout; passes can then be stratified. why: the fast sampler is not used.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, why: str = "not all is nn.Dropout in an nn.Sequential"):
         self.network = copy.deepcopy(network).eval()
+        self.why = why
+        self.random: list[str] = []
         self.head: str | None = None
         self.dropouts: list[nn.Dropout] = []
         self.checked = False
@@ -80,11 +106,12 @@ class PlainLoop:
             generator = torch.cuda.default_generators[batch.device.index] if batch.is_cuda else torch.default_generator
             state = generator.get_state()
             if not self.checked:
-                with only_random_in_training(self.network):
+                self.random = list(draws_of(self.network, batch))
+                with training(self.network, self.random):
                     self._check(batch)
             drawn = plan if self.dropouts else replace(plan, blocks=0)
             in_blocks = drawn.block > 1
-            with nullcontext() if in_blocks else only_random_in_training(self.network):
+            with nullcontext() if in_blocks else training(self.network, self.random):
                 one_pass = self._one_pass(batch)
                 passes = []
                 for t in range(plan.passes):
@@ -123,7 +150,7 @@ class PlainLoop:
             whole, alone = ((torch.manual_seed(0), work())[1] for work in works)
             if torch.equal(whole, alone):
                 break
-        random = [self.network.get_submodule(name) for name in draws_of(self.network, batch)]
+        random = [self.network.get_submodule(name) for name in self.random]
         self.dropouts = random if all(type(module) is nn.Dropout for module in random) else []
         self.checked = True
 
@@ -165,12 +192,14 @@ def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, 
 
 
 @contextmanager
-def only_random_in_training(network: nn.Module) -> Iterator[None]:
-    """Within this context every module is in training mode, except normalizations, which keep the statistics of test
-    time."""
+def training(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """Within this context the modules `names`, and those that they are part of, are in training mode, except
+    normalizations; all others are in eval mode. A hand-written normalization keeps the statistics of test time too."""
     modes = {module: module.training for module in network.modules()}
-    for module in modes:
-        module.training = not isinstance(module, _NormBase)
+    inside = [f"{name}." for name in names]
+    for name, module in network.named_modules():
+        random = any(part.startswith(f"{name}." if name else "") for part in inside)
+        module.training = random and not isinstance(module, _NormBase)
     try:
         yield
     finally:
@@ -207,15 +236,16 @@ def masked(dropouts: list[nn.Dropout], bits: Callable[[int], Tensor], move: int)
 
 
 @torch.no_grad()
-def draws_of(network: nn.Module, images: Tensor) -> dict[str, str]:
-    """The modules that draw random numbers in a pass with dropout on: {name: operation}. For a function, such as
-    F.dropout, it is the module that calls it."""
+def draws_of(network: nn.Module, images: Tensor, dropout_on: bool = True) -> dict[str, str]:
+    """The modules that draw random numbers in a pass: {name: operation}. For a function, such as F.dropout, it is the
+    module that calls it."""
     network = copy.deepcopy(network).eval()
     draws = _Draws()
     for name, part in network.named_modules():
         part.register_forward_pre_hook(lambda _, __, name=name: draws.running.append(name))
         part.register_forward_hook(lambda *_: draws.running.pop() and None)
-    with torch.random.fork_rng(), only_random_in_training(network), draws:
+    everything = [name for name, _ in network.named_modules()] if dropout_on else []
+    with torch.random.fork_rng(), training(network, everything), draws:
         network(images)
     return draws.found
 

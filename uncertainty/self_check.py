@@ -1,0 +1,60 @@
+"""A check of a network that comes from outside: what is random in it and where, and whether it can be a teacher."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from configs.errors import UserError
+from models.external import External
+from uncertainty.any_network import TOLERANCE, PlainLoop, cost_in_passes, draws_of, sampler_of, what_is_random
+
+PASSES = 16  # whose cost is measured
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What the check found; `print` shows it as a table."""
+
+    random: list[str]
+    sampler: str
+    cost: float
+
+    def __str__(self) -> str:
+        lines = {
+            "without dropout": "two calls agree, and an image does not depend on its batch",
+            "outputs": "logits",
+            "random with dropout on": "; ".join(self.random),
+            "sampled by": self.sampler,
+            f"{PASSES} passes cost": f"{self.cost:.3g} single passes",
+        }
+        return "\n".join(f"{name:24}{text}" for name, text in lines.items())
+
+
+@torch.no_grad()
+def self_check(network: nn.Module, images: Tensor) -> SelfCheck:
+    """Check a network on a few images [N, H, W, C], N ≥ 4, of its device. It is put into eval mode.
+
+    Raises UserError if two calls without dropout differ, if an image's logits depend on the other images of its batch,
+    if the outputs are probabilities, if a dropout has the rate 1, or if nothing is random.
+    """
+    whole, again, half = network.eval()(images), network(images), network(images[:2])
+    if not torch.equal(whole, again):
+        names = ", ".join(draws_of(network, images, dropout_on=False)).removeprefix("module.")
+        raise UserError(
+            f"the network is random without dropout too ({names}): a functional dropout stays on at test time; write "
+            "F.dropout(x, p, training=self.training)"
+        )
+    if not torch.allclose(whole[:2], half, rtol=TOLERANCE, atol=TOLERANCE):
+        raise UserError(
+            "an image's logits depend on the other images of its batch: a normalization uses the batch's statistics at "
+            "test time (batch norm without running statistics?); use running statistics, or another normalization"
+        )
+    if bool((whole >= 0).all()) and torch.allclose(whole.sum(1), torch.ones(len(whole)).to(whole), atol=TOLERANCE):
+        raise UserError("the network gives probabilities, not logits: leave out the softmax at its end")
+    if any(isinstance(layer, nn.Dropout) and layer.p == 1 for layer in network.modules()):
+        raise UserError("the network has a dropout of rate 1, which leaves nothing")
+    sampler = sampler_of(network)
+    cost = cost_in_passes(sampler, network, images, PASSES)
+    why = f" ({sampler.why})" if isinstance(sampler, PlainLoop) and isinstance(network, External) else ""
+    return SelfCheck(what_is_random(network, images), f"{sampler}{why}", cost)
