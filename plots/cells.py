@@ -1,6 +1,7 @@
 """Tables from nested records: what stands at a path, and how it is written."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,20 @@ def values(entries: Iterable[dict], path: str) -> list[Any]:
     for key in path.split("/"):
         entries = [v for of in entries for v in (of.values() if key == "*" else [of.get(key)]) if v is not None]
     return list(entries)
+
+
+def nested(entries: list[dict], path: str, labels: Mapping[str, str]) -> list[tuple[list[str], list]]:
+    """What entries have at a path, for each of the keys that its `*` stand for: the keys, by their labels, and a value
+    of each entry."""
+    found = [([], entries)]
+    for key in path.split("/"):
+        if key == "*":
+            found = [
+                ([*keys, labels.get(k, k)], values(of, k)) for keys, of in found for k in dict.fromkeys(chain(*of))
+            ]
+        else:
+            found = [(keys, values(of, key)) for keys, of in found]
+    return found
 
 
 def mean(entries: Iterable[dict], path: str, missing: float = np.nan) -> float:
