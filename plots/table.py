@@ -95,9 +95,8 @@ class Part:
 
     def markdown(self) -> str:
         """The part in Markdown."""
-        table = markdown(self.header, self.rows) if self.header else ""
         meanings = "\n".join(f"- *{column}*: {meaning}." for column, meaning in self.meanings.items())
-        return "\n\n".join(filter(None, [self.text, table, meanings]))
+        return "\n\n".join(filter(None, [self.text, markdown(self.header, self.rows), meanings]))
 
 
 def table(metrics: dict) -> str:
@@ -159,19 +158,18 @@ def part(
 
 def sentences(metrics: dict) -> str:
     """The main results, in words."""
-    inside, *outside = metrics["agreement"]
-    ranks = [f"{name} as {passes_cell([entry['total_variance']])}" for name, entry in metrics["agreement"].items()]
-    told = {
-        who: [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
+    inside, *outside = agreement = metrics["agreement"]
+    ranks = [f"{name} as {passes_cell([of['total_variance']])}" for name, of in agreement.items()]
+    student, teacher = (
+        [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
         for who in ("student", "teacher")
-    }
-    accuracy = {who: number(metrics[who]["accuracy"]) for who in told}
+    )
     lines = [
         "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
         f"{', '.join(ranks)}.",
         f"By predictive entropy, it tells other images from {inside}: AUROC "
-        f"{', '.join(map(' '.join, zip(outside, told['student'])))} (teacher: {', '.join(told['teacher'])}).",
-        f"Its accuracy is {accuracy['student']}, the teacher's {accuracy['teacher']}.",
+        f"{', '.join(map(' '.join, zip(outside, student)))} (teacher: {', '.join(teacher)}).",
+        "Its accuracy is {student[accuracy]:.3f}, the teacher's {teacher[accuracy]:.3f}.".format(**metrics),
     ]
     return "\n".join(lines if outside else lines[::2])
 
@@ -183,11 +181,9 @@ def students(runs: dict[str, dict]) -> str:
     """
     lines = []
     for dataset, baseline in next(iter(runs.values()))["agreement"].items():
-        lines.append(
-            [f"**{dataset}**: baseline, one softmax", *(single([baseline], f"{m}/baseline_pearson") for m in ALL)]
-        )
-        for name, run in runs.items():
-            lines.append([name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)])
+        softmax = [single([baseline], f"{m}/baseline_pearson") for m in ALL]
+        lines.append([f"**{dataset}**: baseline, one softmax", *softmax])
+        lines += [[name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)] for name, run in runs.items()]
     return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
 
 
