@@ -158,14 +158,21 @@ def shifted_sets(dataset: Dataset, count: int, seed: int) -> dict[str, dict[int,
     """
     drawn = torch.Generator().manual_seed(seed_of(seed, "shifted"))
     sample = dataset.subset(torch.randperm(len(dataset), generator=drawn)[:count])
-    sets: dict[str, dict[int, Dataset]] = {kind: {} for kind in ("none", *CORRUPTIONS, "class_priors")}
-    sets["none"][0] = replace(sample, name=f"{dataset.name}-none")
-    for severity in SEVERITIES:
-        for kind in CORRUPTIONS:
-            generator = np.random.default_rng(seed_of(seed, kind, severity))
-            pixels = torch.from_numpy(corrupted(sample.images.numpy(), kind, severity, generator))
-            sets[kind][severity] = replace(sample, name=f"{dataset.name}-{kind}-{severity}", pixels=pixels, order=None)
+
+    def after(kind: str, severity: int) -> Dataset:
+        generator = np.random.default_rng(seed_of(seed, kind, severity))
+        pixels = corrupted(sample.images.numpy(), kind, severity, generator)
+        return replace(sample, pixels=torch.from_numpy(pixels), order=None)
+
+    def with_priors(severity: int) -> Dataset:
         frequency = PRIORS[severity - 1] ** -(dataset.labels / max(1, len(dataset.classes) - 1))
-        others = dataset.subset(torch.multinomial(frequency, len(sample), generator=drawn))
-        sets["class_priors"][severity] = replace(others, name=f"{dataset.name}-class_priors-{severity}")
+        return dataset.subset(torch.multinomial(frequency, len(sample), generator=drawn))
+
+    sets = {"none": {0: sample}}
+    sets |= {kind: {severity: after(kind, severity) for severity in SEVERITIES} for kind in CORRUPTIONS}
+    sets["class_priors"] = {severity: with_priors(severity) for severity in SEVERITIES}
+    for kind, by_severity in sets.items():
+        for severity, shifted in by_severity.items():
+            name = f"{dataset.name}-{kind}-{severity}".removesuffix("-0")
+            by_severity[severity] = replace(shifted, name=name)
     return sets

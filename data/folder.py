@@ -55,9 +55,9 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     if not dataset.lazy:
         first: dict[bytes, tuple[int, str]] = {}  # the label and the name of the first one of equal images
         images = zip(dataset.digests(), labels.tolist(), dataset.names)
-        pairs = [(first.setdefault(digest, (label, name)), (label, name)) for digest, label, name in images]
-        if twice := [(one, other) for (label, one), (another, other) in pairs if label != another]:
-            note(f"{title}: {len(twice)} images are in two classes, such as {' and '.join(twice[0])}")
+        pairs = [(*first.setdefault(digest, (label, name)), label, name) for digest, label, name in images]
+        if twice := [f"{one} and {other}" for label, one, another, other in pairs if label != another]:
+            note(f"{title}: {len(twice)} images are in two classes, such as {twice[0]}")
     return dataset
 
 
