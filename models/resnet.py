@@ -31,11 +31,12 @@ class Residual(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if (stride, inputs) != (1, width):
-            if a.spectral_norm is None:
-                smaller = (nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            else:  # averages, and zeros for the channels that are new
-                smaller = (nn.AvgPool2d(stride, ceil_mode=True), nn.ZeroPad3d((0, 0, 0, 0, 0, width - inputs)))
-            self.shortcut = nn.Sequential(*smaller)
+            projection = (nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            average = (
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.ZeroPad3d((0, 0, 0, 0, 0, width - inputs)),
+            )
+            self.shortcut = nn.Sequential(*(projection if a.spectral_norm is None else average))
         self.activation = activation(a)
         self.dropout = nn.Identity() if filters else dropout
 
