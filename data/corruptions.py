@@ -45,14 +45,16 @@ def defocus_blur(x: ndarray, radius_and_sigma: tuple[float, float], _: Any) -> n
 
 def zoom_blur(x: ndarray, largest: float, _: Any) -> ndarray:
     """The mean of the image and of its middle, enlarged to the image's size by several factors."""
-    size, zooms, enlarged = x.shape[1], np.arange(1, largest, 0.01), []
-    for zoom in zooms:
-        inner = int(np.ceil(size / zoom))
-        top = (size - inner) // 2
-        large = ndimage.zoom(x[:, top : top + inner, top : top + inner], (1, zoom, zoom, 1), order=1)
-        top = (large.shape[1] - size) // 2
-        enlarged.append(large[:, top : top + size, top : top + size])
-    return (x + sum(enlarged)) / (len(zooms) + 1)
+    size, zooms = x.shape[1], np.arange(1, largest, 0.01)
+    inner = [middle(x, int(np.ceil(size / zoom))) for zoom in zooms]
+    enlarged = [ndimage.zoom(part, (1, zoom, zoom, 1), order=1) for part, zoom in zip(inner, zooms)]
+    return (x + sum(middle(image, size) for image in enlarged)) / (len(zooms) + 1)
+
+
+def middle(x: ndarray, size: int) -> ndarray:
+    """The middle of square images, `size` pixels wide."""
+    top = (x.shape[1] - size) // 2
+    return x[:, top : top + size, top : top + size]
 
 
 def fog(x: ndarray, thickness_and_decay: tuple[float, float], generator: Generator) -> ndarray:
@@ -100,15 +102,10 @@ def contrast(x: ndarray, share: float, _: Any) -> ndarray:
 
 def pixelate(x: ndarray, share: float, _: Any) -> ndarray:
     """Made smaller, and larger again, by box filters."""
-    size = x.shape[1]
+    size, box = x.shape[1], Image.Resampling.BOX
     small = int(size * share)
-    return (
-        each_by_pil(
-            lambda image: image.resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX),
-            to_uint8(x),
-        )
-        / 255
-    )
+    blocks = each_by_pil(lambda image: image.resize((small, small), box).resize((size, size), box), to_uint8(x))
+    return blocks / 255
 
 
 def to_uint8(x: ndarray) -> ndarray:
