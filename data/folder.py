@@ -36,8 +36,6 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """
     title, root = source.title, Path(source.root)
     searched, kinds = root / split, ", ".join(sorted(SUFFIXES))
-    if not root.is_dir():
-        raise UserError(f"{title}: no folder {root}")
     if searched.is_dir():
         classes = class_folders(title, root, split)
         files, labels = labelled(title, root, split, classes)
@@ -151,7 +149,7 @@ def decoded(name: str, root: Path, files: list[str], labels: Tensor, classes: li
     identify it."""
     shape = torch.Size((len(files), data.size, data.size, data.channels))
     digest = hashlib.sha256(json.dumps([VERSION, *shape, data.resize]).encode())
-    for path in (root / file for file in files):
+    for path in map(root.joinpath, files):
         about = path.stat()
         digest.update(json.dumps([str(path.resolve()), about.st_size, about.st_mtime_ns]).encode())
     key = digest.hexdigest()

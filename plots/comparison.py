@@ -135,10 +135,10 @@ def about(records: list[dict]) -> str:
     commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
     text = ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
     today = {field.name for field in fields(StudentSettings)}
-    older = {r["title"]: None for r in records if set(r["settings"]["student"]) - today}
+    older = dict.fromkeys(r["title"] for r in records if r["settings"]["student"].keys() - today)
     if not older:
         return text
-    rows = "All rows are" if older.keys() == {r["title"] for r in records} else f"These rows ({', '.join(older)}) are"
+    rows = f"These rows ({', '.join(older)}) are" if {r["title"] for r in records} - older.keys() else "All rows are"
     return f"{text}\n\n**{rows} of an earlier version of the code, in which some settings had other names.**"
 
 
@@ -214,9 +214,10 @@ def difference(pairs: list[tuple[dict, dict]], score: str) -> str:
     interval excludes 0."""
     seeds = [np.subtract(a[score], b[score]) for a, b in pairs]
     low, high = interval(seeds[0])
-    cell = f"{seeds[0][0]:+.3f} ({low:+.3f} to {high:+.3f})"
+    firsts = [seed[0] for seed in seeds]
+    cell = f"{firsts[0]:+.3f} ({low:+.3f} to {high:+.3f})"
     cell = f"**{cell}**" if low > 0 or high < 0 else cell
-    return cell if len(seeds) < 2 else f"{cell}; {min(s[0] for s in seeds):+.3f} to {max(s[0] for s in seeds):+.3f}"
+    return cell if len(seeds) < 2 else f"{cell}; {min(firsts):+.3f} to {max(firsts):+.3f}"
 
 
 def main(folder: Path, titles: list[str] | None = None) -> None:
