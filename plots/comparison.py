@@ -16,7 +16,7 @@ from configs.schema import StudentSettings
 from plots.cells import Columns, Rows, average, markdown, nested, spread, table, values
 from plots.methods import by_method, faithfulness, methods_under_shift, shifts_of
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
-from plots.style import LABELS, MEASURE_NAMES, PANELS, plain_name, save
+from plots.style import MEASURE_NAMES, PANELS, plain_name, save
 from plots.table import SIMILARITIES
 from training import artifact, script
 from uncertainty.equivalent_passes import interval
@@ -179,7 +179,7 @@ def long(by_title: Records) -> str:
 
 def rows_at(done: Records, path: str) -> Rows:
     """A row for each method and each of the keys that `*` stands for in a path, with what every seed has there."""
-    return [([title, *keys], of) for title, seeds in done.items() for keys, of in nested(seeds, path, LABELS)]
+    return [([title, *keys], of) for title, seeds in done.items() for keys, of in nested(seeds, path)]
 
 
 def of_set(record: Record, name: str) -> Record:

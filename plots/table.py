@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from plots import cells
 from plots.cells import Columns, Rows, average, markdown, nested, number, single, values
-from plots.style import INFORMATION, LABELS, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
+from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
 
 SCORES = {
     "accuracy": "accuracy",
@@ -117,7 +117,7 @@ def parts(metrics: dict) -> list[Part]:
     )
 
     def rows(path: str) -> Rows:
-        return [([": ".join(keys)], found) for keys, found in nested([metrics], path, LABELS)]
+        return [([": ".join(keys)], found) for keys, found in nested([metrics], path)]
 
     found = [
         part(inside, [(name, score) for score, name in SCORES.items()], scored),
