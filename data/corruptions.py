@@ -45,14 +45,16 @@ def defocus_blur(x: ndarray, radius_and_sigma: tuple[float, float], _: Any) -> n
 
 def zoom_blur(x: ndarray, largest: float, _: Any) -> ndarray:
     """The mean of the image and of its middle, enlarged to the image's size by several factors."""
-    size, zooms, enlarged = x.shape[1], np.arange(1, largest, 0.01), []
-    for zoom in zooms:
-        inner = int(np.ceil(size / zoom))
-        top = (size - inner) // 2
-        large = ndimage.zoom(x[:, top : top + inner, top : top + inner], (1, zoom, zoom, 1), order=1)
-        top = (large.shape[1] - size) // 2
-        enlarged.append(large[:, top : top + size, top : top + size])
-    return (x + sum(enlarged)) / (len(zooms) + 1)
+    size, zooms = x.shape[1], np.arange(1, largest, 0.01)
+    inner = [middle(x, int(np.ceil(size / zoom))) for zoom in zooms]
+    enlarged = [ndimage.zoom(part, (1, zoom, zoom, 1), order=1) for part, zoom in zip(inner, zooms)]
+    return (x + sum(middle(image, size) for image in enlarged)) / (len(zooms) + 1)
+
+
+def middle(x: ndarray, size: int) -> ndarray:
+    """The middle of square images, `size` pixels wide."""
+    top = (x.shape[1] - size) // 2
+    return x[:, top : top + size, top : top + size]
 
 
 def fog(x: ndarray, thickness_and_decay: tuple[float, float], generator: Generator) -> ndarray:
@@ -100,15 +102,10 @@ def contrast(x: ndarray, share: float, _: Any) -> ndarray:
 
 def pixelate(x: ndarray, share: float, _: Any) -> ndarray:
     """Made smaller, and larger again, by box filters."""
-    size = x.shape[1]
+    size, box = x.shape[1], Image.Resampling.BOX
     small = int(size * share)
-    return (
-        each_by_pil(
-            lambda image: image.resize((small, small), Image.Resampling.BOX).resize((size, size), Image.Resampling.BOX),
-            to_uint8(x),
-        )
-        / 255
-    )
+    blocks = each_by_pil(lambda image: image.resize((small, small), box).resize((size, size), box), to_uint8(x))
+    return blocks / 255
 
 
 def to_uint8(x: ndarray) -> ndarray:
@@ -158,14 +155,21 @@ def shifted_sets(dataset: Dataset, count: int, seed: int) -> dict[str, dict[int,
     """
     drawn = torch.Generator().manual_seed(seed_of(seed, "shifted"))
     sample = dataset.subset(torch.randperm(len(dataset), generator=drawn)[:count])
-    sets: dict[str, dict[int, Dataset]] = {kind: {} for kind in ("none", *CORRUPTIONS, "class_priors")}
-    sets["none"][0] = replace(sample, name=f"{dataset.name}-none")
-    for severity in SEVERITIES:
-        for kind in CORRUPTIONS:
-            generator = np.random.default_rng(seed_of(seed, kind, severity))
-            pixels = torch.from_numpy(corrupted(sample.images.numpy(), kind, severity, generator))
-            sets[kind][severity] = replace(sample, name=f"{dataset.name}-{kind}-{severity}", pixels=pixels, order=None)
+
+    def after(kind: str, severity: int) -> Dataset:
+        generator = np.random.default_rng(seed_of(seed, kind, severity))
+        pixels = corrupted(sample.images.numpy(), kind, severity, generator)
+        return replace(sample, pixels=torch.from_numpy(pixels), order=None)
+
+    def with_priors(severity: int) -> Dataset:
         frequency = PRIORS[severity - 1] ** -(dataset.labels / max(1, len(dataset.classes) - 1))
-        others = dataset.subset(torch.multinomial(frequency, len(sample), generator=drawn))
-        sets["class_priors"][severity] = replace(others, name=f"{dataset.name}-class_priors-{severity}")
+        return dataset.subset(torch.multinomial(frequency, len(sample), generator=drawn))
+
+    sets = {"none": {0: sample}}
+    sets |= {kind: {severity: after(kind, severity) for severity in SEVERITIES} for kind in CORRUPTIONS}
+    sets["class_priors"] = {severity: with_priors(severity) for severity in SEVERITIES}
+    for kind, by_severity in sets.items():
+        for severity, shifted in by_severity.items():
+            name = f"{dataset.name}-{kind}-{severity}".removesuffix("-0")
+            by_severity[severity] = replace(shifted, name=name)
     return sets

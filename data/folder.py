@@ -36,8 +36,6 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """
     title, root = source.title, Path(source.root)
     searched, kinds = root / split, ", ".join(sorted(SUFFIXES))
-    if not root.is_dir():
-        raise UserError(f"{title}: no folder {root}")
     if searched.is_dir():
         classes = class_folders(title, root, split)
         files, labels = labelled(title, root, split, classes)
@@ -55,9 +53,9 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     if not dataset.lazy:
         first: dict[bytes, tuple[int, str]] = {}  # the label and the name of the first one of equal images
         images = zip(dataset.digests(), labels.tolist(), dataset.names)
-        pairs = [(first.setdefault(digest, (label, name)), (label, name)) for digest, label, name in images]
-        if twice := [(one, other) for (label, one), (another, other) in pairs if label != another]:
-            note(f"{title}: {len(twice)} images are in two classes, such as {' and '.join(twice[0])}")
+        pairs = [(*first.setdefault(digest, (label, name)), label, name) for digest, label, name in images]
+        if twice := [f"{one} and {other}" for label, one, another, other in pairs if label != another]:
+            note(f"{title}: {len(twice)} images are in two classes, such as {twice[0]}")
     return dataset
 
 
@@ -151,7 +149,7 @@ def decoded(name: str, root: Path, files: list[str], labels: Tensor, classes: li
     identify it."""
     shape = torch.Size((len(files), data.size, data.size, data.channels))
     digest = hashlib.sha256(json.dumps([VERSION, *shape, data.resize]).encode())
-    for path in (root / file for file in files):
+    for path in map(root.joinpath, files):
         about = path.stat()
         digest.update(json.dumps([str(path.resolve()), about.st_size, about.st_mtime_ns]).encode())
     key = digest.hexdigest()

@@ -33,36 +33,31 @@ class Published:
     fingerprints: dict[Split, str] = field(default_factory=dict)
 
 
+CIFAR = {"train": 50_000, "test": 10_000}
+MNIST = {"train": 60_000, "test": 10_000}
 SETS = {
     "cifar10": Published(
         "cifar-10-batches-py/",
-        {"train": 50_000, "test": 10_000},
+        CIFAR,
         32,
         3,
         datasets.CIFAR10,
         {"train": "71cf71fbae196ade", "test": "a4aafc27636d8e02"},
     ),
-    "cifar100": Published(
-        "cifar-100-python/", {"train": 50_000, "test": 10_000}, 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}
-    ),
+    "cifar100": Published("cifar-100-python/", CIFAR, 32, 3, datasets.CIFAR100, {"test": "8549619d92b50f52"}),
     "svhn": Published("{split}_32x32.mat", {"train": 73_257, "test": 26_032}, 32, 3, datasets.SVHN),
     "mnist": Published(
-        "MNIST/raw/",
-        {"train": 60_000, "test": 10_000},
-        28,
-        1,
-        datasets.MNIST,
-        {"train": "66dea0c923757382", "test": "08c34308319490af"},
+        "MNIST/raw/", MNIST, 28, 1, datasets.MNIST, {"train": "66dea0c923757382", "test": "08c34308319490af"}
     ),
     "fashion_mnist": Published(
         "FashionMNIST/raw/",
-        {"train": 60_000, "test": 10_000},
+        MNIST,
         28,
         1,
         datasets.FashionMNIST,
         {"train": "62ad0d57f9b195c6", "test": "225e4d5f64388640"},
     ),
-    "kmnist": Published("KMNIST/raw/", {"train": 60_000, "test": 10_000}, 28, 1, datasets.KMNIST),
+    "kmnist": Published("KMNIST/raw/", MNIST, 28, 1, datasets.KMNIST),
     "tiny_imagenet": Published("tiny-imagenet-200/", {"train": 86_000, "test": 8_600}, 64, 3),
 }
 
@@ -83,21 +78,17 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """
     name, known = source.source, SETS[source.source]
     read = _tiny_imagenet if name == "tiny_imagenet" else _torchvision
-    files, folders = Path(source.root) / known.files.format(split=split), Path(source.root) / name
+    files, folders = Path(source.root) / known.files.format(split=split), Path(source.root) / name / split
     try:
         dataset = read(source, split, data, download=False) or _class_folders(source, split, data)
+        dataset = dataset or read(source, split, data, download=True)
     except UserError:
         raise
     except Exception as error:  # a reader can raise any error for damaged files
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{name}: {files} cannot be read ({_reason(error)}); put the published files there anew"
-        ) from None
-    try:
-        dataset = dataset or read(source, split, data, download=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{name}: the download failed ({_reason(error)}). Check the connection, or put the published files at "
-            f"{files}, or images at {folders / split}/<class>/"
+            f"{name}: {files} cannot be read or downloaded ({reason}). Check the connection, or put the published "
+            f"files there anew, or images at {folders}/<class>/"
         ) from None
     keys = list(zip(dataset.digests(), dataset.labels.tolist()))  # equal images are in the order of their labels
     dataset = dataset.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
@@ -117,28 +108,26 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     return dataset
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _torchvision(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
     """The published files, read by torchvision; None if they are missing and `download` is false."""
     name = source.source
-    part = {"split": split} if name == "svhn" else {"train": split == "train"}
+    svhn = name == "svhn"
     try:
+        part = {"split": split} if svhn else {"train": split == "train"}
         published = SETS[name].reader(source.root, download=download, **part)
     except RuntimeError:  # torchvision raises it for missing or damaged files
         if download:
             raise
         return None
-    images, labels = torch.as_tensor(published.data), published.labels if name == "svhn" else published.targets
-    if name == "svhn":
+    images = torch.as_tensor(published.data)
+    if svhn:
         images = images.permute(0, 2, 3, 1).contiguous()
     elif images.ndim == 3:
         images = images.unsqueeze(-1)
+    labels = torch.as_tensor(published.labels if svhn else published.targets).long()
     names = [f"{name}-{split}-{i:05d}" for i in range(len(images))]
     classes = list(published.classes if name.startswith("cifar") else "0123456789")
-    return Dataset(source.title, images, torch.as_tensor(labels).long(), names, classes)
+    return Dataset(source.title, images, labels, names, classes)
 
 
 def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:

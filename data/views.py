@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import Augmentation
@@ -83,18 +84,15 @@ def cutmix(draws: Draws) -> tuple[Change, Mix]:
     1]."""
     pair, partner = draws.pairs()
     side = draws.uniform().sqrt()
-    starts = [draws.uniform() * (1 - side) for _ in range(2)]
+    edges = [draws.uniform() * (1 - side) for _ in range(2)]  # above and left
+    centres = [(torch.arange(length) + 0.5) / length for length in draws.shape[:2]]
 
     def box(indices: Tensor) -> Tensor:
-        inside = []
-        for length, start in zip(draws.shape, starts):
-            centre, first, last = (
-                (torch.arange(length) + 0.5) / length,
-                start[indices, None],
-                (start + side)[indices, None],
-            )
-            inside.append((centre >= first) & (centre < last))
-        return inside[0][:, :, None] & inside[1][:, None, :]
+        rows, columns = (
+            (centre >= edge[indices, None]) & (centre < (edge + side)[indices, None])
+            for centre, edge in zip(centres, edges)
+        )
+        return rows[:, :, None] & columns[:, None, :]
 
     def change(own: Tensor, other: Tensor, indices: Tensor) -> Tensor:
         own, other = pair(own, other, indices)
@@ -165,13 +163,14 @@ class View:
 
     def labels(self, indices: Tensor) -> Tensor:
         """The batch's labels [B, C]: share · own + (1 − share) · other's; zeros for an unlabelled image."""
-        classes = torch.arange(len(self.dataset.classes))
-        own = (self.dataset.labels[indices].unsqueeze(1) == classes).float()
+
+        def one_hot(at: Tensor) -> Tensor:
+            return F.one_hot(self.dataset.labels[at] + 1, len(self.dataset.classes) + 1)[:, 1:].float()
+
         if not self.mix:
-            return own
+            return one_hot(indices)
         partner, share = self.mix(indices)
-        other = (self.dataset.labels[partner].unsqueeze(1) == classes).float()
-        return share.unsqueeze(1) * own + (1 - share.unsqueeze(1)) * other
+        return share.unsqueeze(1) * one_hot(indices) + (1 - share.unsqueeze(1)) * one_hot(partner)
 
 
 def by_view(indices: Tensor, number: Tensor) -> list[tuple[int, Tensor]]:

@@ -54,14 +54,13 @@ class Normalize(nn.Module):
     @torch.no_grad()
     def fit(self, parts: Iterable[Tensor]) -> None:
         """Take mean and standard deviation of each channel from uint8 images, in parts [N, H, W, C]."""
-        counts, values = torch.zeros(len(self.mean), 256, dtype=torch.int64), torch.arange(256, dtype=torch.float64)
-        for images in parts:
-            for count, plane in zip(counts, images.unbind(-1)):
-                count += torch.bincount(plane.reshape(-1), minlength=256)
-        for c, count in enumerate(counts):
-            share = count / count.sum()
-            mean = self.mean[c] = (share * values).sum()
-            self.std[c] = (share * (values - mean) ** 2).sum().sqrt().clamp_min(1.0)
+        counts = sum(
+            torch.stack([plane.flatten().bincount(minlength=256) for plane in images.unbind(-1)]) for images in parts
+        )
+        share, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64)
+        mean = (share * values).sum(1, keepdim=True)
+        self.mean.copy_(mean[:, 0])
+        self.std.copy_((share * (values - mean) ** 2).sum(1).sqrt().clamp_min(1.0))
 
     @torch.no_grad()
     def set(self, mean: list[float], std: list[float]) -> None:

@@ -133,12 +133,12 @@ def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]
     """Names of the modules that end a stage: the last one of each output shape, among the module's children and the
     children of each `nn.Sequential` or `nn.ModuleList`. Outputs [N, F] count only if no other output has more
     dimensions."""
-    batch, inner = len(calls[""]), {}
-    for name, output in calls.items():
-        parent = name.rpartition(".")[0]
-        ends = name and (not parent or isinstance(module.get_submodule(parent), (nn.Sequential, nn.ModuleList)))
-        if ends and output.ndim > 1 and len(output) == batch:
-            inner[name] = output
+
+    def ends(name: str) -> bool:
+        parent, _, child = name.rpartition(".")
+        return bool(child) and (not parent or isinstance(module.get_submodule(parent), (nn.Sequential, nn.ModuleList)))
+
+    inner = {name: x for name, x in calls.items() if ends(name) and x.ndim > 1 and len(x) == len(calls[""])}
     maps = {name: output for name, output in inner.items() if output.ndim > 2} or inner
     return list({output.shape: name for name, output in maps.items()}.values())
 

@@ -106,10 +106,11 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
 def portable(network: nn.Module) -> nn.Module:
     """A folded network with torch's own layers in the place of this module's, which other programs do not know."""
     network = copy.deepcopy(network)
-    for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for i, layer in enumerate(layers):
-            relu, pool = isinstance(layer, InplaceReLU), isinstance(layer, MaxPool2x2)
-            layers[i] = nn.ReLU() if relu else nn.MaxPool2d(2) if pool else layer
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, InplaceReLU):
+            network.set_submodule(name, nn.ReLU())
+        elif isinstance(layer, MaxPool2x2):
+            network.set_submodule(name, nn.MaxPool2d(2))
     return network
 
 

@@ -4,25 +4,12 @@ With a spectral norm it is that of Mukhoti et al. (2021, section 4): leaky ReLU,
 has to shrink.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.architecture import Architecture, Normalize, linear, map_dropout, rates, scaled, sequential
 
 CHANNELS = (64, 128, 256, 512)  # of each stage of two blocks
 SMALL = 64  # pixels
-
-
-class AverageShortcut(nn.Module):
-    """Average pooling, and zeros for the channels that are new."""
-
-    def __init__(self, stride: int, new: int):
-        super().__init__()
-        self.stride = stride
-        self.new = new
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(F.avg_pool2d(x, self.stride, ceil_mode=True), (0, 0, 0, 0, 0, self.new))
 
 
 class Residual(nn.Module):
@@ -44,8 +31,12 @@ class Residual(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if (stride, inputs) != (1, width):
-            projection = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            self.shortcut = projection if a.spectral_norm is None else AverageShortcut(stride, width - inputs)
+            projection = (nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            average = (
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.ZeroPad3d((0, 0, 0, 0, 0, width - inputs)),
+            )
+            self.shortcut = nn.Sequential(*(projection if a.spectral_norm is None else average))
         self.activation = activation(a)
         self.dropout = nn.Identity() if filters else dropout
 

@@ -50,9 +50,7 @@ def vgg(a: Architecture) -> nn.Sequential:
     if quick:
         layers |= {"head_dropout": nn.Dropout(head_dropout[0]), "head": linear(a, channels, a.outputs)}
     else:
-        layers["head_dropout1"] = nn.Dropout(head_dropout[0])
-        layers["head1"] = linear(a, channels, channels)
-        layers["head_relu"] = nn.ReLU(inplace=True)
-        layers["head_dropout2"] = nn.Dropout(head_dropout[1])
-        layers["head2"] = linear(a, channels, a.outputs)
+        layers |= {"head_dropout1": nn.Dropout(head_dropout[0]), "head1": linear(a, channels, channels)}
+        layers |= {"head_relu": nn.ReLU(inplace=True), "head_dropout2": nn.Dropout(head_dropout[1])}
+        layers |= {"head2": linear(a, channels, a.outputs)}
     return sequential(layers)

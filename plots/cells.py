@@ -1,20 +1,36 @@
 """Tables from nested records: what stands at a path, and how it is written."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
+
+from plots.style import LABELS
 
 Columns = Iterable[tuple]  # (name, path) of each, and maybe digits and a unit
 Rows = Iterable[tuple[list[str], Iterable[dict]]]  # the first cells of each row, and the records of the others
 
 
-def values(entries: Iterable[dict], path: str) -> list[Any]:
-    """What each entry has at a path, such as `before/accuracy`; `*` stands for every key. Entries that have nothing
-    there are left out."""
+def nested(entries: Iterable[dict], path: str) -> list[tuple[list[str], list]]:
+    """What entries have at a path, for each of the keys that its `*` stand for: the labels of these keys, and what each
+    entry has there. Entries that have nothing there are left out."""
+    found = [([], entries)]
     for key in path.split("/"):
-        entries = [v for of in entries for v in (of.values() if key == "*" else [of.get(key)]) if v is not None]
-    return list(entries)
+        found = [
+            (
+                [*labels, LABELS.get(k, k)] if key == "*" else labels,
+                [entry[k] for entry in of if entry.get(k) is not None],
+            )
+            for labels, of in found
+            for k in (dict.fromkeys(chain(*of)) if key == "*" else [key])
+        ]
+    return found
+
+
+def values(entries: Iterable[dict], path: str) -> list[Any]:
+    """What each entry has at a path, such as `before/accuracy`; `*` stands for every key."""
+    return [value for _, of in nested(entries, path) for value in of]
 
 
 def mean(entries: Iterable[dict], path: str, missing: float = np.nan) -> float:

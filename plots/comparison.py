@@ -13,21 +13,35 @@ from pathlib import Path
 import numpy as np
 
 from configs.schema import StudentSettings
-from plots.cells import Columns, Rows, average, markdown, spread, table, values
+from plots.cells import Columns, Rows, average, markdown, nested, spread, table, values
 from plots.methods import by_method, faithfulness, methods_under_shift, shifts_of
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
-from plots.table import SCORES, SIMILARITIES
+from plots.table import SIMILARITIES
 from training import artifact, script
 from uncertainty.equivalent_passes import interval
 
-CALIBRATED = ("nll", "brier", "ece")  # the scores that a temperature changes most
 QUALITY = [
     ("T", "temperature", 2),
     ("accuracy", "before/accuracy"),
     ("macro F1", "before/macro_f1"),
-    *((name, f"before/{score}") for score, name in SCORES.items() if score != "accuracy"),
-    *((f"{SCORES[score]}, tempered", f"after/{score}") for score in CALIBRATED),
+    ("NLL", "before/nll"),
+    ("Brier", "before/brier"),
+    ("ECE", "before/ece"),
+    ("error AUROC", "before/misclassification_auroc"),
+    ("AURC", "before/aurc"),
+    ("NLL, tempered", "after/nll"),
+    ("Brier, tempered", "after/brier"),
+    ("ECE, tempered", "after/ece"),
+]
+TEACHERS = [
+    ("accuracy", "before/accuracy"),
+    ("NLL", "before/nll"),
+    ("ECE", "before/ece"),
+    ("AUROC of errors: predictive entropy", "errors/predictive_entropy/auroc"),
+    ("AUROC of errors: mutual information", "errors/mutual_information/auroc"),
+    ("of shifted images: predictive entropy", "ood/*/predictive_entropy/auroc"),
+    ("of shifted images: mutual information", "ood/*/mutual_information/auroc"),
 ]
 DETECTION = [("AUROC", "auroc"), ("AUPRC", "auprc"), ("FPR95", "fpr95")]
 AGREEMENT = [("Pearson", "pearson"), ("equivalent samples", "equivalent_passes", 0), ("scale", "scale")]
@@ -51,16 +65,10 @@ UNDER_SHIFT = [
     *((f"equivalent passes: {plain_name(m)}", f"agreement/{m}/equivalent_passes", 0) for m in PANELS),
 ]
 SIMILARITY = [
-    *((name, f"{key}/{who}", 4 if key == "energy_distance" else 3) for (key, who), name in SIMILARITIES.items()),
+    *((name, path, 4 if path.startswith("energy") else 3) for path, name in SIMILARITIES.items()),
     ("share above 99.5% confidence", "confident"),
     ("Spearman of the two parts", "spearman_of_parts"),
 ]
-SIMILAR = {path.split("/")[0] for _, path, *_ in SIMILARITY}
-LABELS = MEASURE_NAMES | {
-    "energy": "energy",
-    "negative_log_density": "feature density",
-    "max_probability": "max. probability",
-}
 ABOUT = """Made by `{command}` and `python -m plots.comparison` from the files in this folder, one per \
 method and seed, with all values and settings (commit {commits}; {devices}). Mean ± standard deviation over seeds.
 
@@ -93,20 +101,22 @@ def short(by_title: Records, shown: Collection[str] = ()) -> str:
         SIZE,
         ("draws", "draws", 0),
     ]
-    first = ["method"] if shown else ["method", "seeds"]
-    counts = {title: str(len(done[title])) if title in done else "failed" for title in by_title}
-    rows = (([title, count][: len(first)], done.get(title, ())) for title, count in counts.items())
-    return text(first, [column for column in columns if not shown or column[0] in shown], rows)
+    first = ["method", "seeds"]
+    if shown:
+        first, columns = ["method"], [column for column in columns if column[0] in shown]
+    succeeded = {title: done.get(title, []) for title in by_title}
+    rows = (([title, str(len(seeds) or "failed")][: len(first)], seeds) for title, seeds in succeeded.items())
+    return text(first, columns, rows)
 
 
 def recipes(records: list[Record]) -> str:
     """Each row's equivalent passes on the validation images, on their shifts, and its mean over the teacher's."""
 
     def cell(entries: Iterable[dict], measure: str) -> str:
-        if not (found := values(entries, measure)):
+        if not (passes := values(entries, f"{measure}/equivalent_passes")):
             return "-"
-        inside, *shifted = values(found, "equivalent_passes")
-        return f"{inside:.0f}, {np.mean(shifted):.0f}; ×{found[0]['scale']:.2f}"
+        scale, *_ = values(entries, f"{measure}/scale")
+        return f"{passes[0]:.0f}, {np.mean(passes[1:]):.0f}; ×{scale:.2f}"
 
     rows = (([record["title"]], record["agreement"].values()) for record in records)
     first = "equivalent passes on validation images, on shifts; scale"
@@ -116,12 +126,7 @@ def recipes(records: list[Record]) -> str:
 def teachers(records: list[Record]) -> str:
     """Each teacher's quality, and how well two scores tell its errors and shifted images (mean over the shifts)
     apart."""
-    columns = [(name, f"before/{name.lower()}") for name in ("accuracy", "NLL", "ECE")] + [
-        (f"{what}: {plain_name(score)}", f"{place}/{score}/auroc")
-        for what, place in (("AUROC of errors", "errors"), ("of shifted images", "ood/*"))
-        for score in ("predictive_entropy", "mutual_information")
-    ]
-    return text(["teacher"], columns, (([r["title"]], [r]) for r in records), average)
+    return text(["teacher"], TEACHERS, (([r["title"]], [r]) for r in records), average)
 
 
 def about(records: list[dict]) -> str:
@@ -130,10 +135,10 @@ def about(records: list[dict]) -> str:
     commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
     text = ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
     today = {field.name for field in fields(StudentSettings)}
-    older = {r["title"]: None for r in records if set(r["settings"]["student"]) - today}
+    older = dict.fromkeys(r["title"] for r in records if r["settings"]["student"].keys() - today)
     if not older:
         return text
-    rows = "All rows are" if older.keys() == {r["title"] for r in records} else f"These rows ({', '.join(older)}) are"
+    rows = f"These rows ({', '.join(older)}) are" if {r["title"] for r in records} - older.keys() else "All rows are"
     return f"{text}\n\n**{rows} of an earlier version of the code, in which some settings had other names.**"
 
 
@@ -142,44 +147,44 @@ def long(by_title: Records) -> str:
     time, and what failed."""
     done = finished(by_title)
     first = every(done)[0]
+    places = ["errors"] if "errors" in first else []
+    if first["compared_on"] == "test":
+        places += [f"ood/{name}" for name in first["ood"]]
     methods = [([title], seeds) for title, seeds in done.items()]
+    alike = (
+        ([title, name], [of_set(r, name) for r in done[title]]) for (title, name), _ in rows_at(done, "confident/*")
+    )
+    detection = {
+        f"Telling {place.removeprefix('ood/')} apart": text(["method", "score"], DETECTION, rows_at(done, f"{place}/*"))
+        for place in places
+    }
+    shifted = (([title, level], of) for title, seeds in done.items() for level, of in by_severity(seeds[0]).items())
     stages = sorted({stage for seconds in values(every(done), "seconds") for stage in seconds})
     failed = [record for record in every(by_title) if "failed" in record]
-    outside = first.get("ood", ()) if first.get("compared_on") != "validation" else ()
-    sections = {"Quality, before and after temperature scaling": text(["method"], QUALITY, methods)}
-    for place in (*(["errors"] if "errors" in first else []), *(f"ood/{name}" for name in outside)):
-        rows = (
-            ([title, LABELS.get(score, score)], values(seeds, f"{place}/{score}"))
-            for title, seeds in done.items()
-            for scores in values(seeds[:1], place)
-            for score in scores
-        )
-        sections[f"Telling {place.removeprefix('ood/')} apart"] = text(["method", "score"], DETECTION, rows)
-    rows = (
-        ([title, name, LABELS[measure]], values(seeds, f"agreement/{name}/{measure}"))
-        for title, seeds in done.items()
-        for name, by_measure in (seeds[0].get("agreement") or {}).items()
-        for measure in by_measure
-    )
-    sections["Agreement with the teacher"] = text(["method", "data", "measure"], AGREEMENT, rows)
-    rows = (
-        ([title, name], [{key: of[name] for key, of in record.items() if key in SIMILAR} for record in seeds])
-        for title, seeds in done.items()
-        for name in seeds[0].get("confident", ())
-    )
-    sections["Similarity of the distributions"] = text(["method", "data"], SIMILARITY, rows)
-    sections |= paired(done)
-    rows = (
-        ([title, severity], entries)
-        for title, seeds in done.items()
-        for severity, entries in by_severity(seeds[0]).items()
-    )
-    heading = "Under covariate shift (mean over all shifts, first seed)"
-    sections[heading] = text(["method", "severity"], UNDER_SHIFT, rows, average)
-    sections["Cost"] = text(["method"], COSTS, methods if "cost" in first else ())
-    sections["Seconds of each stage"] = text(["method"], [(stage, f"seconds/{stage}", 0) for stage in stages], methods)
-    sections["Failed"] = "\n".join(f"- {r['title']}, seed {r['seed']}: {r['failed']}" for r in failed)
+    sections = {
+        "Quality, before and after temperature scaling": text(["method"], QUALITY, methods),
+        **detection,
+        "Agreement with the teacher": text(["method", "data", "measure"], AGREEMENT, rows_at(done, "agreement/*/*")),
+        "Similarity of the distributions": text(["method", "data"], SIMILARITY, alike),
+        **paired(done),
+        "Under covariate shift (mean over all shifts, first seed)": text(
+            ["method", "severity"], UNDER_SHIFT, shifted, average
+        ),
+        "Cost": text(["method"], COSTS, methods if "cost" in first else ()),
+        "Seconds of each stage": text(["method"], [(stage, f"seconds/{stage}", 0) for stage in stages], methods),
+        "Failed": "\n".join(f"- {r['title']}, seed {r['seed']}: {r['failed']}" for r in failed),
+    }
     return "\n\n".join(f"## {heading}\n\n{body}" for heading, body in sections.items() if body)
+
+
+def rows_at(done: Records, path: str) -> Rows:
+    """A row for each method and each of the keys that `*` stands for in a path, with what every seed has there."""
+    return [([title, *keys], of) for title, seeds in done.items() for keys, of in nested(seeds, path)]
+
+
+def of_set(record: Record, name: str) -> Record:
+    """What a record has of one data set."""
+    return {key: of[name] for key, of in record.items() if isinstance(of, dict) and name in of}
 
 
 def text(first: list[str], columns: Columns, rows: Rows, cell: Callable[..., str] = spread) -> str:
@@ -190,13 +195,12 @@ def text(first: list[str], columns: Columns, rows: Rows, cell: Callable[..., str
 def paired(done: Records) -> dict[str, str]:
     """A section with every method's difference from the first one of ours, on the same images; none if there is no
     method of ours."""
-    resampled = {title: {r["seed"]: r["resampled"] for r in seeds if "resampled" in r} for title, seeds in done.items()}
-    ours = next((title for title, by_seed in resampled.items() if by_seed and title.endswith(", ours")), None)
+    ours = next((title for title, seeds in done.items() if title.endswith(", ours") and "resampled" in seeds[0]), None)
     if ours is None:
         return {}
-    base = resampled.pop(ours)
-    pairs = {title: [(of[seed], base[seed]) for seed in of if seed in base] for title, of in resampled.items()}
-    rows = (([title, str(len(of))], of) for title, of in pairs.items() if of)
+    base = {r["seed"]: r["resampled"] for r in done[ours]}
+    pairs = {title: [(r["resampled"], base[r["seed"]]) for r in of if r["seed"] in base] for title, of in done.items()}
+    rows = (([title, str(len(of))], of) for title, of in pairs.items() if of and title != ours)
     columns = [("NLL" if score == "nll" else score, score) for score in next(iter(base.values()))]
     meaning = (
         "First seed: the 95% interval over images drawn anew, the same ones for both methods; "
@@ -210,22 +214,22 @@ def difference(pairs: list[tuple[dict, dict]], score: str) -> str:
     interval excludes 0."""
     seeds = [np.subtract(a[score], b[score]) for a, b in pairs]
     low, high = interval(seeds[0])
-    cell = f"{seeds[0][0]:+.3f} ({low:+.3f} to {high:+.3f})"
+    firsts = [seed[0] for seed in seeds]
+    cell = f"{firsts[0]:+.3f} ({low:+.3f} to {high:+.3f})"
     cell = f"**{cell}**" if low > 0 or high < 0 else cell
-    return cell if len(seeds) < 2 else f"{cell}; {min(s[0] for s in seeds):+.3f} to {max(s[0] for s in seeds):+.3f}"
+    return cell if len(seeds) < 2 else f"{cell}; {min(firsts):+.3f} to {max(firsts):+.3f}"
 
 
 def main(folder: Path, titles: list[str] | None = None) -> None:
     """Write all files of a comparison's report, for the rows `titles` or for all rows that are found."""
-    by_title = load(folder)
-    if titles is not None:
-        by_title = {title: by_title[title] for title in titles if title in by_title}
+    found = load(folder)
+    by_title = {title: found[title] for title in titles or found if title in found}
     done = finished(by_title)
     if not done:
         print(f"{folder}: no finished row, so there is no table")
         return
     records = every(done)
-    on_validation = records[0].get("compared_on") == "validation"
+    on_validation = records[0]["compared_on"] == "validation"
     compared = [record for record in records if record.get("agreement")]
     front = recipes(compared) if on_validation and compared else short(by_title)
     page = f"# {folder.name}\n\n{about(records)}\n\n{front}\n\n{long(by_title)}\n"

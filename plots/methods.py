@@ -43,22 +43,20 @@ def by_method(done: Records) -> Figure:
     figure.suptitle("What each method gives, and its time (dots: means over seeds; lines: standard deviations)")
     for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
         for kind, path in kinds.items():
-            means = [mean(seeds, path) for seeds in done.values()]
-            numbers = [values(seeds, path) for seeds in done.values()]
+            numbers = [values(seeds, path) or [np.nan] for seeds in done.values()]
             errors = [np.std(of, ddof=1) if len(of) > 1 else 0 for of in numbers]
             look = {"fmt": "o", "markersize": 4, "linewidth": 0.8, "color": colours[kind], "label": kind}
-            axis.errorbar(means, range(len(done)), xerr=errors, **look)
+            axis.errorbar(list(map(np.mean, numbers)), range(len(done)), xerr=errors, **look)
         axis.set(xlabel=name)
         axis.grid(linewidth=0.3)
         if len(kinds) > 1:
-            beside = {"ncols": 2, "handletextpad": 0, "columnspacing": 0.6}
-            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=7, **beside)
+            look = {"fontsize": 7, "ncols": 2, "handletextpad": 0, "columnspacing": 0.6}
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), **look)
         if name == passes:
             axis.set_xscale("symlog", linthresh=1)
         if name == time:
             axis.set_xscale("log")
-    axis.set_yticks(range(len(done)), list(done))
-    axis.set_ylim(len(done) - 0.5, -0.5)  # the first method above
+    axis.set(yticks=range(len(done)), yticklabels=done, ylim=(len(done) - 0.5, -0.5))  # the first method above
     return figure
 
 
@@ -70,11 +68,9 @@ def methods_under_shift(records: list[Record]) -> Figure:
 
 def shifts_of(record: Record) -> Figure:
     """A heat map for each quantity of one method: a row for each shift, a column for each severity."""
-    rows = {}
-    for kind, of in record["shifts"].items():
-        if kind != "none":
-            by_level = record["shifts"]["none"] | of
-            rows[kind.replace("_", " ")] = {level: [entry] for level, entry in by_level.items()}
+    none, *kinds = record["shifts"]  # images without a shift come first
+    by_level = {kind: record["shifts"][none] | record["shifts"][kind] for kind in kinds}
+    rows = {kind.replace("_", " "): {level: [entry] for level, entry in of.items()} for kind, of in by_level.items()}
     return heat_maps(rows, BY_SHIFT, f"{record['title']}: each covariate shift at each severity (0: none)")
 
 
@@ -101,7 +97,7 @@ def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, st
             colour = "white" if value < (shown.min() + shown.max()) / 2 else "black"
             axis.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
         axis.set_title(name.replace(", ", ",\n"), fontsize=8)
-        axis.set(xticks=range(len(columns)), xticklabels=columns, xlabel="severity")
-        axis.set_yticks(range(len(rows)), list(rows))
+        axis.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows)
+        axis.set_xlabel("severity")
         axis.tick_params(length=0)
     return figure

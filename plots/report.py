@@ -43,18 +43,17 @@ def write(
     who: whose the first predictions of a row are."""
     with open(predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
         header, *lines = csv.reader(file)
-    columns = {name: np.array([line[place] for line in lines], str) for place, name in enumerate(header)}
-    of_set = columns.setdefault("set", np.full(len(lines), ""))
-    sets = list(dict.fromkeys(of_set.tolist()))
+    table = dict(zip(header, np.array(lines, object).reshape(-1, len(header)).T))
+    sets = list(dict.fromkeys(table.setdefault("set", np.full(len(lines), "", object))))
     most = SHOWN // max(3, len(sets)) if len(sets) > 1 else SHOWN
     rng = np.random.default_rng(0)
-    shown, sheets = [], []  # places among all rows; images
+    shown, sheets = [], []  # rows of the table; images
     for name in sets:
-        (places,) = np.nonzero(of_set == name)
-        chosen = np.sort(rng.permutation(len(places))[:most])
-        shown += places[chosen].tolist()
-        sheets.append(sheet(pixels(name, chosen.tolist(), columns["image"][places[chosen]].tolist())))
-    data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets} | contents(columns, shown, classes)
+        (rows,) = np.nonzero(table["set"] == name)
+        chosen = np.sort(rng.permutation(len(rows))[:most])
+        shown += rows[chosen].tolist()
+        sheets.append(sheet(pixels(name, chosen.tolist(), table["image"][rows[chosen]].tolist())))
+    data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets} | contents(table, shown, classes)
     figures = sorted(plots.glob("*.png")) if plots else []
     page = (
         Environment(loader=FileSystemLoader(HERE), autoescape=True)
@@ -73,19 +72,19 @@ def write(
     artifact.write_text(path, page)
 
 
-def contents(columns: dict[str, ndarray], shown: list[int], classes: list[str]) -> dict[str, Any]:
+def contents(table: dict[str, ndarray], shown: list[int], classes: list[str]) -> dict[str, Any]:
     """What the page computes with: numbers of all images, and more of those that are shown."""
-    images = columns["image"].tolist()
+    images = table["image"].tolist()
     folder = f"{os.path.commonpath([str(Path(image).parent) for image in images])}/" if images else ""
-    labels = sorted(set(columns.get("label", np.array([])).tolist()) - {""})
-    who = {name: start for name, start in WHO.items() if f"{start}class" in columns}
+    labels = sorted(set(table.get("label", [])) - {""})
+    who = {name: start for name, start in WHO.items() if f"{start}class" in table}
 
-    def numbers(column: str, places: slice | list[int] = slice(None)) -> ndarray:
-        return columns[column][places].astype(np.float32)
+    def numbers(*columns: str) -> ndarray:
+        return np.stack([table[column] for column in columns], 1).astype(np.float32)
 
     def known(column: str, names: list[str]) -> str:
         place = {name: number for number, name in enumerate(names)}
-        return encoded(np.array([place.get(cell, -1) for cell in columns.get(column, [""] * len(images))], np.int16))
+        return encoded(np.array([place.get(cell, -1) for cell in table.get(column, [""] * len(images))], np.int16))
 
     return {
         "classes": classes,
@@ -93,20 +92,18 @@ def contents(columns: dict[str, ndarray], shown: list[int], classes: list[str]) 
         "columns": COLUMNS,
         "size": THUMBNAIL,
         "measures": {measure: axis_label(measure) for measure in MEASURE_NAMES},
-        "set": known("set", list(dict.fromkeys(columns["set"].tolist()))),
+        "set": known("set", list(dict.fromkeys(table["set"]))),
         "label": known("label", labels),
         "right": known("right", ["no", "yes"]),
         "predicted": {w: known(f"{start}class", classes) for w, start in who.items()},
         "values": {w: {m: encoded(numbers(start + m)) for m in MEASURE_NAMES} for w, start in who.items()},
         "shown": encoded(np.array(shown, np.uint32)),
-        "precision": encoded(numbers("precision", shown)) if "precision" in columns else None,
+        "precision": encoded(numbers("precision")[shown]) if "precision" in table else None,
         "names": [images[place].removeprefix(folder) for place in shown],
         "probabilities": {
-            w: encoded(
-                np.stack([65535 * numbers(f"{start}p({c})", shown) for c in classes], 1).round().astype(np.uint16)
-            )
+            w: encoded((65535 * numbers(*(f"{start}p({c})" for c in classes))[shown]).round().astype(np.uint16))
             for w, start in who.items()
-            if f"{start}p({classes[0]})" in columns
+            if f"{start}p({classes[0]})" in table
         },
     }
 

@@ -34,7 +34,7 @@ matplotlib.rcParams |= {
 BLUE, ORANGE, GREEN, GREY, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#767676", "#CC79A7", "#56B4E9"
 RED = "#E3004F"  # a colour that no density has
 COLOURS = {"teacher": BLUE, "student": ORANGE, "teacher_deterministic": GREY}
-NAMES = {"teacher": "teacher, T passes", "student": "student, 1 pass", "teacher_deterministic": "teacher, no dropout"}
+NAMES = {"teacher_deterministic": "teacher, no dropout", "teacher": "teacher, T passes", "student": "student, 1 pass"}
 
 MEASURE_COLOURS = {
     "predictive_entropy": BLUE,
@@ -58,6 +58,8 @@ MEASURE_NAMES = {
     "total_variance": "total variance (epistemic)",
     "entropy_minus_variance": "entropy − variance (aleatoric)",
 }
+LABELS = MEASURE_NAMES | NAMES
+LABELS |= {"energy": "energy", "negative_log_density": "feature density", "max_probability": "max. probability"}
 
 
 def axis_label(measure: str, lines: bool = False) -> str:

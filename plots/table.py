@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from plots import cells
-from plots.cells import Columns, average, markdown, number, single, values
+from plots.cells import Columns, Rows, average, markdown, nested, number, single, values
 from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
 
 SCORES = {
@@ -26,14 +26,14 @@ ALL = (*TRUONG, *INFORMATION)  # the measures of the tables of several students
 FRONT = ("total_variance", "predictive_entropy")  # of the short one
 REPORTED = ("0.6", "", "0.4", "")  # correlations in distribution and out of it (truongbuu 2019)
 SIMILARITIES = {
-    ("energy_distance", "student"): "energy distance",
-    ("energy_distance", "teacher"): "of other T passes",
-    ("energy_distance", "point"): "of their mean alone",
-    ("covariance", "student"): "RV of covariances",
-    ("covariance", "teacher"): "of other T passes",
-    ("variation_ratio", "student"): "Pearson of variation ratios",
-    ("variation_ratio", "teacher"): "of other T passes",
-    ("log_density", "student"): "log density, nats",
+    "energy_distance/student": "energy distance",
+    "energy_distance/teacher": "of other T passes",
+    "energy_distance/point": "of their mean alone",
+    "covariance/student": "RV of covariances",
+    "covariance/teacher": "of other T passes",
+    "variation_ratio/student": "Pearson of variation ratios",
+    "variation_ratio/teacher": "of other T passes",
+    "log_density/student": "log density, nats",
 }
 
 MEANINGS = {
@@ -95,9 +95,8 @@ class Part:
 
     def markdown(self) -> str:
         """The part in Markdown."""
-        table = markdown(self.header, self.rows) if self.header else ""
         meanings = "\n".join(f"- *{column}*: {meaning}." for column, meaning in self.meanings.items())
-        return "\n\n".join(filter(None, [self.text, table, meanings]))
+        return "\n\n".join(filter(None, [self.text, markdown(self.header, self.rows), meanings]))
 
 
 def table(metrics: dict) -> str:
@@ -107,34 +106,39 @@ def table(metrics: dict) -> str:
 
 def parts(metrics: dict) -> list[Part]:
     """The results of metrics.json: in words; tables of predictions, agreement, OOD detection and more; speed."""
-    agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack the latter
-    inside, both = next(iter(agreement)), ("teacher", "student")
-    scored = {NAMES[who]: metrics[who] for who in ("teacher_deterministic", *both)}
-    agreed = {f"{name}: {MEASURE_NAMES[m]}": of[m] for name, of in agreement.items() for m in MEASURE_NAMES}
-    detected = {f"{name}: {NAMES[who]}": of[who] for name, of in metrics["ood"].items() for who in of}
-    rejected = {f"{name}: {NAMES[who]}": (name, who) for name in agreement for who in both} if shares else {}
-    rejected = {row: {m: shares[m][name][who] for m in shares} for row, (name, who) in rejected.items()}
-    humans = {NAMES[who]: of for who, of in metrics.get("humans", {}).items()}
+    agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack some
+    inside = next(iter(agreement))
+    scored = [([NAMES[who]], [metrics[who]]) for who in NAMES]
+    agreed = [([f"{name}: {MEASURE_NAMES[m]}"], [of[m]]) for name, of in agreement.items() for m in MEASURE_NAMES]
+    rejected = (
+        ([f"{name}: {NAMES[who]}"], [{measure: of[name][who] for measure, of in shares.items()}])
+        for name in agreement
+        for who in ("teacher", "student")
+    )
+
+    def rows(path: str) -> Rows:
+        return [([": ".join(keys)], found) for keys, found in nested([metrics], path)]
+
     found = [
         part(inside, [(name, score) for score, name in SCORES.items()], scored),
-        part("teacher against student", AGREEMENT, agreed, lambda entries, cell, *at: cell(entries, *at), MEANINGS),
-        part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], detected),
+        part("teacher against student", AGREEMENT, agreed, lambda of, cell, *at: cell(of, *at), MEANINGS),
+        part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], rows("ood/*/*")),
         part(
             "student's class probabilities against T passes of the teacher",
-            [(name, "/".join(path)) for path, name in SIMILARITIES.items()],
-            agreement if shares else {},
+            [(name, path) for path, name in SIMILARITIES.items()],
+            rows("agreement/*") if shares else (),
             meanings=ALIKE,
         ),
         part(
             f"rejected where the teacher rejects 5% of {inside}",
             [(plain_name(m), m) for m in MEASURE_NAMES],
-            rejected,
+            rejected if shares else (),
             lambda entries, measure: f"{100 * entries[0][measure]:.1f}%",
         ),
         part(
             "Spearman with the entropy of people's labels",
             [(name, f"{m}/spearman") for m, name in MEASURE_NAMES.items()],
-            humans,
+            rows("humans/*"),
             with_interval,
         ),
     ]
@@ -144,29 +148,28 @@ def parts(metrics: dict) -> list[Part]:
 def part(
     first: str,
     columns: Columns,
-    rows: dict[str, dict],
+    rows: Rows,
     cell: Callable[..., str] = single,
     meanings: dict[str, str] | None = None,
 ) -> Part:
-    """A table with a line for each of `rows`, whose first column is called `first`."""
-    return Part("", *cells.table([first], columns, (([name], [of]) for name, of in rows.items()), cell), meanings or {})
+    """A table whose first column is called `first`."""
+    return Part("", *cells.table([first], columns, rows, cell), meanings or {})
 
 
 def sentences(metrics: dict) -> str:
     """The main results, in words."""
-    inside, *outside = metrics["agreement"]
-    ranks = [f"{name} as {passes_cell([entry['total_variance']])}" for name, entry in metrics["agreement"].items()]
-    told = {
-        who: [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
+    inside, *outside = agreement = metrics["agreement"]
+    ranks = [f"{name} as {passes_cell([of['total_variance']])}" for name, of in agreement.items()]
+    student, teacher = (
+        [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
         for who in ("student", "teacher")
-    }
-    accuracy = {who: number(metrics[who]["accuracy"]) for who in told}
+    )
     lines = [
         "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
         f"{', '.join(ranks)}.",
         f"By predictive entropy, it tells other images from {inside}: AUROC "
-        f"{', '.join(map(' '.join, zip(outside, told['student'])))} (teacher: {', '.join(told['teacher'])}).",
-        f"Its accuracy is {accuracy['student']}, the teacher's {accuracy['teacher']}.",
+        f"{', '.join(map(' '.join, zip(outside, student)))} (teacher: {', '.join(teacher)}).",
+        "Its accuracy is {student[accuracy]:.3f}, the teacher's {teacher[accuracy]:.3f}.".format(**metrics),
     ]
     return "\n".join(lines if outside else lines[::2])
 
@@ -178,11 +181,9 @@ def students(runs: dict[str, dict]) -> str:
     """
     lines = []
     for dataset, baseline in next(iter(runs.values()))["agreement"].items():
-        lines.append(
-            [f"**{dataset}**: baseline, one softmax", *(single([baseline], f"{m}/baseline_pearson") for m in ALL)]
-        )
-        for name, run in runs.items():
-            lines.append([name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)])
+        softmax = [single([baseline], f"{m}/baseline_pearson") for m in ALL]
+        lines.append([f"**{dataset}**: baseline, one softmax", *softmax])
+        lines += [[name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)] for name, run in runs.items()]
     return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
 
 
