@@ -93,7 +93,7 @@ def passes_that_decide(by_passes: dict[str, dict], tolerance: float = 0.005) -> 
     counts = sorted(int(count) for count in by_passes if count.isdecimal())
     aurocs = {
         what: {count: by_passes[str(count)][what].get(OOD_SCORE) for count in counts}
-        for what in by_passes["student"]
+        for what in by_passes.get("student", ())
         if what != "nll"
     }
     return {

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from plots import cells
 from plots.cells import Columns, Rows, average, markdown, nested, number, single, values
+from plots.decisions import passes_that_decide
 from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
 
 SCORES = {
@@ -27,6 +28,7 @@ FRONT = ("total_variance", "predictive_entropy")  # of the short one
 REPORTED = ("0.6", "", "0.4", "")  # correlations in distribution and out of it (truongbuu 2019)
 SIMILARITIES = {
     "energy_distance/student": "energy distance",
+    "energy_distance/equivalent_passes": "equivalent passes by it",
     "energy_distance/teacher": "of other T passes",
     "energy_distance/point": "of their mean alone",
     "covariance/student": "RV of covariances",
@@ -39,6 +41,7 @@ SIMILARITIES = {
 MEANINGS = {
     "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
     "equivalent passes": "so many passes of the teacher would agree as well with an independent reference",
+    "beyond one softmax": "the same, for what one softmax of the teacher does not say",
     "noise ceiling": "what a perfect student would reach against this reference",
     "baseline": "what one softmax of the teacher without dropout reaches, at no cost",
     "last layer": "what passes with dropout in the classifier alone reach",
@@ -62,21 +65,29 @@ def with_interval(entries: list[dict], path: str, mark: str = "") -> str:
 
 
 def passes_cell(entries: list[dict]) -> str:
-    """Equivalent passes and their interval; the cell says if the student is below a baseline. A constant has a dash."""
-    (entry,) = entries
-    if entry["pearson"] is None:
+    """Equivalent passes and their interval; the cell says if the student is below a baseline. A dash if they are not
+    defined."""
+    entry = next(iter(entries), {"equivalent_passes": None})
+    if entry["equivalent_passes"] is None:
         return "-"
     low, high = entry["equivalent_passes_ci"]
     text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
     baselines = values(entries, "baseline_pearson") + values(entries, "last_layer_pearson")
-    return f"{text}, **below a baseline**" if entry["pearson"] <= max(baselines, default=-2) else text
+    return f"{text}, **below a baseline**" if baselines and entry["pearson"] <= max(baselines) else text
+
+
+def passes_at(entries: list[dict], path: str) -> str:
+    """Equivalent passes of what stands at a path."""
+    return passes_cell(values(entries, path))
 
 
 AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
     ("Pearson (95%)", with_interval, "pearson", "**"),
     ("equivalent passes (95%)", passes_cell),
+    ("beyond one softmax (95%)", passes_at, "beyond_softmax"),
     ("noise ceiling", single, "noise_ceiling"),
     ("baseline", single, "baseline_pearson"),
+    ("its passes", passes_at, "baseline"),
     ("last layer", single, "last_layer_pearson"),
     ("split halves", single, "split_half_pearson"),
     ("Spearman", single, "spearman"),
@@ -130,6 +141,12 @@ def parts(metrics: dict) -> list[Part]:
             meanings=ALIKE,
         ),
         part(
+            "equivalent passes of images by one softmax's largest probability",
+            [("images", average, "images", 0), *((plain_name(m), passes_at, m) for m in FRONT)],
+            rows("agreement/*/by_confidence/*"),
+            lambda of, cell, *at: cell(of, *at),
+        ),
+        part(
             f"rejected where the teacher rejects 5% of {inside}",
             [(plain_name(m), m) for m in MEASURE_NAMES],
             rejected if shares else (),
@@ -171,7 +188,11 @@ def sentences(metrics: dict) -> str:
         f"{', '.join(map(' '.join, zip(outside, student)))} (teacher: {', '.join(teacher)}).",
         "Its accuracy is {student[accuracy]:.3f}, the teacher's {teacher[accuracy]:.3f}.".format(**metrics),
     ]
-    return "\n".join(lines if outside else lines[::2])
+    lines = lines if outside else lines[::2]
+    if enough := passes_that_decide(metrics.get("by_passes", {})):
+        needed = [f"{count} for {what}" for what, count in enough.items()]
+        lines.append(f"So many passes of the teacher decide as well as all (AUROC, to 0.005): {', '.join(needed)}.")
+    return "\n".join(lines)
 
 
 def students(runs: dict[str, dict]) -> str:
@@ -201,6 +222,11 @@ def short_students(runs: dict[str, dict]) -> str:
         *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
     ]
     header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
+    for (dataset, measure), title in zip(columns, header, strict=True):
+        beyond = [passes_at([run], f"agreement/{dataset}/{measure}/beyond_softmax") for run in runs.values()]
+        if set(beyond) - {"-"}:
+            header.append(f"{title}, beyond one softmax")
+            lines = [[*line, cell] for line, cell in zip(lines, ["", "", *beyond], strict=True)]
     return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
 
 
