@@ -1,7 +1,7 @@
 """Images that are not files in a folder: the items (image, label) of any `torch.utils.data.Dataset`.
 
-An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one in [0, 1], as torchvision's `ToTensor` gives it,
-[C, H, W]. Floats are rounded to 256 levels, so that all images are uint8 from here on.
+An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one [H, W] or [C, H, W] in [0, 1], as torchvision's
+`ToTensor` gives it. Floats are rounded to 256 levels, so that all images are uint8 from here on.
 """
 
 import tempfile
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as Items
+from torch.utils.data import IterableDataset
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
@@ -42,6 +43,8 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are
     not supported.
     """
+    if isinstance(items, IterableDataset) or not hasattr(items, "__len__"):
+        raise UserError(f"{name}: items have to be numbered, with a length: a torch.utils.data.Dataset, not a stream")
     shape = torch.Size((len(items), data.size, data.size, data.channels))
     if not len(items):
         raise UserError(f"{name}: no items")
@@ -77,6 +80,10 @@ def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
     if len(item) != 2:
         raise UserError(f"{name}, item {i}: {len(item)} parts, but (image, label) has two")
     image, label = item
+    if label is None:
+        return image, UNLABELLED
+    if isinstance(label, (str, bytes)):
+        raise UserError(f"{name}, item {i}: the label is the text {label!r}, but a number is needed, from 0 upwards")
     if np.ndim(label) or not float(label).is_integer():
         raise UserError(
             f"{name}, item {i}: one class per image is supported: a whole number, not several labels, a map or a share"
@@ -97,10 +104,15 @@ def pixels_of(image: object, channels: int, where: str) -> Tensor:
         raise UserError(
             f"{where}: {pixels.dtype} {list(pixels.shape)}, but images are uint8 [H, W, C] or float [C, H, W]"
         )
+    if pixels.shape[0 if floats and np.ndim(image) == 3 else -1] not in (1, 3, 4, channels):
+        order = "[C, H, W]" if floats else "[H, W, C]"
+        raise UserError(
+            f"{where}: {pixels.dtype} images are {order}, and {list(pixels.shape)} is another order of axes"
+        )
     if not floats:
         return pixels
     if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is neither
         raise UserError(f"{where}: floats from {pixels.min():.3g} to {pixels.max():.3g}: scale them to [0, 1]")
-    if pixels.shape[0] in (1, channels) and pixels.shape[-1] not in (1, channels):
+    if np.ndim(image) == 3:
         pixels = pixels.permute(1, 2, 0)
     return (255 * pixels).round().to(torch.uint8)

@@ -20,7 +20,8 @@ from data.dataset import PART, UNLABELLED, Dataset, LazyPixels, Split
 from training import artifact
 from training.bar import note, progress_bar
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+NOT_OURS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # made by systems and programs, like all that begins with a dot
 BACKGROUND = (255, 255, 255)  # colour behind transparent pixels
 RESIZE = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}
 VERSION = 3  # of the decoding: a change makes kept files unusable
@@ -30,15 +31,17 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice 
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The images below `source.root`: decoded once and memory-mapped, or, if `data.decoded` is null, decoded on demand.
 
-    If there is a folder named `split`, its folders are the classes. Otherwise all images of the tree are taken, without
-    labels; for the train split, which needs labels, that is an error. Raises UserError for a missing folder, an empty
-    class or a broken image.
+    If there is a folder named `split` (`val` or `valid` are taken in the place of `test`), its folders are the classes.
+    Otherwise all images of the tree are taken, without labels; for the train split, which needs labels, that is an
+    error. Raises UserError for a missing folder, a single class or a broken image.
     """
     title, root = source.title, Path(source.root)
-    searched, kinds = root / split, ", ".join(sorted(SUFFIXES))
+    searched, kinds = split_folder(root, split), ", ".join(sorted(SUFFIXES))
     if searched.is_dir():
+        if searched.name != split:
+            note(f"{title}: no folder {root / split}; {searched} is taken in its place")
         classes = class_folders(title, root, split)
-        files, labels = labelled(title, root, split, classes)
+        files, labels = labelled(root, searched, classes)
     elif split == "train":
         raise UserError(f"{title}: no folder {searched}; training images belong in {searched}/<class>/")
     else:
@@ -61,7 +64,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below `folder`, one by one, folder by folder in alphabetical order; links to folders are followed,
-    each folder once.
+    each folder once. What systems and programs put there is left out.
 
     Raises UserError for a folder that cannot be read.
     """
@@ -75,9 +78,20 @@ def files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(place)
-        folders.sort()
-        for name in sorted(files):
+        folders[:] = filter(ours, sorted(folders))
+        for name in filter(ours, sorted(files)):
             yield Path(parent) / name
+
+
+def ours(name: str) -> bool:
+    """Whether a file or a folder of this name is the user's: not `.ipynb_checkpoints`, `._photo.jpg`, `Thumbs.db`."""
+    return not name.startswith(".") and name not in NOT_OURS
+
+
+def split_folder(root: Path, split: Split) -> Path:
+    """The folder of a split."""
+    others = ("val", "valid", "validation") if split == "test" else ()
+    return next((root / name for name in (split, *others) if (root / name).is_dir()), root / split)
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -91,20 +105,31 @@ def printable(text: object) -> str:
 
 
 def class_folders(name: str, root: Path, split: Split) -> list[str]:
-    """The classes of `<root>/<split>/<class>/`. Raises UserError for one that is in the test split and not in train."""
-    folders = {s: {path.name for path in (root / s).glob("*") if path.is_dir()} for s in ("train", "test")}
-    if folders["train"] and (unknown := folders["test"] - folders["train"]):
+    """The classes of `<root>/<split>/<class>/`: those of the train split, if there is one; a class without images is
+    left out, and a line says so.
+
+    Raises UserError for a class that is in test and not in train, and for a single class in train.
+    """
+    found: dict[str, set[str]] = {}
+    for s in ("train", "test"):
+        folders = [path for path in split_folder(root, s).glob("*") if path.is_dir() and ours(path.name)]
+        empty = [path.name for path in folders if next(images_below(path), None) is None]
+        found[s] = {path.name for path in folders} - set(empty)
+        if empty and s == split:
+            note(f"{name}: {len(empty)} folders of {split} have no images and are left out: {', '.join(sorted(empty))}")
+    if found["train"] and (unknown := found["test"] - found["train"]):
         raise UserError(f"{name}: class {min(unknown)!r} is in test and not in train ({root})")
-    return sorted(folders[split])
+    if split == "train" and len(found["train"]) < 2:
+        classes = ", ".join(found["train"]) or "none"
+        raise UserError(f"{name}: two classes or more are needed in {root / split}; there is {classes}")
+    return sorted(found["train"] or found[split])
 
 
-def labelled(name: str, root: Path, split: Split, classes: list[str]) -> tuple[list[str], Tensor]:
-    """Files (below `root`) and labels of `<root>/<split>/<class>/`. Raises UserError for an empty class."""
+def labelled(root: Path, searched: Path, classes: list[str]) -> tuple[list[str], Tensor]:
+    """Files (below `root`) and labels of `<searched>/<class>/`."""
     files, labels = [], []
-    for label, folder in enumerate(root / split / c for c in classes):
-        images = [str(path.relative_to(root)) for path in images_below(folder)]
-        if not images:
-            raise UserError(f"{name}: class {folder.name!r} has no images ({folder})")
+    for label, folder in enumerate(searched / c for c in classes):
+        images = [str(path.relative_to(root)) for path in images_below(folder)] if folder.is_dir() else []
         files += images
         labels += [label] * len(images)
     return files, torch.tensor(labels, dtype=torch.int64)
@@ -114,13 +139,11 @@ def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> n
     """One image as uint8 [size, size, channels], upright, on a white background, resized by PIL's antialiased bilinear
     filter.
 
-    Raises UserError if it is broken, has several frames, more pixels than PIL allows, or a pixel type whose value of
-    white is unknown.
+    Of several frames (a phone's JPEG, a GIF) it is the first. Raises UserError if it is broken, has more pixels than PIL
+    allows, or a pixel type whose value of white is unknown.
     """
     try:
         with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"{image.n_frames} frames, but one is needed")
             image = eight_bits(ImageOps.exif_transpose(image))
             image = image.convert("RGB" if channels == 3 else "L")
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:

@@ -4,6 +4,7 @@
 `External` makes any module from standardized floats [N, C, H, W] to logits meet the contract (`models.contract`).
 """
 
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from models.hooks import hooked
 from training.external import call, called
 
 UNKNOWN = "unknown"  # what an external network was trained on
+WRAPPERS = ("_orig_mod.", "module.", "model.")  # prefixes of names that compiling or wrapping a network adds
 SHOWN = 300  # characters of an error
 
 
@@ -183,9 +185,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
         for wrapper in ("state_dict", "model"):
             if isinstance(given.get(wrapper), dict):
                 given = given[wrapper]
+        for prefix in WRAPPERS:
+            if all(name.startswith(prefix) for name in given) and not hasattr(network, prefix[:-1]):
+                given = {name.removeprefix(prefix): value for name, value in given.items()}
         finite = all(value.isfinite().all() for value in given.values())
     except Exception as error:  # unpickling can raise any error
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\n")[0] or type(error).__name__
         raise UserError(f"teacher.weights: {path} cannot be read ({reason}); save a state_dict() there") from None
     if not finite:
         raise UserError(f"teacher.weights: {path} has numbers that are not finite")
