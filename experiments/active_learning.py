@@ -124,7 +124,7 @@ def figure_of(curves: dict[str, dict]) -> Figure:
     return common.plot_lines("Active learning on clean and ambiguous digits (means and all seeds)", "labels", panels)
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """A line for each acquisition."""
     seconds, rows = record["seconds"], {}
     for name, curves in record["curves"].items():

@@ -117,7 +117,7 @@ def main(settings: Settings) -> None:
     common.write("amount_of_data", record, tables, by_amount=common.plot_lines(title, "training images", panels))
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """A line for each set, measure and network."""
     parts = record["parts"].values()
     rows = {"the teacher's accuracy": {f"{part['images']} images": part["accuracy"] for part in parts}}

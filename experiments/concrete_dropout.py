@@ -146,7 +146,7 @@ def figure_of(rows: dict[str, dict]) -> Figure:
     return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "", panels)
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """One dimension, the rates on CIFAR-10, and the teachers with them."""
     entries, points = record["by_points"].items(), {}
     for layer in (0, 1):

@@ -137,7 +137,7 @@ def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     return figure
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """AUROCs of every score, the students' equivalent passes, and the published sets."""
     methods, parts = record["methods"], {}
     for kind, of in (("unknown", "all"), ("ambiguous", "clean")):
