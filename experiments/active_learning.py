@@ -23,7 +23,6 @@ from itertools import product
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -64,27 +63,23 @@ def learn(
     torch.manual_seed(seed)
     candidates = [(clean & (pool.labels == c)).nonzero().flatten() for c in range(10)]
     labelled = torch.cat([rows[torch.randperm(len(rows))[: FIRST // 10]] for rows in candidates])
-    curve, student = {"labels": [], "accuracy": [], "ambiguous": [], "seconds": []}, None
-
-    def cross_entropy(images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(network(images.float().permute(0, 3, 1, 2) / 255), labels)
-
+    curve, student = [], None
     for step in progress_bar(range((settings.last - FIRST) // STEP + 1), desc=f"seed {seed}", unit="step"):
         torch.manual_seed(seed_of(seed, "active learning", step))  # the same start for every acquisition
         network = ambiguous_digits.lenet(0.3)
-        ambiguous_digits.train(network, cross_entropy, [pool.images[labelled], pool.labels[labelled]], settings.epochs)
+        x = pool.images[labelled].float().permute(0, 3, 1, 2) / 255
+        ambiguous_digits.train_classifier(network, x, pool.labels[labelled], settings.epochs)
         state = State(network, pool, labelled, step, seed, student)
         predicted = outputs_of(state.teacher.network, test, COMPUTE).argmax(1)
-        curve["labels"].append(len(labelled))
-        curve["accuracy"].append((predicted == test.labels).double().mean().item())
-        curve["ambiguous"].append((~clean[labelled[FIRST:]]).double().mean().item() if step else 0.0)
+        accuracy = (predicted == test.labels).double().mean().item()
+        ambiguous = (~clean[labelled[FIRST:]]).double().mean().item() if step else 0.0
         started = time.monotonic()
         scores = acquire(state).double()
-        curve["seconds"].append(time.monotonic() - started)
+        curve.append((len(labelled), accuracy, ambiguous, time.monotonic() - started))
         student = state.student
         scores[labelled] = -torch.inf
         labelled = torch.cat([labelled, scores.topk(STEP).indices])
-    return curve
+    return dict(zip(("labels", "accuracy", "ambiguous", "seconds"), map(list, zip(*curve)), strict=True))
 
 
 def pays_from(seconds: dict[str, float], images: int) -> dict[str, float]:
@@ -100,18 +95,16 @@ def main(settings: Settings) -> None:
     """Run every acquisition with every seed, and write the page."""
     train, test, arrays = ambiguous_digits.load_digits()
     ambiguous, labels = (torch.from_numpy(arrays[f"train_ambiguous{name}"]) for name in ("", "_labels"))
-    origin = common.provenance(settings, "cpu", "float32")
-    record = origin | {"curves": {name: {} for name in ACQUISITIONS}}
+    record, curves = common.provenance(settings, "cpu", "float32"), {name: {} for name in ACQUISITIONS}
     for seed in range(settings.seeds):
         pool, clean = make_pool(train, ambiguous, labels, seed)
         for name, (acquire, _) in ACQUISITIONS.items():
             file = Path(f"runs/active_learning/{name}-{seed}.json")
             measure = partial(learn, acquire, pool, clean, test, seed, settings)
-            record["curves"][name][str(seed)] = common.kept(file, settings, measure)
-    record["seconds"] = {
-        name: np.mean([curve["seconds"] for curve in curves.values()]) for name, curves in record["curves"].items()
-    }
-    common.write("active_learning", record, tables, accuracy_by_labels=figure_of(record["curves"]))
+            curves[name][str(seed)] = common.kept(file, settings, measure)
+    seconds = {name: np.mean([curve["seconds"] for curve in of.values()]) for name, of in curves.items()}
+    record |= {"curves": curves, "seconds": seconds}
+    common.write("active_learning", record, tables, accuracy_by_labels=figure_of(curves))
 
 
 def figure_of(curves: dict[str, dict]) -> Figure:
@@ -133,7 +126,7 @@ def tables(record: dict) -> common.Tables:
             if labels in SHOWN:
                 text = f"{values.mean():.3f} ({values.min():.3f}-{values.max():.3f})"
                 rows[name][f"accuracy, {labels} labels"] = text
-        rows[name]["ambiguous among acquired"] = float(np.mean([curve["ambiguous"][-1] for curve in curves.values()]))
+        rows[name]["ambiguous among acquired"] = np.mean([curve["ambiguous"][-1] for curve in curves.values()])
         rows[name]["seconds of a step"] = seconds.get(name)
     many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS).values()
     caption = (

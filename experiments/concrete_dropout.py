@@ -78,10 +78,11 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
     if settings.identity_start:
         start_as_identity(model)
     methods.teacher.standardize(model, settings, train)
-    groups = parameter_groups(model.to(compute.device).train(), settings)
+    groups = parameter_groups(model.train(), settings)
     layers = {name: ConcreteDropout(start) for name, layer in model.named_children() if isinstance(layer, nn.Dropout)}
     for name, layer in layers.items():
-        setattr(model, name, layer.to(compute.device))
+        setattr(model, name, layer)
+    model.to(compute.device)
     groups.append({"params": [layer.logit for layer in layers.values()], "lr": RATE_LR, "weight_decay": 0.0})
     optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=settings.momentum > 0)
     size, mirrored = settings.batch_size or 256, torch.rand(len(train)) < 0.5
@@ -95,9 +96,8 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
             images = augment(train.batch(indices).to(compute.device), draws)
             with compute.autocast():
                 logits = model(images).float()
-            loss = F.cross_entropy(
-                logits, train.labels[indices].to(compute.device), label_smoothing=settings.label_smoothing
-            )
+            labels = train.labels[indices].to(compute.device)
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
             entropies = sum(layer.units * negative_entropy(layer.logit) for layer in layers.values())
             optimizer.zero_grad()
             (loss + entropies / len(train)).backward()
@@ -112,9 +112,8 @@ def judge_teacher(config: Config) -> dict:
     """Quality of an ordinary teacher on validation images, and how well its uncertainties tell its errors."""
     teacher, compute = common.train_teacher(config)
     _, validation = data.load_train(config.data, config.split_seed)
-    samples = common.sample_images(
-        teacher, validation.images, config.evaluation.passes, (config.seed, "judge"), compute
-    )
+    key = (config.seed, "judge")
+    samples = common.sample_images(teacher, validation.images, config.evaluation.passes, key, compute)
     measures, labels = measures_of(samples), validation.labels.numpy()
     quality, right = classification(samples.mean.numpy(), labels), samples.predicted.numpy() == labels
     names = ("mutual_information", "predictive_entropy")
