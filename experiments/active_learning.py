@@ -82,13 +82,14 @@ def learn(
     return dict(zip(("labels", "accuracy", "ambiguous", "seconds"), map(list, zip(*curve)), strict=True))
 
 
-def pays_from(seconds: dict[str, float], images: int) -> dict[str, float]:
-    """The size of the pool above which a student of every step costs less than the teacher's passes: a distillation
-    costs the same for any pool, passes grow with it. seconds: of a step, on average, of a pool of so many images."""
+def pays_from(seconds: dict[str, float], images: int) -> list[float]:
+    """The sizes of the pool above which a student of every step costs less than the teacher's passes, many and few:
+    a distillation costs the same for any pool, passes grow with it. seconds: of a step, on average, of a pool of so
+    many images."""
     every_step = seconds["student of every step"]
     one_pass = (AGAIN * seconds["student"] - every_step) / (AGAIN - 1)
-    passes = {name: seconds[name] for name in ("teacher (BALD)", "teacher, few passes")}
-    return {name: images * (every_step - one_pass) / (value - one_pass) for name, value in passes.items()}
+    passes = seconds["teacher (BALD)"], seconds["teacher, few passes"]
+    return [images * (every_step - one_pass) / (value - one_pass) for value in passes]
 
 
 def main(settings: Settings) -> None:
@@ -128,7 +129,7 @@ def tables(record: dict) -> common.Tables:
                 rows[name][f"accuracy, {labels} labels"] = text
         rows[name]["ambiguous among acquired"] = np.mean([curve["ambiguous"][-1] for curve in curves.values()])
         rows[name]["seconds of a step"] = seconds.get(name)
-    many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS).values()
+    many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS)
     caption = (
         f"Means and ranges over the seeds. The teacher takes {PASSES} passes, or {FEW_PASSES}; a student is distilled "
         f"on {DISTILLED} images at every step, or once in {AGAIN} steps, which then share its cost. Seconds: to choose "

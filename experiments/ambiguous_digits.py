@@ -94,8 +94,7 @@ def load_digits() -> tuple[Dataset, Dataset, dict[str, ndarray]]:
         for judge in judges:
             train_classifier(judge, x.view(-1, 1, 28, 28), y, JUDGE_EPOCHS)
         arrays = {}
-        for split, dataset in splits.items():
-            count, labels = (AMBIGUOUS, LABELS) if split == "train" else (AMBIGUOUS // 6, 1)
+        for (split, dataset), count, labels in zip(splits.items(), (AMBIGUOUS, AMBIGUOUS // 6), (LABELS, 1)):
             images, probs = between_digits(vae, judges, dataset, count)
             arrays |= {f"{split}_clean": dataset.images, f"{split}_clean_labels": dataset.labels}
             arrays |= {f"{split}_ambiguous": images, f"{split}_ambiguous_labels": probs.multinomial(labels, True)}

@@ -140,8 +140,8 @@ def figure_of(rows: dict[str, dict]) -> Figure:
     """Rates and standard deviations against the number of points: the rows of the first table."""
     panels = {"rate": [], "standard deviation": []}
     for name, values in rows.items():
-        heights = [float(value) for value in values.values()]
-        panels["rate" if "rate" in name else "standard deviation"].append((list(values), heights, name, {}))
+        panel = panels["rate" if "rate" in name else "standard deviation"]
+        panel.append((list(values), list(map(float, values.values())), name, {}))
     return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "", panels)
 
 
@@ -151,8 +151,8 @@ def tables(record: dict) -> common.Tables:
     for layer in (0, 1):
         points[f"rate of layer {layer + 2}"] = {f"{n} points": f"{entry['rates'][layer]:.4f}" for n, entry in entries}
     for part, place in product(PARTS, PLACES):
-        row = f"{PARTS[part]} standard deviation, {PLACES[place]}"
-        points[row] = {count: math.sqrt(entry[part][place]) for count, entry in entries}
+        deviations = {count: math.sqrt(entry[part][place]) for count, entry in entries}
+        points[f"{PARTS[part]} standard deviation, {PLACES[place]}"] = deviations
     learned, teachers = record["cifar"].values()
     return {
         f"In one dimension, means over {REPEATS} networks with 128 units a layer; {PASSES} passes": points,

@@ -142,9 +142,9 @@ def measure_sampling(rounds: int, count: int = 500, networks: tuple[str, ...] = 
             contenders["torch-uncertainty"] = partial(torch_uncertainty, model)
         best = {}
         for contender, work in contenders.items():
-            sizes = {str(count // k): partial(work, images, count // k, passes=PASSES // 10) for k in (8, 4, 2, 1)}
+            sizes = {count // k: partial(work, images, count // k, passes=PASSES // 10) for k in (8, 4, 2, 1)}
             seconds = in_turn(sizes, 2, f"{name}, {contender}: batch size")
-            best[contender] = int(min(sizes, key=lambda size: min(seconds[size])))
+            best[contender] = min(sizes, key=lambda size: min(seconds[size]))
         works = {contender: partial(work, images, best[contender]) for contender, work in contenders.items()}
         seconds = in_turn(works | {"matrix product": lambda: matrix @ matrix}, rounds, name)
         operations = dict.fromkeys(works, count * PASSES * flops_of_a_pass(name)) | {"matrix product": 2 * 2048**3}
