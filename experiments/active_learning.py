@@ -23,7 +23,6 @@ from itertools import product
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -64,54 +63,49 @@ def learn(
     torch.manual_seed(seed)
     candidates = [(clean & (pool.labels == c)).nonzero().flatten() for c in range(10)]
     labelled = torch.cat([rows[torch.randperm(len(rows))[: FIRST // 10]] for rows in candidates])
-    curve, student = {"labels": [], "accuracy": [], "ambiguous": [], "seconds": []}, None
-
-    def cross_entropy(images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(network(images.float().permute(0, 3, 1, 2) / 255), labels)
-
+    curve, student = [], None
     for step in progress_bar(range((settings.last - FIRST) // STEP + 1), desc=f"seed {seed}", unit="step"):
         torch.manual_seed(seed_of(seed, "active learning", step))  # the same start for every acquisition
         network = ambiguous_digits.lenet(0.3)
-        ambiguous_digits.train(network, cross_entropy, [pool.images[labelled], pool.labels[labelled]], settings.epochs)
+        x = pool.images[labelled].float().permute(0, 3, 1, 2) / 255
+        ambiguous_digits.train_classifier(network, x, pool.labels[labelled], settings.epochs)
         state = State(network, pool, labelled, step, seed, student)
         predicted = outputs_of(state.teacher.network, test, COMPUTE).argmax(1)
-        curve["labels"].append(len(labelled))
-        curve["accuracy"].append((predicted == test.labels).double().mean().item())
-        curve["ambiguous"].append((~clean[labelled[FIRST:]]).double().mean().item() if step else 0.0)
+        accuracy = (predicted == test.labels).double().mean().item()
+        ambiguous = (~clean[labelled[FIRST:]]).double().mean().item() if step else 0.0
         started = time.monotonic()
         scores = acquire(state).double()
-        curve["seconds"].append(time.monotonic() - started)
+        curve.append((len(labelled), accuracy, ambiguous, time.monotonic() - started))
         student = state.student
         scores[labelled] = -torch.inf
         labelled = torch.cat([labelled, scores.topk(STEP).indices])
-    return curve
+    return dict(zip(("labels", "accuracy", "ambiguous", "seconds"), map(list, zip(*curve)), strict=True))
 
 
-def pays_from(seconds: dict[str, float], images: int) -> dict[str, float]:
-    """The size of the pool above which a student of every step costs less than the teacher's passes: a distillation
-    costs the same for any pool, passes grow with it. seconds: of a step, on average, of a pool of so many images."""
+def pays_from(seconds: dict[str, float], images: int) -> list[float]:
+    """The sizes of the pool above which a student of every step costs less than the teacher's passes, many and few:
+    a distillation costs the same for any pool, passes grow with it. seconds: of a step, on average, of a pool of so
+    many images."""
     every_step = seconds["student of every step"]
     one_pass = (AGAIN * seconds["student"] - every_step) / (AGAIN - 1)
-    passes = {name: seconds[name] for name in ("teacher (BALD)", "teacher, few passes")}
-    return {name: images * (every_step - one_pass) / (value - one_pass) for name, value in passes.items()}
+    passes = seconds["teacher (BALD)"], seconds["teacher, few passes"]
+    return [images * (every_step - one_pass) / (value - one_pass) for value in passes]
 
 
 def main(settings: Settings) -> None:
     """Run every acquisition with every seed, and write the page."""
     train, test, arrays = ambiguous_digits.load_digits()
     ambiguous, labels = (torch.from_numpy(arrays[f"train_ambiguous{name}"]) for name in ("", "_labels"))
-    origin = common.provenance(settings, "cpu", "float32")
-    record = origin | {"curves": {name: {} for name in ACQUISITIONS}}
+    record, curves = common.provenance(settings, "cpu", "float32"), {name: {} for name in ACQUISITIONS}
     for seed in range(settings.seeds):
         pool, clean = make_pool(train, ambiguous, labels, seed)
         for name, (acquire, _) in ACQUISITIONS.items():
             file = Path(f"runs/active_learning/{name}-{seed}.json")
             measure = partial(learn, acquire, pool, clean, test, seed, settings)
-            record["curves"][name][str(seed)] = common.kept(file, settings, measure)
-    record["seconds"] = {
-        name: np.mean([curve["seconds"] for curve in curves.values()]) for name, curves in record["curves"].items()
-    }
-    common.write("active_learning", record, tables, accuracy_by_labels=figure_of(record["curves"]))
+            curves[name][str(seed)] = common.kept(file, settings, measure)
+    seconds = {name: np.mean([curve["seconds"] for curve in of.values()]) for name, of in curves.items()}
+    record |= {"curves": curves, "seconds": seconds}
+    common.write("active_learning", record, tables, accuracy_by_labels=figure_of(curves))
 
 
 def figure_of(curves: dict[str, dict]) -> Figure:
@@ -124,7 +118,7 @@ def figure_of(curves: dict[str, dict]) -> Figure:
     return common.plot_lines("Active learning on clean and ambiguous digits (means and all seeds)", "labels", panels)
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """A line for each acquisition."""
     seconds, rows = record["seconds"], {}
     for name, curves in record["curves"].items():
@@ -133,9 +127,9 @@ def tables(record: dict) -> dict[str, dict]:
             if labels in SHOWN:
                 text = f"{values.mean():.3f} ({values.min():.3f}-{values.max():.3f})"
                 rows[name][f"accuracy, {labels} labels"] = text
-        rows[name]["ambiguous among acquired"] = float(np.mean([curve["ambiguous"][-1] for curve in curves.values()]))
+        rows[name]["ambiguous among acquired"] = np.mean([curve["ambiguous"][-1] for curve in curves.values()])
         rows[name]["seconds of a step"] = seconds.get(name)
-    many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS).values()
+    many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS)
     caption = (
         f"Means and ranges over the seeds. The teacher takes {PASSES} passes, or {FEW_PASSES}; a student is distilled "
         f"on {DISTILLED} images at every step, or once in {AGAIN} steps, which then share its cost. Seconds: to choose "

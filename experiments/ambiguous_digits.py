@@ -59,6 +59,11 @@ def train(model: nn.Module, loss, tensors: list[Tensor], epochs: int) -> None:
     model.eval()
 
 
+def train_classifier(network: nn.Module, x: Tensor, labels: Tensor, epochs: int) -> None:
+    """Train by cross-entropy on images in [0, 1], [N, 1, 28, 28]."""
+    train(network, lambda x, y: F.cross_entropy(network(x), y), [x, labels], epochs)
+
+
 @torch.no_grad()
 def between_digits(vae: VAE, judges: list[nn.Module], dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
     """`count` images between two digits [N, 28, 28, 1], and the judges' mean probabilities [N, 10]: the second class
@@ -87,12 +92,9 @@ def load_digits() -> tuple[Dataset, Dataset, dict[str, ndarray]]:
         vae, judges = VAE(), [lenet(0.3) for _ in range(JUDGES)]
         train(vae, vae.loss, [x], VAE_EPOCHS)
         for judge in judges:
-            train(
-                judge, lambda x, y, judge=judge: F.cross_entropy(judge(x), y), [x.view(-1, 1, 28, 28), y], JUDGE_EPOCHS
-            )
+            train_classifier(judge, x.view(-1, 1, 28, 28), y, JUDGE_EPOCHS)
         arrays = {}
-        for split, dataset in splits.items():
-            count, labels = (AMBIGUOUS, LABELS) if split == "train" else (AMBIGUOUS // 6, 1)
+        for (split, dataset), count, labels in zip(splits.items(), (AMBIGUOUS, AMBIGUOUS // 6), (LABELS, 1)):
             images, probs = between_digits(vae, judges, dataset, count)
             arrays |= {f"{split}_clean": dataset.images, f"{split}_clean_labels": dataset.labels}
             arrays |= {f"{split}_ambiguous": images, f"{split}_ambiguous_labels": probs.multinomial(labels, True)}

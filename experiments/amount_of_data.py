@@ -104,20 +104,16 @@ def main(settings: Settings) -> None:
     """Train, measure, and write the page."""
     record = common.provenance(settings) | {"parts": {part: measure(part, settings) for part in PARTS}}
     parts, panels = record["parts"].values(), {title: [] for title in MEASURES.values()}
+    images = [str(part["images"]) for part in parts]
     for (place, style), name, measure_name in product(STYLES.items(), COLOURS, MEASURES):
         heights = [part["means"][name][place][measure_name] for part in parts]
-        line = (
-            [str(part["images"]) for part in parts],
-            heights,
-            f"{name}, {place}",
-            {"color": COLOURS[name], "ls": style},
-        )
-        panels[MEASURES[measure_name]].append(line)
+        options = {"color": COLOURS[name], "ls": style}
+        panels[MEASURES[measure_name]].append((images, heights, f"{name}, {place}", options))
     title = "Mean uncertainty and the number of training images (CIFAR-10; dashed: CIFAR-100)"
     common.write("amount_of_data", record, tables, by_amount=common.plot_lines(title, "training images", panels))
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """A line for each set, measure and network."""
     parts = record["parts"].values()
     rows = {"the teacher's accuracy": {f"{part['images']} images": part["accuracy"] for part in parts}}

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
+from numpy import ndarray
 from torch import Tensor, nn
 
 from training.bar import progress_bar
@@ -39,16 +41,6 @@ class Perceptrons(nn.Module):
         return x * (torch.rand_like(x) >= self.rates) / (1 - self.rates) if self.rates.any() else x
 
 
-def moment_loss(mean: Tensor, variances: Tensor, targets: Tensor, typical: Tensor) -> Tensor:
-    """A student's loss [B, N], least at its teacher's moments, for any number of passes.
-
-    mean [B, N], variances [B, N, K]: the student's. targets [B, N, 1 + K]: the teacher's mean and variances, by some
-    passes. typical [B, 1]: the variance that errors of the mean are compared with. (A Gaussian likelihood would add
-    those errors to the student's variance.)
-    """
-    return (mean - targets[..., 0]).square() / typical + (variances.log() + targets[..., 1:] / variances).sum(-1)
-
-
 def fit(
     networks: Perceptrons,
     x: Tensor,
@@ -79,3 +71,34 @@ def sample(networks: Perceptrons, x: Tensor, passes: int) -> Tensor:
     """Outputs [B, N, T, O] of T passes, for x [B, N, D]; a mask for each row."""
     parts = torch.zeros(passes).split(max(1, CHUNK // x[..., 0].numel()))
     return torch.cat([networks(x.repeat(1, len(p), 1)).unflatten(1, (len(p), -1)) for p in parts], 1).movedim(1, 2)
+
+
+def fit_students(x: Tensor, targets: Tensor, hidden: list[int], start: float, epochs: int) -> Perceptrons:
+    """Students that give their teachers' moments in one pass, learned at x [B, N, D]; `moments` are their outputs.
+
+    targets [B, N, 1 + K]: the teachers' mean and K variances, by some passes. start: the variances begin near its
+    softplus. The loss is least at the moments for any number of passes, and compares errors of the mean with the
+    teacher's first variance. (A Gaussian likelihood would add those errors to the student's variance.)
+    """
+    typical = targets[..., 1].mean(1, keepdim=True).float()
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        variances = positive(outputs[..., 1:], start)
+        errors = (outputs[..., 0] - targets[..., 0]).square() / typical
+        return errors + (variances.log() + targets[..., 1:] / variances).sum(-1)
+
+    students = Perceptrons([x.shape[2], *hidden, targets.shape[2]], torch.zeros(len(x)))
+    fit(students, x, targets.float(), loss, epochs)
+    return students
+
+
+def positive(outputs: Tensor, start: float) -> Tensor:
+    """Outputs as variances."""
+    return F.softplus(outputs + start) + 1e-6
+
+
+@torch.no_grad()
+def moments(students: Perceptrons, x: Tensor, start: float) -> ndarray:
+    """The students' mean and variances [1 + K, B, N] at x [B, N, D]."""
+    outputs = students(x).double()
+    return torch.cat([outputs[..., :1], positive(outputs[..., 1:], start)], -1).movedim(-1, 0).numpy()

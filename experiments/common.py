@@ -21,6 +21,8 @@ from training.run import made_by
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
 
+Tables = dict[str, dict[str, dict]]  # {caption: {row: {column: text, number or None}}}
+
 
 def train_teacher(config: Config) -> tuple[Teacher, Compute]:
     """The trained teacher of a config, on its device; its networks are trained if their files are missing."""
@@ -56,7 +58,7 @@ def kept(file: Path, settings: Any, measure: Callable[[], dict]) -> dict:
     return made["result"]
 
 
-def write(name: str, record: dict, tables: Callable[[dict], dict[str, dict]], **figures: Figure) -> None:
+def write(name: str, record: dict, tables: Callable[[dict], Tables], **figures: Figure) -> None:
     """Write results/<name>/: the record, its page, and figures."""
     folder = Path("results") / name
     for title, figure in figures.items():
@@ -66,7 +68,7 @@ def write(name: str, record: dict, tables: Callable[[dict], dict[str, dict]], **
     print(text)
 
 
-def page(name: str, record: dict, tables: Callable[[dict], dict[str, dict]]) -> str:
+def page(name: str, record: dict, tables: Callable[[dict], Tables]) -> str:
     """A page: what made the record, its tables {caption: rows}, and the figures in its folder."""
     made = [of["provenance"] for of in (record, *record.values()) if "provenance" in of]  # parts can have their own
     origins = [f"`{of['command']}` (commit {of['commit']}; {of['device']})" for of in made]
@@ -77,7 +79,7 @@ def page(name: str, record: dict, tables: Callable[[dict], dict[str, dict]]) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def table(rows: dict[str, dict[str, str | float | None]]) -> str:
+def table(rows: dict[str, dict]) -> str:
     """A Markdown table: a line for each row, a column for each key of the first row; numbers have three decimals."""
     lines = []
     for name, row in rows.items():

@@ -78,10 +78,11 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
     if settings.identity_start:
         start_as_identity(model)
     methods.teacher.standardize(model, settings, train)
-    groups = parameter_groups(model.to(compute.device).train(), settings)
+    groups = parameter_groups(model.train(), settings)
     layers = {name: ConcreteDropout(start) for name, layer in model.named_children() if isinstance(layer, nn.Dropout)}
     for name, layer in layers.items():
-        setattr(model, name, layer.to(compute.device))
+        setattr(model, name, layer)
+    model.to(compute.device)
     groups.append({"params": [layer.logit for layer in layers.values()], "lr": RATE_LR, "weight_decay": 0.0})
     optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=settings.momentum > 0)
     size, mirrored = settings.batch_size or 256, torch.rand(len(train)) < 0.5
@@ -95,9 +96,8 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
             images = augment(train.batch(indices).to(compute.device), draws)
             with compute.autocast():
                 logits = model(images).float()
-            loss = F.cross_entropy(
-                logits, train.labels[indices].to(compute.device), label_smoothing=settings.label_smoothing
-            )
+            labels = train.labels[indices].to(compute.device)
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
             entropies = sum(layer.units * negative_entropy(layer.logit) for layer in layers.values())
             optimizer.zero_grad()
             (loss + entropies / len(train)).backward()
@@ -112,9 +112,8 @@ def judge_teacher(config: Config) -> dict:
     """Quality of an ordinary teacher on validation images, and how well its uncertainties tell its errors."""
     teacher, compute = common.train_teacher(config)
     _, validation = data.load_train(config.data, config.split_seed)
-    samples = common.sample_images(
-        teacher, validation.images, config.evaluation.passes, (config.seed, "judge"), compute
-    )
+    key = (config.seed, "judge")
+    samples = common.sample_images(teacher, validation.images, config.evaluation.passes, key, compute)
     measures, labels = measures_of(samples), validation.labels.numpy()
     quality, right = classification(samples.mean.numpy(), labels), samples.predicted.numpy() == labels
     names = ("mutual_information", "predictive_entropy")
@@ -141,19 +140,19 @@ def figure_of(rows: dict[str, dict]) -> Figure:
     """Rates and standard deviations against the number of points: the rows of the first table."""
     panels = {"rate": [], "standard deviation": []}
     for name, values in rows.items():
-        heights = [float(value) for value in values.values()]
-        panels["rate" if "rate" in name else "standard deviation"].append((list(values), heights, name, {}))
+        panel = panels["rate" if "rate" in name else "standard deviation"]
+        panel.append((list(values), list(map(float, values.values())), name, {}))
     return common.plot_lines("Learned dropout rates in one dimension (means over networks)", "", panels)
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """One dimension, the rates on CIFAR-10, and the teachers with them."""
     entries, points = record["by_points"].items(), {}
     for layer in (0, 1):
         points[f"rate of layer {layer + 2}"] = {f"{n} points": f"{entry['rates'][layer]:.4f}" for n, entry in entries}
     for part, place in product(PARTS, PLACES):
-        row = f"{PARTS[part]} standard deviation, {PLACES[place]}"
-        points[row] = {count: math.sqrt(entry[part][place]) for count, entry in entries}
+        deviations = {count: math.sqrt(entry[part][place]) for count, entry in entries}
+        points[f"{PARTS[part]} standard deviation, {PLACES[place]}"] = deviations
     learned, teachers = record["cifar"].values()
     return {
         f"In one dimension, means over {REPEATS} networks with 128 units a layer; {PASSES} passes": points,

@@ -64,27 +64,26 @@ def measure_split(settings: Settings) -> dict[str, dict]:
     digits, unknown = data.load_evaluation(base.data, list("0123456789"), base.split_seed)
     sets = {"digits": digits.images, "unknown": unknown.images}  # the clean digits come first
     clean = len(np.load(ambiguous_digits.IMAGES)["test_clean"])
-    record, scores, halves = {}, {}, {}
+    record, shown, halves = {}, {}, {}
     for title, predict in train_methods(base, settings):
         predictions = {name: predict(images, name) for name, images in sets.items()}
-        scores[title] = {name: scores_of(prediction) for name, prediction in predictions.items()}
-        known = scores[title]["digits"]
-        scores[title] |= {"clean": {score: values[:clean] for score, values in known.items()}}
-        scores[title] |= {"ambiguous": {score: values[clean:] for score, values in known.items()}}
+        known, other = scores = [scores_of(prediction) for prediction in predictions.values()]
+        places = slice(clean), slice(clean, None)
+        parts = [{score: values[place] for score, values in known.items()} for place in places]
+        shown[title] = *parts, other
         record[title] = {
             "accuracy": (predictions["digits"].distribution.predicted == digits.labels)[:clean].double().mean().item(),
-            "unknown": aurocs(known, scores[title]["unknown"]),
-            "ambiguous": aurocs(scores[title]["clean"], scores[title]["ambiguous"]),
+            "unknown": aurocs(known, other),
+            "ambiguous": aurocs(*parts),
         }
         if title == "MC-dropout":  # two more times: the reference of the students
             halves = {name: [predict(images, f"{name}, half {i}") for i in (0, 1)] for name, images in sets.items()}
         if "student" in title:
             record[title]["agreement"] = {
-                name: {score: agreement(scores[title][name][score], halves[name], score) for score in PARTS}
-                for name in sets
+                name: {score: agreement(of[score], halves[name], score) for score in PARTS}
+                for name, of in zip(sets, scores, strict=True)
             }
-    figure = plot_densities({title: (of["clean"], of["ambiguous"], of["unknown"]) for title, of in scores.items()})
-    save(figure, Path("results/dirty_mnist/densities.png"))
+    save(plot_densities(shown), Path("results/dirty_mnist/densities.png"))
     return record
 
 
@@ -137,7 +136,7 @@ def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     return figure
 
 
-def tables(record: dict) -> dict[str, dict]:
+def tables(record: dict) -> common.Tables:
     """AUROCs of every score, the students' equivalent passes, and the published sets."""
     methods, parts = record["methods"], {}
     for kind, of in (("unknown", "all"), ("ambiguous", "clean")):

@@ -1,6 +1,6 @@
 """Uncertainty of regression: the law of total variance, and scores of Gaussian predictions. NumPy arrays."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -8,8 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 
-@dataclass(frozen=True)
-class GaussianPrediction:
+class GaussianPrediction(NamedTuple):
     """A distribution of Gaussian predictions N(μ, σ²) of y for each input; μ is random, σ² may be. Arrays [..., N].
 
     Var(y) = E σ² + Var μ (Kendall & Gal 2017, eq. 9): `predictive_variance` is the sum of `expected_variance`
@@ -30,20 +29,24 @@ class GaussianPrediction:
         """E σ² + Var μ."""
         return self.expected_variance + self.total_variance
 
+    @property
+    def deviation(self) -> ndarray:
+        """The standard deviation of y."""
+        return np.sqrt(self.predictive_variance)
+
     def log_likelihood(self, y: ndarray) -> ndarray:
         """log N(y; E μ, Var(y)) for each input."""
-        return norm.logpdf(y, self.mean, np.sqrt(self.predictive_variance))
+        return norm.logpdf(y, self.mean, self.deviation)
 
     def crps(self, y: ndarray) -> ndarray:
         """The continuous ranked probability score of that Gaussian; lower is better (Gneiting & Raftery 2007, eq.
         21)."""
-        deviation = np.sqrt(self.predictive_variance)
-        z = (y - self.mean) / deviation
-        return deviation * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+        z = (y - self.mean) / self.deviation
+        return self.deviation * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
 
     def covers(self, y: ndarray, level: float) -> ndarray:
         """Whether y is within the central interval of a level: the share that is should be the level."""
-        return np.abs(y - self.mean) <= norm.ppf((1 + level) / 2) * np.sqrt(self.predictive_variance)
+        return np.abs(y - self.mean) <= norm.ppf((1 + level) / 2) * self.deviation
 
 
 def mixture_log_likelihood(y: ndarray, means: ndarray, variance: float) -> ndarray:

@@ -41,8 +41,7 @@ def predict_by_passes(networks: Perceptrons, x: Tensor, passes: int) -> Gaussian
     return GaussianPrediction.of_samples(means.numpy(), log_variances.exp().numpy())
 
 
-def means_by_place(prediction: GaussianPrediction) -> dict[str, dict[str, float]]:
+def means_by_place(prediction: GaussianPrediction) -> dict[str, dict]:
     """The mean of both variances of a prediction on the grid [B, N] in each place."""
     place = np.select([GRID.abs().numpy() < 0.4, GRID.abs().numpy() > 1.5], ["gap", "beyond"], "data")
-    variances = {part: getattr(prediction, part) for part in PARTS}
-    return {part: {name: float(row[:, place == name].mean()) for name in PLACES} for part, row in variances.items()}
+    return {part: {name: getattr(prediction, part)[:, place == name].mean() for name in PLACES} for part in PARTS}

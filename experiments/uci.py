@@ -20,19 +20,18 @@ from itertools import product
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy import ndarray
-from torch import Tensor
 
 from configs.errors import UserError
 from experiments import common
-from experiments.batched import Perceptrons, fit, moment_loss, sample
+from experiments.batched import Perceptrons, fit, fit_students, moments, sample
 from experiments.gaussian_regression import GaussianPrediction, mixture_log_likelihood
 from experiments.uci_sets import PUBLISHED, Rows, apart, read_splits, rmse, scores_of, tables
 from uncertainty.equivalent_passes import equivalent_passes
 
 LENGTHSCALE = 1e-2  # of the prior; with τ it gives the weight decay
 COPIES, JITTER = 9, 0.3  # of the training rows that students learn from too, and how far they are moved
+START = -4.0  # of the students' variances
 SHOWN = {"teacher": "passes: a mixture", "passes": "passes: one Gaussian", "student": "student: one Gaussian"}
 
 
@@ -78,23 +77,12 @@ def mixture_scores(samples: ndarray, rows: Rows, noise: ndarray) -> ndarray:
 def distil(networks: Perceptrons, rows: Rows, settings: Settings) -> Perceptrons:
     """A student for each split: mean and variance of its teacher's output, learned on the training rows and moved
     copies of them."""
+    count = rows.x.shape[1]
     x = torch.FloatTensor(rows.x).repeat(1, COPIES + 1, 1)
-    x[:, rows.x.shape[1] :] += JITTER * torch.randn_like(x[:, rows.x.shape[1] :])
+    x[:, count:] += JITTER * torch.randn_like(x[:, count:])
     samples = sample(networks, x, settings.half)[..., 0]
     targets = torch.stack([samples.mean(2), samples.var(2)], 2)
-    typical = targets[..., 1].mean(1, keepdim=True)
-    students = Perceptrons([x.shape[2], 100, 2], torch.zeros(len(x)))
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return moment_loss(outputs[..., 0], positive(outputs[..., 1:]), targets, typical)
-
-    fit(students, x, targets, loss, max(1, settings.steps // math.ceil(x.shape[1] / 128)))
-    return students
-
-
-def positive(outputs: Tensor) -> Tensor:
-    """Outputs as variances, which start near 0.02."""
-    return F.softplus(outputs - 4) + 1e-6
+    return fit_students(x, targets, [100], START, max(1, settings.steps // math.ceil(x.shape[1] / 128)))
 
 
 def measure(name: str, settings: Settings) -> dict:
@@ -120,11 +108,9 @@ def measure(name: str, settings: Settings) -> dict:
     students = distil(networks, rows, settings)
     samples = samples_of(networks, rows, settings.passes)
     halves = [samples_of(networks, rows, settings.half) for _ in range(2)]
-    with torch.no_grad():
-        outputs = students(torch.FloatTensor(rows.test_x)).double()
     noise = 1 / taus[:, None] / rows.scale**2  # the variance of y around a prediction
     likelihood = mixture_scores(samples, rows, noise)
-    student = GaussianPrediction(outputs[..., 0].numpy(), positive(outputs[..., 1]).numpy(), noise)
+    student = GaussianPrediction(*moments(students, torch.FloatTensor(rows.test_x), START), noise)
     few = GaussianPrediction.of_samples(halves[0], noise[..., None])
     return common.provenance(settings, "cpu", "float32") | {
         "rates": rates.tolist(),

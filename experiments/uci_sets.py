@@ -40,10 +40,13 @@ class Rows(NamedTuple):
 
 def read_splits(folder: Path, splits: int, share: float) -> Rows:
     """The rows of the published splits. With share < 1, the last training rows take the place of the test rows."""
-    features, target = (np.loadtxt(folder / f"index_{name}.txt").astype(int) for name in ("features", "target"))
-    table, rows = np.loadtxt(folder / "data.txt"), []
+
+    def index(name: str) -> ndarray:
+        return np.loadtxt(folder / f"index_{name}.txt").astype(int)
+
+    features, target, table, rows = index("features"), index("target"), np.loadtxt(folder / "data.txt"), []
     for k in range(splits):
-        train, test = (np.loadtxt(folder / f"index_{name}_{k}.txt").astype(int) for name in ("train", "test"))
+        train, test = index(f"train_{k}"), index(f"test_{k}")
         if share < 1:
             train, test = np.split(train, [round(share * len(train))])
         scale = table[train].std(0)
@@ -84,22 +87,23 @@ def apart(name: str, record: dict, kind: str, score: str) -> float:
 
 def tables(records: dict[str, dict]) -> dict[str, dict]:
     """The teachers beside what is published, and the students beside as many passes as they learned from."""
-    teachers, students = {name: {} for name in records}, {name: {} for name in records}
+    plus_minus, teachers, students = "{:.3f} ± {:.3f}".format, {}, {}
     for name, record in records.items():
+        teacher, student, agreed = {}, {}, record["agreement"]
         for score, published in PUBLISHED[name].items():
-            teachers[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(record["teacher"][score]))
-            teachers[name][f"{score}, published"] = "{:.3f} ± {:.3f}".format(*published)
-            teachers[name][f"{score}, apart"] = f"{apart(name, record, 'teacher', score):+.1f}"
+            teacher[score] = plus_minus(*mean_and_error(record["teacher"][score]))
+            teacher[f"{score}, published"] = plus_minus(*published)
+            teacher[f"{score}, apart"] = f"{apart(name, record, 'teacher', score):+.1f}"
         for score in ("rmse", "log_likelihood", "crps"):
-            few, student = record["passes"][score], record["student"][score]
-            students[name][score] = "{:.3f} ± {:.3f}".format(*mean_and_error(few))
-            difference = mean_and_error(np.subtract(student, few))
-            students[name][f"{score}, apart"] = "{:+.4f} ± {:.4f}".format(*difference)
+            few = record["passes"][score]
+            student[score] = plus_minus(*mean_and_error(few))
+            difference = mean_and_error(np.subtract(record["student"][score], few))
+            student[f"{score}, apart"] = "{:+.4f} ± {:.4f}".format(*difference)
         for kind in ("passes", "student"):
             shares = np.mean([list(split.values()) for split in record[kind]["coverage"]], 0)
-            students[name][f"coverage of 50, 90, 95%, {kind}"] = ", ".join(f"{share:.2f}" for share in shares)
-        agreed = record["agreement"]
-        students[name] |= {"Pearson": agreed["pearson"], "equivalent passes": passes(agreed), "scale": agreed["scale"]}
+            student[f"coverage of 50, 90, 95%, {kind}"] = ", ".join(f"{share:.2f}" for share in shares)
+        student |= {"Pearson": agreed["pearson"], "equivalent passes": passes(agreed), "scale": agreed["scale"]}
+        teachers[name], students[name] = teacher, student
     return {
         "Mean ± standard error over the splits; *apart*: in combined standard errors": teachers,
         "100 passes as one Gaussian for each row; *apart*: a student minus them, paired over the splits. Pearson, "

@@ -17,7 +17,7 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,14 @@ from uncertainty.speed import Seconds, in_turn
 RESULTS = Path(__file__).parent / "results"
 COMPUTE = choose("auto", "auto")
 CLASSES, SIZE, WIDTH, PASSES = 10, 32, 0.5, 50
+SAMPLING_PAIRS = (
+    "plain / grouped",
+    "plain float32 / grouped",
+    "plain / independent",
+    "grouped / deterministic",
+    "independent / deterministic",
+    "torch-uncertainty / grouped",
+)
 
 inductor.freezing = True  # as TORCHINDUCTOR_FREEZING=1 does: a compiled student's weights are laid out once
 
@@ -134,9 +142,9 @@ def measure_sampling(rounds: int, count: int = 500, networks: tuple[str, ...] = 
             contenders["torch-uncertainty"] = partial(torch_uncertainty, model)
         best = {}
         for contender, work in contenders.items():
-            sizes = {str(count // k): partial(work, images, count // k, passes=PASSES // 10) for k in (8, 4, 2, 1)}
+            sizes = {count // k: partial(work, images, count // k, passes=PASSES // 10) for k in (8, 4, 2, 1)}
             seconds = in_turn(sizes, 2, f"{name}, {contender}: batch size")
-            best[contender] = int(min(sizes, key=lambda size: min(seconds[size])))
+            best[contender] = min(sizes, key=lambda size: min(seconds[size]))
         works = {contender: partial(work, images, best[contender]) for contender, work in contenders.items()}
         seconds = in_turn(works | {"matrix product": lambda: matrix @ matrix}, rounds, name)
         operations = dict.fromkeys(works, count * PASSES * flops_of_a_pass(name)) | {"matrix product": 2 * 2048**3}
@@ -146,17 +154,7 @@ def measure_sampling(rounds: int, count: int = 500, networks: tuple[str, ...] = 
                 contender: middle([count * PASSES / value for value in seconds[contender]]) for contender in works
             },
             "flops_per_s": {work: operations[work] / median(values) for work, values in seconds.items()},
-            "ratios": ratios(
-                seconds,
-                [
-                    ("plain", "grouped"),
-                    ("plain float32", "grouped"),
-                    ("plain", "independent"),
-                    ("grouped", "deterministic"),
-                    ("independent", "deterministic"),
-                    ("torch-uncertainty", "grouped"),
-                ],
-            ),
+            "ratios": ratios(seconds, SAMPLING_PAIRS),
         }
     return {"networks": record, "images": count, "passes": PASSES}
 
@@ -194,12 +192,12 @@ def measure_student(rounds: int, batches: tuple[tuple[int, int], ...] = ((1, 8),
             "ours": partial(sampled, partial(ours, Sampler(network), batch_size=512, masks="grouped"), images, size),
             "deterministic": partial(loop, network, images, size, passes=1),
         }
-        works |= {
-            name: partial(once, model, images, size) for name, model in models.items() if size == 1 or "," not in name
-        }
+        for name, model in models.items():
+            if size == 1 or name != "dirichlet, compiled":
+                works[name] = partial(once, model, images, size)
         seconds[f"batch {size}"] = in_turn(works, rounds, f"{PASSES} passes against one, batch {size}")
-    pairs = [(a, b) for b in models for a in ("plain", "ours")] + [(name, "deterministic") for name in models]
-    pairs.append(("online", "cached"))
+    pairs = [f"{way} / {name}" for name in models for way in ("plain", "ours")]
+    pairs += [*(f"{name} / deterministic" for name in models), "online / cached"]
     return {
         "passes": PASSES,
         "seconds": {name: {work: middle(values) for work, values in works.items()} for name, works in seconds.items()},
@@ -379,7 +377,7 @@ def compare_kind(name: str, rounds: int, passes: int = 2000) -> dict:
         "sampler": str(sampler),
         "mean_z": {"rms": z.square().mean().sqrt().item(), "largest": z.abs().max().item()},
         "total_variance": {"ours": variances[0], "loop": variances[1], "z": (variances[0] - variances[1]) / deviation},
-        "ratios": ratios(in_turn(works, rounds, name), [("ours", "loop")]),
+        "ratios": ratios(in_turn(works, rounds, name), ["ours / loop"]),
     }
 
 
@@ -392,10 +390,14 @@ def measure_kinds(rounds: int) -> dict:
     return {"kinds": kinds}
 
 
-def ratios(seconds: Seconds, pairs: list[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-    """One work's time over another's, round by round, for the pairs that were measured."""
-    measured = [(a, b) for a, b in pairs if a in seconds and b in seconds]
-    return {f"{a} / {b}": middle([x / y for x, y in zip(seconds[a], seconds[b], strict=True)]) for a, b in measured}
+def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """One work's time over another's, round by round, for the pairs `a / b` that were measured."""
+    works = {pair: pair.split(" / ") for pair in pairs}
+    return {
+        pair: middle([x / y for x, y in zip(seconds[a], seconds[b], strict=True)])
+        for pair, (a, b) in works.items()
+        if a in seconds and b in seconds
+    }
 
 
 def middle(values: list[float]) -> dict[str, Any]:

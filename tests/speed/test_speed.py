@@ -34,7 +34,7 @@ def test_every_contender_samples_the_same_distribution():
 
 def test_ratios_are_taken_round_by_round():
     seconds = {"a": [2.0, 6.0, 3.0], "b": [1.0, 2.0, 3.0]}
-    ratios = speed.ratios(seconds, [("a", "b"), ("a", "not measured")])
+    ratios = speed.ratios(seconds, ["a / b", "a / not measured"])
     assert ratios == {"a / b": {"median": 2.0, "low": 1.0, "high": 3.0, "all": [2.0, 3.0, 1.0]}}
 
 
