@@ -99,6 +99,15 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     return sets
 
 
+def shared(train: Dataset, test: Dataset) -> int:
+    """How many test images are training images too, by their pixels; images that are decoded on demand are not
+    compared."""
+    if train.lazy or test.lazy:
+        return 0
+    known = set(train.digests())
+    return sum(digest in known for digest in test.digests())
+
+
 def shuffled(count: int, seed: int) -> Tensor:
     """The indices of `count` images in a random order."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

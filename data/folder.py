@@ -139,8 +139,8 @@ def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> n
     """One image as uint8 [size, size, channels], upright, on a white background, resized by PIL's antialiased bilinear
     filter.
 
-    Of several frames (a phone's JPEG, a GIF) it is the first. Raises UserError if it is broken, has more pixels than PIL
-    allows, or a pixel type whose value of white is unknown.
+    Of several frames (a phone's JPEG, a GIF) it is the first. Raises UserError if it is broken, has more pixels than
+    PIL allows, or a pixel type whose value of white is unknown.
     """
     try:
         with Image.open(path) as image:

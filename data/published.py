@@ -138,7 +138,7 @@ def _class_folders(source: DataSet, split: Split, data: Data) -> Dataset | None:
     classes = folder.class_folders(source.title, root, split)
     if source.source == "tiny_imagenet":
         classes = [name for name in classes if name not in LIKE_CIFAR10]
-    return _decoded(source, data, root, *folder.labelled(source.title, root, split, classes), classes)
+    return _decoded(source, data, root, *folder.labelled(root, root / split, classes), classes)
 
 
 def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) -> Dataset | None:
@@ -153,7 +153,7 @@ def _tiny_imagenet(source: DataSet, split: Split, data: Data, download: bool) ->
         return None
     classes = sorted(set((root / "wnids.txt").read_text().split()).difference(LIKE_CIFAR10))
     if split == "train":
-        return _decoded(source, data, root, *folder.labelled(source.title, root, "train", classes), classes)
+        return _decoded(source, data, root, *folder.labelled(root, root / "train", classes), classes)
     class_of = dict(line.split("\t")[:2] for line in annotations.read_text().splitlines())
     files = [name for name in class_of if class_of[name] in classes]
     labels = torch.tensor([classes.index(class_of[name]) for name in files])

@@ -169,8 +169,12 @@ def part(
     cell: Callable[..., str] = single,
     meanings: dict[str, str] | None = None,
 ) -> Part:
-    """A table whose first column is called `first`."""
-    return Part("", *cells.table([first], columns, rows, cell), meanings or {})
+    """A table whose first column is called `first`, without columns in which nothing stands."""
+    header, lines = cells.table([first], columns, rows, cell)
+    kept = [i for i in range(len(header)) if not i or any(line[i] != "-" for line in lines)]
+    shown = " ".join(header[i] for i in kept)
+    meanings = {name: meaning for name, meaning in (meanings or {}).items() if name in shown}
+    return Part("", [header[i] for i in kept], [[line[i] for i in kept] for line in lines], meanings)
 
 
 def sentences(metrics: dict) -> str:

@@ -85,7 +85,7 @@ def test_a_run_leaves_what_the_readme_promises(run):
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {"config.yaml", "teacher.safetensors", "student.safetensors", "metrics.json", "table.md"} <= names
     assert {"log.txt", "predictions.csv", "report.html", "plots/teacher_against_student.png"} <= names
-    assert "mc_samples/digits-train-mixup-0x4.safetensors" in names
+    assert "mc_samples/digits-train-mixup-0x4-stratified.safetensors" in names
     assert not [name for name in names if name.endswith((".tmp", ".partial"))]
     assert yaml.safe_load((run / "config.yaml").read_text())["teacher"]["lr"] == 0.005
     assert parse(["--config", str(run / "config.yaml")])[0].sampling.passes == 4

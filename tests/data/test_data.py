@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import math
 import pickle
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from configs.errors import UserError
 from configs.schema import Augmentation, Data, DataSet
 from data import augment, published
 from data.dataset import Dataset
+from data.folder import decode
 from data.views import VIEWS, make_views
 
 RNG = np.random.default_rng(0)
@@ -191,10 +193,10 @@ def test_what_is_wrong_with_a_folder_is_named(photos):
         with pytest.raises(UserError, match="broken image .*train/cat/broken.png"):
             loaded(photos, "train")
     (root / "train/cat/broken.png").unlink()
-    (root / "train/eel").mkdir()
-    with pytest.raises(UserError, match="photos: class 'eel' has no images"):
-        loaded(photos, "train")
-    (root / "train/eel").rmdir()
+    alone = root.parent / "alone/train/cat"
+    shutil.copytree(root / "train/cat", alone)
+    with pytest.raises(UserError, match="two classes or more are needed in .*alone/train; there is cat"):
+        loaded(DataSet("folder", str(root.parent / "alone")), "train")
     (root / "test/fox").mkdir()
     Image.new("RGB", (4, 4)).save(root / "test/fox/0.png")
     with pytest.raises(UserError, match="class 'fox' is in test and not in train"):
@@ -203,6 +205,34 @@ def test_what_is_wrong_with_a_folder_is_named(photos):
         loaded(DataSet("folder", str(root / "test")), "train")
     with pytest.raises(UserError, match="no folder .*nowhere"):
         loaded(DataSet("folder", str(root / "nowhere")), "train")
+
+
+def test_what_programs_put_into_folders_is_no_class_and_no_image_and_an_empty_class_is_left_out(photos, capsys):
+    root, before = Path(photos.root), loaded(photos, "train")
+    (root / "train/.ipynb_checkpoints").mkdir()
+    shutil.copy(root / "train/dog/1.png", root / "train/.ipynb_checkpoints/1-checkpoint.png")
+    shutil.copy(root / "train/dog/1.png", root / "train/dog/._1.png")
+    (root / "train/dog/Thumbs.db").write_bytes(b"?")
+    (root / "train/eel").mkdir()
+    after = loaded(photos, "train")
+    assert (after.classes, after.names) == (before.classes, before.names)
+    assert "1 folders of train have no images and are left out: eel" in capsys.readouterr().out
+    (root / "test").rename(root / "valid")
+    assert len(loaded(photos, "test")) > 0 and "valid is taken in its place" in capsys.readouterr().out
+
+
+def test_of_several_frames_the_first_is_taken(tmp_path):
+    frames = [Image.fromarray(np.full((6, 6, 3), value, np.uint8)) for value in (200, 20)]
+    for kind in ("gif", "tiff", "mpo"):
+        path = tmp_path / f"two.{kind if kind != 'mpo' else 'jpg'}"
+        frames[0].save(path, kind.upper(), save_all=True, append_images=frames[1:])
+        assert abs(int(decode(path, 6, 3).mean()) - 200) < 3
+
+
+def test_test_images_that_are_training_images_are_counted():
+    images = torch.from_numpy(random_images(9, 4, 4, 3))
+    train, test = in_memory(images[:6]), in_memory(images[[0, 7, 5, 8]])
+    assert data.shared(train, test) == 2
 
 
 # Augmentation and views.
