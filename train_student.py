@@ -198,10 +198,9 @@ def tell_cost(sampler: Any, trained: Teacher, train: Dataset, run: Run, compute:
         f"{FEW} passes take as long as {cost:.3g} single passes"
     )
     if cost < FEW / 10:
-        run.log(
-            f"this teacher needs no student: predict.py --run {run.folder} --teacher-passes {FEW} gives the same "
-            "at that cost"
-        )
+        saved = (run / teacher.FILE).exists()
+        how = f"predict.py --run {run.folder} --teacher-passes {FEW}" if saved else f"teacher(images, passes={FEW})"
+        run.log(f"this teacher needs no student: {how} gives the same at that cost")
 
 
 if __name__ == "__main__":

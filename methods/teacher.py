@@ -65,7 +65,8 @@ class Teacher:
         Raises UserError if the module does not take such images or does not give such logits, and as `self_check`.
         """
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
-        network = External(copy.deepcopy(module), size, channels, len(classes)).eval()
+        # called once before it is copied: a weight that a hook computes with a gradient cannot be copied
+        network = copy.deepcopy(External(module, size, channels, len(classes))).eval()
         network.normalize.set(mean, std)
         self_check(network, network.some_images())
         return cls([network], a, classes, UNKNOWN, checksum_of(network.state_dict(), network, a), [], 0.0)
