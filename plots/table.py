@@ -28,7 +28,6 @@ FRONT = ("total_variance", "predictive_entropy")  # of the short one
 REPORTED = ("0.6", "", "0.4", "")  # correlations in distribution and out of it (truongbuu 2019)
 SIMILARITIES = {
     "energy_distance/student": "energy distance",
-    "energy_distance/equivalent_passes": "equivalent passes by it",
     "energy_distance/teacher": "of other T passes",
     "energy_distance/point": "of their mean alone",
     "covariance/student": "RV of covariances",
@@ -48,6 +47,7 @@ MEANINGS = {
     "split halves": "split-half reliability, the correlation of the reference's two halves with each other",
     "scale": "the student's mean over the teacher's",
 }
+ENERGY = "energy_distance/equivalent_passes"
 ALIKE = {
     "energy distance": "between the distributions of class probabilities, 0 if they are equal",
     "RV": "1 if the probabilities of the classes vary in the same directions",
@@ -136,7 +136,7 @@ def parts(metrics: dict) -> list[Part]:
         part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], rows("ood/*/*")),
         part(
             "student's class probabilities against T passes of the teacher",
-            [(name, path) for path, name in SIMILARITIES.items()],
+            [*((name, path) for path, name in SIMILARITIES.items()), ("equivalent passes by energy distance", ENERGY)],
             rows("agreement/*") if shares else (),
             meanings=ALIKE,
         ),
