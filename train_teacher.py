@@ -75,9 +75,7 @@ def train(config: Config, overwrite: bool = False) -> None:
     if config.compared_on == "test":  # a missing data set stops the run here, not after training
         test, *_ = data.load_evaluation(config.data, images.classes, config.split_seed)
         if twice := data.shared(images, test):
-            run.log(
-                f"{twice} of {len(test)} test images are also in train (equal pixels): results on them are too good"
-            )
+            run.log(f"{twice} of {len(test)} test images are also in train (equal pixels): results are too good")
 
     torch.manual_seed(config.seed)
     model = build(architecture)
