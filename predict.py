@@ -9,12 +9,11 @@ streamed, so memory does not grow with their number. A broken image is skipped, 
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from configs.cli import parse
+from configs.cli import config_of_run
 from configs.errors import UserError
 from data.folder import SUFFIXES, decode, files_below, images_below
 from methods.prediction import write_csv
@@ -53,9 +52,7 @@ def main() -> None:
         model = load_student(options.run, device)
         rows = model.predict(options.images)
     else:
-        config, _ = parse(["--config", str(options.run / "config.yaml")])
-        config = replace(config, runs=str(options.run.parent), name=options.run.name)
-        model = load_teacher(config, Compute(device, "float32"))
+        model = load_teacher(config_of_run(options.run), Compute(device, "float32"))
         rows = model.predict(options.images, options.teacher_passes)
     predicted = write_csv(options.out, rows)
     if not predicted:

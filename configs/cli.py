@@ -7,7 +7,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,12 @@ def parse(arguments: list[str], kind: type = Config, default: str | None = DEFAU
         checked(kind, values, file)
         settings = merged(settings, values)
     return checked(kind, merged(settings, changes), "command line"), overwrite
+
+
+def config_of_run(folder: Path) -> Config:
+    """The settings of the run in a folder, wherever the folder lies now."""
+    config, _ = parse(["--config", str(folder / "config.yaml")])
+    return replace(config, runs=str(folder.parent), name=folder.name)
 
 
 def value_of(text: str, kind: Any) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
@@ -74,9 +74,7 @@ def sampled(sampler: Sampler, images: Tensor, way: str, key: str, group_size: in
 
 def main(settings: Settings) -> None:
     """Sample, and write the page."""
-    config, _ = cli.parse(["--config", str(Path(settings.run) / "config.yaml")])
-    path = Path(settings.run)
-    config = replace(config, runs=str(path.parent), name=path.name)
+    config = cli.config_of_run(Path(settings.run))
     compute = choose(config.device, config.dtype)
     teacher = load_teacher(config, compute)
     sampler, _ = teacher.samplers("mc_dropout")

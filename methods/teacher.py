@@ -27,7 +27,7 @@ from training.run import require_same
 from uncertainty.any_network import sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
-from uncertainty.self_check import SelfCheck, self_check
+from uncertainty.self_check import SelfCheck, require_fit, self_check
 
 FILE = "teacher.safetensors"
 ENOUGH_TO_WHITEN = 2_000
@@ -62,13 +62,13 @@ class Teacher:
         """A teacher from a trained module of other code, from floats [N, channels, size, size] to logits.
 
         mean, std: of each channel, for pixels in [0, 1], as in the module's training. The module is copied.
-        Raises UserError if the module does not take such images or does not give such logits, and as `self_check`.
+        Raises UserError if the module does not take such images or does not give such logits, and as `require_fit`.
         """
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
         # called once before it is copied: a weight that a hook computes with a gradient cannot be copied
         network = copy.deepcopy(External(module, size, channels, len(classes))).eval()
         network.normalize.set(mean, std)
-        self_check(network, network.some_images())
+        require_fit(network, network.some_images())
         return cls([network], a, classes, UNKNOWN, checksum_of(network.state_dict(), network, a), [], 0.0)
 
     @property

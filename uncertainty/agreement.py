@@ -5,6 +5,7 @@ half, and the two correlations are averaged. If students learn from the first ha
 comparison is with the second half alone.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -60,10 +61,9 @@ class Reference:
         pearson = self.resamples.pearson(x, pair)
         return {
             **correlations(self.resamples, x, pair),
-            **curve.equivalent(pearson),
+            **worth(curve, pearson),
             "split_half_pearson": float(self.once.pearson(first, [second])[0]),
             "split_half_spearman": float(ranks[0]),
-            "noise_ceiling": float(max(curve.pearson[0, -1], 0.0) ** 0.5),
             "student_mean": float(x.mean()),
             "teacher_mean": float(teacher_mean),
             "scale": float(x.mean() / teacher_mean),
@@ -95,12 +95,7 @@ class Reference:
         """For each measure, the agreement in what the teacher's one softmax [N, C] does not say (`beyond_softmax`)."""
         of = beyond_softmax(softmax)
         curves = passes_curves(self.halves, self.resamples, self.fixed_samples, of)
-        return {
-            name: worth(
-                curves[name], self.resamples.pearson(of(student[name]), [of(half[name]) for half in self.compared])
-            )
-            for name in self.together
-        }
+        return self._worth_of(student, of, curves, self.resamples)
 
     def by_confidence(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
         """{band: {"images": their number, measure: agreement}} of the images whose largest probability in the teacher's
@@ -114,21 +109,27 @@ class Reference:
             halves = [Samples(half.log_probs[chosen]) for half in self.halves]
             rows = Resamples(self.resamples.group[chosen], len(self.resamples.weights) - 1, self.seed)
             curves = passes_curves(halves, rows, self.fixed_samples)
-            found[f"{low}-{high}"] = {"images": int(chosen.sum())} | {
-                name: worth(
-                    curves[name], rows.pearson(student[name][chosen], [half[name][chosen] for half in self.compared])
-                )
-                for name in self.together
-            }
+            of_band = self._worth_of(student, lambda values, chosen=chosen: values[chosen], curves, rows)
+            found[f"{low}-{high}"] = {"images": int(chosen.sum())} | of_band
         return found
+
+    def _worth_of(
+        self, student: dict[str, ndarray], of: Callable[[ndarray], ndarray], curves: dict[str, Curve], rows: Resamples
+    ) -> dict[str, dict[str, Any]]:
+        """For each measure, what a part or a function `of` the student's values [N] is worth, by the curves of the
+        same."""
+        return {
+            name: worth(curves[name], rows.pearson(of(student[name]), [of(half[name]) for half in self.compared]))
+            for name in self.together
+        }
 
     def similarities(self, student: Distribution) -> dict[str, dict[str, float | None]]:
         """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}},
         each against the second half.
 
         energy_distance has a third entry, `point`: the first half's mean alone, and a fourth, the student's equivalent
-        passes by that distance. log_density is the mean log density of
-        the second half's samples under the student, and has no entry for samples.
+        passes by that distance. log_density is the mean log density of the second half's samples under the student, and
+        has no entry for samples.
         """
         first, second = self.halves
         samples = samples_of(student, self.passes, self.seed)

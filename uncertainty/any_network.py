@@ -15,9 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
 from models.external import External
-from models.folding import folded
 from models.hooks import hooked
-from uncertainty.mc_dropout import Group, Plan, Sampler, dropout_masks, keep_mask, random_bits, split, stratified
+from uncertainty.mc_dropout import Group, Plan, Sampler, dropout_masks, keep_mask, random_bits, stratified
 from uncertainty.samples import Samples
 from uncertainty.speed import in_turn
 
@@ -46,7 +45,7 @@ def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
 def reproduces(sampler: Sampler, layers: nn.Module, images: Tensor) -> bool:
     """Whether the fast sampler gives, within a thousandth, the logits of the layers as they are, under its masks."""
     try:
-        prefix, suffix = split(folded(sampler.network))
+        prefix, suffix = sampler.parts(torch.float32)
         with dropout_masks(suffix, [(0, 0)], len(images), True, {}):
             fast = suffix(prefix(images))
     except (RuntimeError, TypeError, AttributeError):  # of a layer that cannot be folded
@@ -91,8 +90,7 @@ class PlainLoop:
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
     ) -> Iterator[tuple[int, Tensor, Samples]]:
-        """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch; `batch_size` has
-        no effect.
+        """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch.
 
         Stratified if `dropouts` allows it. Raises UserError if the passes do not differ, if they change the network's
         buffers, or for masks that are functions.

@@ -107,6 +107,12 @@ class Sampler:
     def __str__(self) -> str:
         return "the fast sampler"
 
+    def parts(self, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+        """The folded network for an autocast type, before its first active dropout and from there on; made once."""
+        if dtype not in self.folded:
+            self.folded[dtype] = split(folded(self.network, dtype))
+        return self.folded[dtype]
+
     @torch.inference_mode()
     def __call__(
         self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
@@ -117,9 +123,7 @@ class Sampler:
         layers before the first active dropout run once for all passes.
         """
         dtype = torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else torch.float32
-        if dtype not in self.folded:
-            self.folded[dtype] = split(folded(self.network, dtype))
-        prefix, suffix = self.folded[dtype]
+        prefix, suffix = self.parts(dtype)
         trunk, classifier = (split_head(suffix) if plan.block > 1 else None) or (suffix, None)
         classes = next((layer.out_features for layer in reversed(suffix) if isinstance(layer, nn.Linear)), 1)
         shared, spare = plan.masks != "independent", {}

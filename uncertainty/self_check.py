@@ -32,11 +32,11 @@ class SelfCheck:
 
 
 @torch.no_grad()
-def self_check(network: nn.Module, images: Tensor) -> SelfCheck:
-    """Check a network on a few images [N, H, W, C], N ≥ 4, of its device. It is put into eval mode.
+def require_fit(network: nn.Module, images: Tensor) -> None:
+    """Check on a few images [N, H, W, C], N ≥ 4, that a network can be a teacher. It is put into eval mode.
 
     Raises UserError if two calls without dropout differ, if an image's logits depend on the other images of its batch,
-    if the outputs are probabilities, if a dropout has the rate 1, or if nothing is random.
+    if the outputs are probabilities, or if a dropout has the rate 1.
     """
     whole, again, half = network.eval()(images), network(images), network(images[:2])
     if not torch.equal(whole, again):
@@ -54,6 +54,14 @@ def self_check(network: nn.Module, images: Tensor) -> SelfCheck:
         raise UserError("the network gives probabilities, not logits: leave out the softmax at its end")
     if any(isinstance(layer, nn.Dropout) and layer.p == 1 for layer in network.modules()):
         raise UserError("the network has a dropout of rate 1, which leaves nothing")
+
+
+def self_check(network: nn.Module, images: Tensor) -> SelfCheck:
+    """What is random in a network, how it is sampled, and at what cost.
+
+    Raises UserError as `require_fit`, and if nothing is random.
+    """
+    require_fit(network, images)
     sampler = sampler_of(network)
     cost = cost_in_passes(sampler, network, images, PASSES)
     why = f" ({sampler.why})" if isinstance(sampler, PlainLoop) and isinstance(network, External) else ""
