@@ -231,7 +231,7 @@ def figures_of(
         figures["roc"] = plots.roc(teacher, student, metrics["ood"])
         figures["out_of_distribution"] = plots.histograms(teacher, student, outside, behind=inside)
     for dataset, source in zip(sets, [config.data.train, *config.data.ood], strict=True):
-        if source.source != "noise":  # images of noise show nothing
+        if source.source != "noise" and dataset.shape[-1] in (1, 3):  # noise and vectors show nothing
             name, images = dataset.name, dataset.images.numpy()
             predicted = predictions["student"][name].distribution.predicted.tolist()
             captions = [

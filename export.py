@@ -60,8 +60,7 @@ class Exported(nn.Module):
     @property
     def shape(self) -> tuple[int, int, int]:
         """[H, W, C] of an image."""
-        a = self.student.architecture
-        return a.size, a.size, a.channels
+        return self.student.architecture.shape
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         distribution: Distribution = self.student(images)

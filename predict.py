@@ -66,7 +66,7 @@ def main() -> None:
         page, a = options.out.with_suffix(".html"), model.architecture
 
         def pixels(name: str, places: list[int], paths: list[str]) -> np.ndarray:
-            return np.stack([decode(Path(path), report.THUMBNAIL, a.channels, a.resize) for path in paths])
+            return np.stack([decode(Path(path), (report.THUMBNAIL, report.THUMBNAIL, 3), a.resize) for path in paths])
 
         title = f"{options.images} by {options.run}"
         report.write(

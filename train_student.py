@@ -37,12 +37,13 @@ from training.compute import Compute, choose
 from training.run import Run, begin, made_anew
 from training.seeds import seed_of
 from training.state import State
-from uncertainty.any_network import PlainLoop, cost_in_passes
+from uncertainty.any_network import PlainLoop
 from uncertainty.cache import SampleCache
 from uncertainty.mc_dropout import Sampler
 from uncertainty.samples import STATISTICS
+from uncertainty.self_check import PASSES
 
-FEW = 50  # number of images, and of passes, that measure the cost of sampling
+FEW = 50  # images that the teacher is checked on
 
 
 def main(config: Config, overwrite: bool = False) -> None:
@@ -66,34 +67,36 @@ def distil(
     views: list[str] | None = None,
     config: Config | None = None,
     overwrite: bool = False,
+    **settings: Any,
 ) -> Student:
     """Sample a teacher, train a student and return it. The files go to the folder of the config's run: runs/distilled.
 
         teacher = Teacher.from_module(network, mean, std, size=224, classes=["cat", "dog"])
-        student = distil(teacher, "photos/", views=["plain", "augmented"])
+        student = distil(teacher, "photos/", views=["plain", "augmented"], epochs=8)
 
     images: a data set, a torch.utils.data.Dataset of (image, label), or a folder. validation: images that choose the
-    best epoch; without them the last one is kept. views: default `sampling.views` of the config. The same call again
-    continues, or returns the finished one.
+    best epoch; without them the last one is kept. views: default `sampling.views` of the config. settings: those of the
+    student (`configs.schema.StudentSettings`) by name. The same call again continues, or returns the finished one.
+    Raises UserError for an unknown setting, and for images that do not fit the teacher.
     """
-    config = config or Config(name="distilled")
     a = trained.architecture
-    config = replace(config, data=replace(config.data, size=a.size, channels=a.channels, resize=a.resize))
+    changes = {"data": {"size": a.size, "channels": a.channels, "resize": a.resize}, "student": settings}
     if views is not None:
-        config = replace(config, sampling=replace(config.sampling, views=views))
+        changes["sampling"] = {"views": views}
+    config = cli.override(config or Config(name="distilled"), changes, "distil")
     train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
     student.check(config)
 
     run, compute = begin(config, "student")
-    settings = student.settings(config)
-    settings |= {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
+    made_by = student.settings(config)
+    made_by |= {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
     which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
     run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
     with made_anew([run.checkpoint, run / student.FILE], overwrite):
-        finished = run.finished(student.FILE, settings, overwrite)
+        finished = run.finished(student.FILE, made_by, overwrite)
         run.save_config(config)
         if not finished:
-            train_student(trained, train, validation, config, compute, run, settings)
+            train_student(trained, train, validation, config, compute, run, made_by)
     return student.load_distilled(config, compute, trained)
 
 
@@ -112,7 +115,8 @@ def train_student(
     """
     # The teacher's samples on each view of the training images, made once, and on the unchanged validation images.
     samplers = trained.samplers(config.teacher.method)
-    tell_cost(samplers[0], trained, train, run, compute)
+    if isinstance(samplers[0], (Sampler, PlainLoop)):
+        tell_check(trained, train, run, compute)
     cache = SampleCache(config.source, run, compute, samplers, trained.checksum, config.seed)
     other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
     views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device, other)
@@ -185,21 +189,14 @@ def targets_at(
     )
 
 
-def tell_cost(sampler: Any, trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
-    """Log how a dropout teacher is sampled and at what cost. If that is low (dropout in the last layer alone), log that
-    no student is needed."""
-    if not isinstance(sampler, (Sampler, PlainLoop)):
-        return
-    some = train.batch(torch.arange(min(FEW, len(train)))).to(compute.device)
-    with compute.autocast():
-        cost = cost_in_passes(sampler, trained.network, some, FEW)
-    run.log(
-        f"{len(trained.dropouts())} modules are random, sampled by {sampler}: "
-        f"{FEW} passes take as long as {cost:.3g} single passes"
-    )
-    if cost < FEW / 10:
+def tell_check(trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:
+    """Log what is random in a dropout teacher, how it is sampled and at what cost. If that is low (dropout in the last
+    layer alone), log that no student is needed."""
+    check = trained.check(train.batch(torch.arange(min(FEW, len(train)))).to(compute.device))
+    run.log(f"check of the teacher:\n{check}")
+    if check.cost < PASSES / 5:
         saved = (run / teacher.FILE).exists()
-        how = f"predict.py --run {run.folder} --teacher-passes {FEW}" if saved else f"teacher(images, passes={FEW})"
+        how = f"predict.py --run {run.folder} --teacher-passes {PASSES}" if saved else "teacher(images)"
         run.log(f"this teacher needs no student: {how} gives the same at that cost")
 
 

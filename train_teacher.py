@@ -27,7 +27,7 @@ from data.dataset import Dataset
 from data.loading import loader
 from methods import teacher
 from models.architecture import start_as_identity
-from models.external import UNKNOWN, load_weights
+from models.external import UNKNOWN, External, load_weights
 from models.inference import outputs_of
 from models.networks import build
 from training import artifact, process_group, script
@@ -36,6 +36,7 @@ from training.external import digest_of, file_of
 from training.run import Run, begin, made_anew
 from training.seeds import seed_of
 from training.state import State, decay_groups
+from uncertainty.self_check import require_fit
 
 
 def main(config: Config, overwrite: bool = False) -> None:
@@ -85,6 +86,9 @@ def train(config: Config, overwrite: bool = False) -> None:
     model = model.to(compute.device)
     if config.teacher.weights:
         load_weights(model.module, Path(config.teacher.weights))
+    if isinstance(model, External):
+        require_fit(model, model.some_images())
+    if config.teacher.weights:
         progress = {"history": [], "seconds": 0.0}
         if validation:
             accuracy = scores(model.eval(), validation, compute)["accuracy"]

@@ -38,8 +38,15 @@ Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg7", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "mlp"]
 Dropped = Literal["units", "channels", "filters"]
+Size = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 Resize = Literal["squash", "crop", "pad"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong", "other"]
+
+
+def image_shape(size: int | list[int], channels: int) -> tuple[int, int, int]:
+    """[H, W, C] of an image."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width, channels
 
 
 @dataclass
@@ -93,13 +100,13 @@ class Data:
     """Out-of-distribution sets (their test splits)."""
     max_ood: Count | None = None
     """Evaluate on a fixed random subset of at most this many images of each out-of-distribution set."""
-    size: Count = 32
-    """Height and width in pixels; images of another size are resized."""
+    size: Size = 32
+    """Height and width in pixels, or both: [32, 50]; images of another size are resized."""
     resize: Resize = "squash"
-    """How images that are not square are made square: `squash` changes their proportions, `crop` cuts the ends of the
-    longer side, `pad` extends the shorter side with black."""
-    channels: Annotated[int, Field(ge=1, le=3)] = 3
-    """3 for RGB, 1 for grey; other images are converted. 2 for points of a plane."""
+    """How images get the proportions of `size`: `squash` changes theirs, `crop` cuts the ends of the longer side, `pad`
+    extends the shorter side with black."""
+    channels: Count = 3
+    """3 for RGB, 1 for grey; images of files are converted. Another number for vectors (docs/own_networks.md)."""
     validation: Count | Share = 0.1
     """Training images set aside for validation, chosen by seed (unless teacher.train_on_all): a count, or a share of
     all."""
@@ -112,10 +119,15 @@ class Data:
     and worker processes decode images on demand."""
 
     def __post_init__(self):
-        if self.augmentation.crop >= self.size:
+        if self.augmentation.crop >= min(self.shape[:2]):
             raise ValueError(
                 f"data.augmentation.crop: {self.augmentation.crop} is not less than data.size, {self.size}"
             )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of an image."""
+        return image_shape(self.size, self.channels)
 
 
 @dataclass

@@ -41,14 +41,16 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
 
 def fitted(dataset: Dataset, data: Data) -> Dataset:
     """The data set in the size and channels that `data` asks for."""
-    if dataset.shape == (data.size, data.size, data.channels):
+    if dataset.shape == data.shape:
         return dataset
-    wanted = (data.size, data.channels, data.resize)
     if not dataset.lazy:
-        return replace(dataset, pixels=fit_to(dataset.images, *wanted), order=None)
+        return replace(dataset, pixels=fit_to(dataset.images, data.shape, data.resize), order=None)
     known = dataset.pixels
-    shape = torch.Size((len(known), data.size, data.size, data.channels))
-    pixels = LazyPixels(lambda i: fit_to(known.read(i).unsqueeze(0), *wanted)[0], shape, f"{known.key} {data.resize}")
+    pixels = LazyPixels(
+        lambda i: fit_to(known.read(i).unsqueeze(0), data.shape, data.resize)[0],
+        torch.Size((len(known), *data.shape)),
+        f"{known.key} {data.resize}",
+    )
     return replace(dataset, pixels=pixels)
 
 

@@ -75,6 +75,6 @@ def noise(source: DataSet, split: Split, data: Data) -> Dataset:
     """Far out-of-distribution data: 1,000 images of independent uniform pixels, in the size and channels that are asked
     for."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (1000, data.size, data.size, data.channels), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (1000, *data.shape), dtype=torch.uint8, generator=generator)
     names = [f"noise-{i:04d}" for i in range(len(images))]
     return Dataset(source.title, images, torch.full((len(images),), UNLABELLED), names, [])

@@ -19,7 +19,8 @@ def warp(
     """Rotate by `angle` (radians) and zoom about the centre, bilinear. Pixels from outside are mirrored at the border,
     or repeat it."""
     cos, sin, zero = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
-    matrix = torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(-1, 2, 3)
+    height, width = images.shape[2:]  # affine_grid counts both sides as 2
+    matrix = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], 1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 

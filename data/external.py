@@ -45,13 +45,13 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     """
     if isinstance(items, IterableDataset) or not hasattr(items, "__len__"):
         raise UserError(f"{name}: items have to be numbered, with a length: a torch.utils.data.Dataset, not a stream")
-    shape = torch.Size((len(items), data.size, data.size, data.channels))
+    shape = torch.Size((len(items), *data.shape))
     if not len(items):
         raise UserError(f"{name}: no items")
 
     def fitted(image: object, i: int) -> Tensor:
         pixels = pixels_of(image, data.channels, f"{name}, item {i}")
-        return fit_to(pixels.unsqueeze(0), data.size, data.channels, data.resize)[0]
+        return fit_to(pixels.unsqueeze(0), data.shape, data.resize)[0]
 
     key = f"{name} {tuple(shape)} {data.resize}"
     pixels = LazyPixels(lambda i: fitted(pair_of(items[i], i, name)[0], i), shape, key)

@@ -135,22 +135,25 @@ def labelled(root: Path, searched: Path, classes: list[str]) -> tuple[list[str],
     return files, torch.tensor(labels, dtype=torch.int64)
 
 
-def decode(path: Path, size: int, channels: int, resize: Resize = "squash") -> np.ndarray:
-    """One image as uint8 [size, size, channels], upright, on a white background, resized by PIL's antialiased bilinear
+def decode(path: Path, shape: tuple[int, int, int], resize: Resize = "squash") -> np.ndarray:
+    """One image as uint8 [H, W, C], upright, on a white background, resized by PIL's antialiased bilinear
     filter.
 
     Of several frames (a phone's JPEG, a GIF) it is the first. Raises UserError if it is broken, has more pixels than
-    PIL allows, or a pixel type whose value of white is unknown.
+    PIL allows, or a pixel type whose value of white is unknown; and for other than 1 or 3 channels.
     """
+    height, width, channels = shape
+    if channels not in (1, 3):
+        raise UserError(f"data.channels: a file's image has 3 or 1, not {channels}")
     try:
         with Image.open(path) as image:
             image = eight_bits(ImageOps.exif_transpose(image))
             image = image.convert("RGB" if channels == 3 else "L")
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise UserError(f"broken image {printable(path)}: {printable(error)}") from None
-    if image.size != (size, size):
-        image = RESIZE[resize](image, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(size, size, channels)
+    if image.size != (width, height):
+        image = RESIZE[resize](image, (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(shape)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -170,7 +173,7 @@ def decoded(name: str, root: Path, files: list[str], labels: Tensor, classes: li
     """The data set of `files` below `root`: decoded once into the folder `data.decoded` and memory-mapped from there;
     or, if that is null, decoded on demand. The decoding settings, and the files' paths, sizes and modification times
     identify it."""
-    shape = torch.Size((len(files), data.size, data.size, data.channels))
+    shape = torch.Size((len(files), *data.shape))
     digest = hashlib.sha256(json.dumps([VERSION, *shape, data.resize]).encode())
     for path in map(root.joinpath, files):
         about = path.stat()
@@ -178,7 +181,7 @@ def decoded(name: str, root: Path, files: list[str], labels: Tensor, classes: li
     key = digest.hexdigest()
 
     def read(i: int) -> Tensor:
-        return torch.tensor(decode(root / files[i], data.size, data.channels, data.resize))
+        return torch.tensor(decode(root / files[i], data.shape, data.resize))
 
     pixels = LazyPixels(read, shape, key)
     if data.decoded is not None:

@@ -68,7 +68,7 @@ def predictions(
 
     def read(path: Path) -> np.ndarray | None:
         try:
-            return decode(path, a.size, a.channels, a.resize)
+            return decode(path, a.shape, a.resize)
         except UserError as error:
             note(f"skipped: {error}")
             return None

@@ -58,7 +58,7 @@ class Student(nn.Module):
         self.method = student_method(settings.method, settings.options)
         a = architecture
         if module is not None:
-            self.network = External(copy.deepcopy(module), a.size, a.channels, a.outputs, a.layers)
+            self.network = External(copy.deepcopy(module), a.shape, a.outputs, a.layers)
         elif self.method.own_last_layer:
             self.network = build(replace(a, heads=1))
             self.network[-1] = self.method.last_layer(self.network.classifier)
@@ -71,7 +71,7 @@ class Student(nn.Module):
         self.fixed_norm = False
         self.perceptron = None
         if outputs := self.method.perceptron_outputs(architecture.outputs):
-            blank = torch.zeros(1, architecture.size, architecture.size, architecture.channels)
+            blank = torch.zeros(1, *architecture.shape)
             _, features = self.eval().logits_and_features(blank)
             self.perceptron = perceptron(features.shape[1], self.method.hidden, outputs)
 
@@ -99,9 +99,9 @@ class Student(nn.Module):
         plausible.
         """
         a = self.architecture
-        if images.shape[1:] != (a.size, a.size, a.channels) or not (self.training or images.dtype == torch.uint8):
+        if images.shape[1:] != a.shape or not (self.training or images.dtype == torch.uint8):
             raise ValueError(
-                f"a student of images uint8 [N, {a.size}, {a.size}, {a.channels}] in 0-255 was given "
+                f"a student of images uint8 [N, {', '.join(map(str, a.shape))}] in 0-255 was given "
                 f"{images.dtype} {list(images.shape)}"
             )
         logits, features = self.logits_and_features(images)

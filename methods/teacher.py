@@ -54,19 +54,19 @@ class Teacher:
         module: nn.Module,
         mean: list[float],
         std: list[float],
-        size: int,
+        size: int | list[int],
         classes: list[str],
         channels: int = 3,
         resize: Resize = "squash",
     ) -> "Teacher":
-        """A teacher from a trained module of other code, from floats [N, channels, size, size] to logits.
+        """A teacher from a trained module of other code, from floats [N, channels, height, width] to logits.
 
         mean, std: of each channel, for pixels in [0, 1], as in the module's training. The module is copied.
         Raises UserError if the module does not take such images or does not give such logits, and as `require_fit`.
         """
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
         # called once before it is copied: a weight that a hook computes with a gradient cannot be copied
-        network = copy.deepcopy(External(module, size, channels, len(classes))).eval()
+        network = copy.deepcopy(External(module, a.shape, len(classes))).eval()
         network.normalize.set(mean, std)
         require_fit(network, network.some_images())
         return cls([network], a, classes, UNKNOWN, checksum_of(network.state_dict(), network, a), [], 0.0)
@@ -91,9 +91,7 @@ class Teacher:
     def dropouts(self) -> list[str]:
         """The random parts of the network: each module that draws random numbers when dropout is on, with its kind."""
         a = self.architecture
-        return what_is_random(
-            self.network, torch.zeros(2, a.size, a.size, a.channels, device=self.network.normalize.mean.device)
-        )
+        return what_is_random(self.network, torch.zeros(2, *a.shape, device=self.network.normalize.mean.device))
 
     def check(self, images: Tensor) -> SelfCheck:
         """What is random in the network and where, how it is sampled, and at what cost; images uint8 [N, H, W, C]."""

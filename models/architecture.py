@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.schema import image_shape
 from models.contract import Network
 
 
@@ -27,7 +28,7 @@ class Architecture:
 
     network: str
     width: float
-    size: int
+    size: int | list[int]
     channels: int
     outputs: int
     conv_dropout: list[float] | float = 0.0
@@ -40,6 +41,11 @@ class Architecture:
     options: dict[str, Any] | None = None
     layers: list[str] | None = None
     digest: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of an image."""
+        return image_shape(self.size, self.channels)
 
 
 class Normalize(nn.Module):

@@ -30,14 +30,15 @@ class External(nn.Module):
 
     layers: the names of those whose mean outputs a student's perceptron takes; default: the last one of each output
     shape. The classifier is the linear layer that gives the logits, or an identity if there is none. Raises UserError,
-    with the module's message, if it cannot take images [N, channels, size, size] or does not give logits [N, outputs].
+    with the module's message, if it cannot take images [N, C, H, W] or does not give logits [N, outputs].
+    shape: [H, W, C].
     """
 
-    def __init__(self, module: nn.Module, size: int, channels: int, outputs: int, layers: list[str] | None = None):
+    def __init__(self, module: nn.Module, shape: tuple[int, int, int], outputs: int, layers: list[str] | None = None):
         super().__init__()
-        self.normalize, self.module, self.channels_last = Normalize(channels), module, True
-        self.shape = (size, size, channels)
-        calls = self._try(size, channels, outputs)
+        self.normalize, self.module, self.channels_last = Normalize(shape[-1]), module, True
+        self.shape = shape
+        calls = self._try(outputs)
         self.layers = layers or last_of_each_shape(module, calls)
         if gone := [name for name in self.layers if name not in calls]:
             raise UserError(
@@ -97,7 +98,7 @@ class External(nn.Module):
         return images.to(self.normalize.mean.device)
 
     @torch.no_grad()
-    def _try(self, size: int, channels: int, outputs: int) -> dict[str, Tensor]:
+    def _try(self, outputs: int) -> dict[str, Tensor]:
         """The output of each module on random images, by name. Sets `channels_last` to whether the module can take such
         memory."""
         images = self.some_images(2)
@@ -110,7 +111,7 @@ class External(nn.Module):
             except Exception as error:  # a user's code can raise any error
                 reason = str(error).partition("\n")[0]
         else:
-            raise UserError(f"{kind} cannot take images {[2, channels, size, size]}: {reason}")
+            raise UserError(f"{kind} cannot take images {list(images.permute(0, 3, 1, 2).shape)}: {reason}")
         self.module.train(training)
         shape = list(calls[""].shape) if "" in calls else "no tensor"
         if shape != [2, outputs]:
@@ -172,7 +173,7 @@ def make(a: Architecture) -> External:
         module = called(builder, a.network, {"num_classes": a.outputs} | (a.options or {}))
     else:
         module = call(a.network, a.options or {})
-    return External(module, a.size, a.channels, a.outputs, a.layers)
+    return External(module, a.shape, a.outputs, a.layers)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -1,5 +1,7 @@
 """A multi-layer perceptron with dropout, for points rather than images."""
 
+import math
+
 from torch import nn
 
 from configs.errors import UserError
@@ -17,7 +19,7 @@ def mlp(a: Architecture) -> nn.Sequential:
     if a.dropped != "units":
         raise UserError(f"teacher.dropped: a perceptron has no {a.dropped}")
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
-    units = a.channels * a.size**2
+    units = math.prod(a.shape)
     for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, "conv", len(HIDDEN))), 1):
         width = scaled(base, a.width)
         layers[f"linear{i}"] = nn.Linear(units, width)

@@ -21,8 +21,9 @@ def build(a: Architecture) -> Network:
     outside = is_external(a.network)
     if outside and a.digest not in (None, digest_of_code(a.network)):
         note(f"{file_of(a.network)} has changed since the network of this run was made with it")
-    network = external.make(a) if outside else NETWORKS[a.network](a)
-    blank = torch.zeros(1, a.size, a.size, a.channels)
+    if outside:
+        return external.make(a)
+    network, blank = NETWORKS[a.network](a), torch.zeros(1, *a.shape)
     check(network, blank)
     if a.spectral_norm is not None:
         spectral_norm.normalize(network, a.spectral_norm, blank)

@@ -27,7 +27,7 @@ def vgg(a: Architecture) -> nn.Sequential:
     """
     quick, blocks = a.network == "vgg7", BLOCKS[a.network]
     dropout, head_dropout = rates(a, "conv", sum(map(len, blocks))), rates(a, "head", 1 if quick else 2)
-    if a.size - (quick and a.whiten) < 2 ** len(blocks):
+    if min(a.shape[:2]) - (quick and a.whiten) < 2 ** len(blocks):
         raise UserError(f"data.size: {a.network} halves the image {len(blocks)} times, {a.size} pixels are too few")
 
     layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels)}

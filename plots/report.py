@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from plots.style import MEASURE_NAMES, axis_label
 from plots.table import Part
@@ -119,15 +119,16 @@ def inline(content: bytes, kind: str) -> str:
 
 
 def sheet(images: ndarray) -> str:
-    """All images uint8 [N, H, W, C] in one, COLUMNS side by side, each THUMBNAIL wide, or as wide as it is if that is
-    smaller."""
+    """All images uint8 [N, H, W, C] in one, COLUMNS side by side, each in a square of THUMBNAIL pixels, or as large as
+    it is if that is smaller."""
+    if images.shape[-1] not in (1, 3):  # vectors: their mean
+        images = images.mean(-1, keepdims=True).astype(np.uint8)
     count, height, width, _ = images.shape
-    wide = min(width, THUMBNAIL)
-    high = wide * height // width
-    picture = Image.new("RGB", (COLUMNS * wide, (-(-count // COLUMNS) or 1) * high))
+    side = min(max(height, width), THUMBNAIL)
+    picture = Image.new("RGB", (COLUMNS * side, (-(-count // COLUMNS) or 1) * side))
     for place, image in enumerate(np.broadcast_to(images, (count, height, width, 3))):  # grey: the same in each channel
         line, column = divmod(place, COLUMNS)
-        picture.paste(Image.fromarray(image).resize((wide, high)), (column * wide, line * high))
+        picture.paste(ImageOps.pad(Image.fromarray(image), (side, side)), (column * side, line * side))
     buffer = io.BytesIO()
     picture.save(buffer, "webp", quality=75)
     return inline(buffer.getvalue(), "webp")

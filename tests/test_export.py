@@ -65,7 +65,9 @@ def test_a_gaussians_outputs_are_those_of_random_draws(tmp_path):
 
 def test_the_metadata_and_the_program_of_the_docs_which_needs_neither_torch_nor_this_repository(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)).save(tmp_path / "photo.png")
-    said = exported(a_run(tmp_path), "cifar10.onnx", torch.tensor(decode(tmp_path / "photo.png", 8, 1)).unsqueeze(0))
+    said = exported(
+        a_run(tmp_path), "cifar10.onnx", torch.tensor(decode(tmp_path / "photo.png", (8, 8, 1))).unsqueeze(0)
+    )
     about = onnxruntime.InferenceSession(tmp_path / "cifar10.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == list("abcd") and about["method"] == "dirichlet"
     assert json.loads(about["units"])["mutual_information"] == "nats"

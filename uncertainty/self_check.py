@@ -1,5 +1,6 @@
 """A check of a network that comes from outside: what is random in it and where, and whether it can be a teacher."""
 
+import textwrap
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +22,20 @@ class SelfCheck:
     cost: float
 
     def __str__(self) -> str:
+        places: dict[str, list[str]] = {}
+        for part in self.random:
+            name, _, kind = part.partition(": ")
+            places.setdefault(kind, []).append(name)
         lines = {
             "without dropout": "two calls agree, and an image does not depend on its batch",
             "outputs": "logits",
-            "random with dropout on": "; ".join(self.random),
+            "random with dropout on": "; ".join(f"{kind} ({', '.join(names)})" for kind, names in places.items()),
             "sampled by": self.sampler,
             f"{PASSES} passes cost": f"{self.cost:.3g} single passes",
         }
-        return "\n".join(f"{name:24}{text}" for name, text in lines.items())
+        return "\n".join(
+            textwrap.fill(f"{name:24}{text}", 120, subsequent_indent=24 * " ") for name, text in lines.items()
+        )
 
 
 @torch.no_grad()

@@ -226,7 +226,7 @@ def test_of_several_frames_the_first_is_taken(tmp_path):
     for kind in ("gif", "tiff", "mpo"):
         path = tmp_path / f"two.{kind if kind != 'mpo' else 'jpg'}"
         frames[0].save(path, kind.upper(), save_all=True, append_images=frames[1:])
-        assert abs(int(decode(path, 6, 3).mean()) - 200) < 3
+        assert abs(int(decode(path, (6, 6, 3)).mean()) - 200) < 3
 
 
 def test_test_images_that_are_training_images_are_counted():

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 def decoded(path: Path, channels: int = 3) -> np.ndarray:
-    return folder.decode(path, 8, channels)
+    return folder.decode(path, (8, 8, channels))
 
 
 def test_sixteen_bits_become_eight_by_their_share_of_white(tmp_path):
