@@ -41,6 +41,7 @@ from training.compute import Compute
 from training.run import Run, begin, made_anew, provenance
 from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
+from uncertainty.classification import chance_warning
 from uncertainty.delta import Delta
 from uncertainty.distribution import entropy, measures_of
 from uncertainty.mc_dropout import split_head
@@ -127,6 +128,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     text = table(written)
     artifact.write_text(run / "table.md", text + "\n")
     write_report(run, sets, predictions, model.classes, parts(written))
+    student.keep_thresholds(run.folder, values["student"][inside.name])
     artifact.write_json(run / "metrics.json", written)
     print(f"\n{text}\n")
     run.log(
@@ -162,6 +164,8 @@ def measure(
         for count in DECIDE
         if count <= next(iter(references.values())).passes
     } | {who: decisions(record) for who, record in records.items() if who != "teacher"}
+    teacher_scores = metrics["teacher"]
+    metrics["warning"] = chance_warning(teacher_scores["accuracy"], teacher_scores["nll"], labels)
     metrics["rejected"] = rejected(values["teacher"], values["student"])
     metrics["ood"] = {name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]}
     return metrics

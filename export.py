@@ -38,7 +38,8 @@ Outputs = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Exported(nn.Module):
-    """A student whose outputs are tensors: probabilities [N, C], every measure [N], and α [N, C] of a Dirichlet."""
+    """A student whose outputs are tensors: probabilities [N, C], every measure [N], α [N, C] of a Dirichlet, and, if
+    the student was evaluated, `answer` [N]: whether the predictive entropy is not above its threshold."""
 
     def __init__(self, student: Student):
         super().__init__()
@@ -51,7 +52,9 @@ class Exported(nn.Module):
         _ = distribution.mean  # a Gaussian draws its numbers at the first call; after it they are constants
         if isinstance(distribution, Dirichlet):
             self.names.append("alpha")
-        elif not isinstance(distribution, LogitGaussian):
+        if student.threshold is not None:
+            self.names.append("answer")
+        if not isinstance(distribution, (Dirichlet, LogitGaussian)):
             raise UserError(
                 f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a "
                 "Gaussian"
@@ -64,9 +67,9 @@ class Exported(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         distribution: Distribution = self.student(images)
-        return tuple(
-            distribution.mean if name == "probabilities" else getattr(distribution, name) for name in self.names
-        )
+        answer = [distribution.predictive_entropy <= self.student.threshold] if "answer" in self.names else []
+        shown = {"probabilities": "mean"}
+        return *(getattr(distribution, shown.get(name, name)) for name in self.names if name != "answer"), *answer
 
     def metadata(self) -> dict[str, str]:
         """What a program that uses the file has to know."""
@@ -76,7 +79,7 @@ class Exported(nn.Module):
             "units": json.dumps({name: UNITS[name] for name in self.names if name in UNITS}),
             "resize": self.student.architecture.resize,
             "method": self.student.settings.method,
-        }
+        } | ({"threshold": str(self.student.threshold)} if "answer" in self.names else {})
 
 
 def main() -> None:
@@ -136,17 +139,26 @@ def session_of(path: Path) -> Any:
 
 
 def largest_difference(exported: Exported, outputs: Outputs) -> float:
-    """The largest difference of any output, for random images; for α, relative to it."""
+    """The largest difference of any output, for random images. α is compared by what it says: the mean and the measures
+    of its Dirichlet."""
+
+    def said(by: Outputs, images: Tensor) -> dict[str, Tensor]:
+        found = dict(zip(exported.names, by(images), strict=True))
+        if "answer" in found:  # whether it is wrong by its own entropy
+            found["answer"] ^= found["predictive_entropy"] <= exported.student.threshold
+        if "alpha" in found:
+            dirichlet = Dirichlet(found["alpha"])
+            found |= {f"alpha's {name}": getattr(dirichlet, name) for name in ("mean", *MEASURES)}
+        return {name: output.float() for name, output in found.items() if name != "alpha"}
+
     differences = []
     for count in CHECKED:
         images = torch.from_numpy(
             np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8)
         )
-        for name, expected, output in zip(exported.names, exported(images), outputs(images), strict=True):
-            scale = expected if name == "alpha" else 1.0
-            differences.append(
-                ((output - expected) / scale).abs().max().item() if output.shape == expected.shape else np.inf
-            )
+        expected, found = said(exported, images), said(outputs, images)
+        same = all(found[name].shape == output.shape for name, output in expected.items())
+        differences += [(found[name] - expected[name]).abs().max().item() if same else np.inf for name in expected]
     return float(np.max(differences))  # a NaN stays one
 
 

@@ -4,8 +4,14 @@
     python predict.py --run runs/digits --images photos/ --report             # also predictions.html, a page to look at
     python predict.py --run runs/digits --images photos/ --teacher-passes 50  # with its teacher, by MC-dropout
 
-Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resized as in the student's training. They are
-streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
+Images (png, jpg, jpeg, webp, bmp, tif, gif, in any folder below --images, or one file) are resized as in the student's
+training. They are streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
+
+The columns: `class`, the most probable one. `answer`: yes if the predictive entropy is as low as it is for 95% of the
+in-distribution test images. `probability`: of the class. The uncertainties: predictive entropy = everything; mutual
+information and total variance = epistemic, what the network does not know; expected entropy and entropy - variance =
+aleatoric, what nobody can know from the image. Entropies and information are in nats. `precision`: the sum of a
+Dirichlet's concentrations; the larger it is, the less the probabilities vary. `p(class)`: of each class.
 """
 
 import argparse
@@ -30,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--run", required=True, type=Path, help="folder of a run with a trained student, such as runs/digits"
     )
-    parser.add_argument("--images", required=True, type=Path, help="folder of images")
+    parser.add_argument("--images", required=True, type=Path, help="folder of images, or one image")
     parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
@@ -40,16 +46,17 @@ def main() -> None:
         "--report", action="store_true", help="also write a page with images and uncertainties, beside the CSV file"
     )
     options = parser.parse_args()
-    if not options.images.is_dir():
-        raise UserError(f"--images: no folder {options.images}")
+    if not options.images.exists():
+        raise UserError(f"--images: no folder or file {options.images}")
     if options.teacher_passes is not None and options.teacher_passes < 2:
         raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
     if options.report and options.out.suffix == ".html":
         raise UserError(f"--out: {options.out} is the CSV file's name; the report gets the same name with .html")
 
-    device = choose_device(options.device)
+    device, thresholds = choose_device(options.device), {}
     if options.teacher_passes is None:
         model = load_student(options.run, device)
+        thresholds = model.about.get("thresholds", {})
         rows = model.predict(options.images)
     else:
         model = load_teacher(config_of_run(options.run), Compute(device, "float32"))
@@ -57,11 +64,16 @@ def main() -> None:
     predicted = write_csv(options.out, rows)
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
+    images = sum(1 for _ in images_below(options.images))
+    files = sum(1 for _ in files_below(options.images)) if options.images.is_dir() else 1
     print(
         f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files "
         "left out)"
     )
+    if thresholds:
+        print(f"answer: yes up to a predictive entropy of {model.threshold:.3g} nats; the other columns: --help")
+    elif options.teacher_passes is None:
+        print("no column `answer`: it needs a threshold, which evaluate.py finds and stores with the student")
     if options.report:
         page, a = options.out.with_suffix(".html"), model.architecture
 
@@ -70,7 +82,13 @@ def main() -> None:
 
         title = f"{options.images} by {options.run}"
         report.write(
-            page, options.out, model.classes, pixels, title, who="teacher" if options.teacher_passes else "student"
+            page,
+            options.out,
+            model.classes,
+            pixels,
+            title,
+            who="teacher" if options.teacher_passes else "student",
+            thresholds=thresholds,
         )
         print(f"report: {page}")
 

@@ -36,6 +36,7 @@ from training.external import digest_of, file_of
 from training.run import Run, begin, made_anew
 from training.seeds import seed_of
 from training.state import State, decay_groups
+from uncertainty.classification import chance_warning
 from uncertainty.self_check import require_fit
 
 
@@ -90,11 +91,14 @@ def train(config: Config, overwrite: bool = False) -> None:
         require_fit(model, model.some_images())
     if config.teacher.weights:
         progress = {"history": [], "seconds": 0.0}
-        if validation:
-            accuracy = scores(model.eval(), validation, compute)["accuracy"]
-            run.log(f"{config.teacher.weights}: accuracy {accuracy:.4g} on {len(validation)} validation images")
     else:
         progress = fit(model, images, validation, config, compute, run, settings)
+    quality = ""
+    if validation:
+        reached = scores(model.eval(), validation, compute)
+        quality = "; accuracy {accuracy:.4g}, loss {loss:.4g} on the validation images".format(**reached)
+        if warning := chance_warning(reached["accuracy"], reached["loss"], validation.labels.numpy()):
+            run.log(f"WARNING: {warning}")
 
     if process_group.is_first():
         metadata = {"settings": settings, "architecture": asdict(architecture), "classes": images.classes, **progress}
@@ -103,7 +107,7 @@ def train(config: Config, overwrite: bool = False) -> None:
             file = file_of(architecture.network)
             artifact.write_text(run / file.name, file.read_text(encoding="utf-8"))
     process_group.barrier()
-    run.log(f"wrote {run / teacher.FILE} after {progress['seconds']:.0f} s of training")
+    run.log(f"wrote {run / teacher.FILE} after {progress['seconds']:.0f} s of training{quality}")
 
 
 def fit(

@@ -95,8 +95,9 @@ def split_folder(root: Path, split: Split) -> Path:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The files below `folder` that have an image suffix."""
-    return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES)
+    """The files below `folder` that have an image suffix; of a file, the file itself."""
+    files = [folder] if folder.is_file() else files_below(folder)
+    return (path for path in files if path.suffix.lower() in SUFFIXES)
 
 
 def printable(text: object) -> str:

@@ -23,17 +23,21 @@ from uncertainty.distribution import MEASURES, Distribution
 BATCH = 256  # images
 
 
-def rows_of(distribution: Distribution, classes: list[str]) -> Iterator[dict[str, Any]]:
+def rows_of(distribution: Distribution, classes: list[str], threshold: float | None = None) -> Iterator[dict[str, Any]]:
     """A row for each input: its class and the class's probability, every measure, a Dirichlet's precision, and all
-    probabilities."""
+    probabilities. With a threshold also `answer`: whether the predictive entropy is not above it."""
+    answers = [{}] * len(distribution.mean)
+    if threshold is not None:
+        answers = [{"answer": "yes" if x else "no"} for x in distribution.predictive_entropy <= threshold]
     numbers = {"probability": distribution.max_probability} | {
         measure: getattr(distribution, measure) for measure in MEASURES
     }
     if isinstance(distribution, Dirichlet):
         numbers["precision"] = distribution.precision
     numbers |= {f"p({name})": share for name, share in zip(classes, distribution.mean.T)}
-    for label, values in zip(distribution.predicted.tolist(), torch.stack(list(numbers.values()), 1).tolist()):
-        yield {"class": classes[label]} | dict(zip(numbers, values))
+    labels, values = distribution.predicted.tolist(), torch.stack(list(numbers.values()), 1).tolist()
+    for label, answer, row in zip(labels, answers, values, strict=True):
+        yield {"class": classes[label]} | answer | dict(zip(numbers, row))
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -62,9 +66,10 @@ def predictions(
     classes: list[str],
     folder: Path,
     device: torch.device,
+    threshold: float | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each image below `folder`: its path, and the columns of `rows_of`. A broken image is skipped, and a
-    line names it."""
+    """A row for each image below `folder`, or of the file `folder`: its path, and the columns of `rows_of`. A broken
+    image is skipped, and a line names it."""
 
     def read(path: Path) -> np.ndarray | None:
         try:
@@ -79,6 +84,6 @@ def predictions(
             kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
             if kept:
                 distribution = model(torch.from_numpy(np.stack(list(kept.values()))).to(device))
-                for path, row in zip(kept, rows_of(distribution, classes)):
+                for path, row in zip(kept, rows_of(distribution, classes, threshold)):
                     yield {"image": str(path)} | row
             bar.update(len(batch))

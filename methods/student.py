@@ -6,7 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -30,6 +32,7 @@ from uncertainty.distribution import Distribution
 from uncertainty.variance_propagation import propagate
 
 FILE = "student.safetensors"
+ANSWERED = 0.95  # share of the in-distribution test images
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -139,11 +142,17 @@ class Student(nn.Module):
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
     def predict(self, images: str | Path) -> Iterator[dict[str, Any]]:
-        """The class, the probabilities and all uncertainties of each image below a folder, as
+        """The class, the probabilities and all uncertainties of each image below a folder (or of one file), as
         `methods.prediction.predictions`."""
         device = self.network.normalize.mean.device
         with torch.inference_mode():
-            yield from predictions(self, self.architecture, self.classes, Path(images), device)
+            yield from predictions(self, self.architecture, self.classes, Path(images), device, self.threshold)
+
+    @property
+    def threshold(self) -> float | None:
+        """The predictive entropy, in nats, that ANSWERED of the in-distribution test images do not exceed; None if the
+        student has not been evaluated."""
+        return self.about.get("thresholds", {}).get("predictive_entropy")
 
     def init_from(self, teacher: nn.Module) -> int:
         """Copy every tensor of `teacher` that has the same name and shape here, to every head if there are several. Of
@@ -283,6 +292,14 @@ def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Studen
     there = {key: student.about["settings"][key] for key in wanted}
     require_same(config.folder / FILE, there, wanted, config.folder)
     return student
+
+
+def keep_thresholds(folder: Path, values: dict[str, ndarray]) -> None:
+    """Add to the student's file, for each measure, what ANSWERED of the in-distribution test images `values` [N] do not
+    exceed."""
+    tensors, about = artifact.load(folder / FILE, "student")
+    thresholds = {measure: float(np.sort(x)[round(ANSWERED * len(x)) - 1]) for measure, x in values.items()}
+    artifact.save(folder / FILE, "student", tensors, about | {"thresholds": thresholds})
 
 
 def for_use(student: Student, dtype: torch.dtype = torch.float32) -> Student:

@@ -56,14 +56,20 @@ let sorted = []; // the chosen uncertainty of the first set, from low to high
 function chooseUncertainty() {
   const score = scoreOf($("answer-by").value);
   sorted = Float32Array.from([...setOf.keys()].filter((image) => setOf[image] === 0), score).sort();
-  answer();
+  const stored = data.thresholds[$("answer-by").value.replace("student ", "")];
+  if (stored === undefined) return moveThreshold();
+  $("threshold").value = (100 * sorted.filter((x) => x <= stored).length) / sorted.length;
+  answer(stored);
 }
 
-function answer() {
-  const score = scoreOf($("answer-by").value);
+function moveThreshold() {
   const place = Math.round((sorted.length * $("threshold").value) / 100);
-  const threshold = place === 0 ? -Infinity : sorted[place - 1];
-  $("below").textContent = place === 0 ? "no answers" : `at most ${number(threshold)}`;
+  answer(place === 0 ? -Infinity : sorted[place - 1]);
+}
+
+function answer(threshold) {
+  const score = scoreOf($("answer-by").value);
+  $("below").textContent = threshold === -Infinity ? "no answers" : `at most ${number(threshold)}`;
   const counts = data.sets.map(() => ({ all: 0, answered: 0, judged: 0, wrong: 0 }));
   for (let image = 0; image < setOf.length; image++) {
     const count = counts[setOf[image]];
@@ -190,10 +196,11 @@ options($("predicted"), [all, ...data.classes.entries()]);
 options($("right"), [["", "right or wrong"], [1, "right"], [0, "wrong"]]);
 for (const id of ["set", "label"]) $(id).parentElement.hidden = data[id === "set" ? "sets" : "labels"].length < 2;
 $("right").parentElement.hidden = !right.some((x) => x >= 0);
-$("answer-by").value = $("sort").value = "student total_variance";
+$("answer-by").value = "student predictive_entropy";
+$("sort").value = "student total_variance";
 for (const id of ["sort", "ascending", "set", "label", "predicted", "right"]) $(id).onchange = arrange;
 $("answer-by").onchange = chooseUncertainty;
-$("threshold").oninput = answer;
+$("threshold").oninput = moveThreshold;
 $("more").onclick = () => $("grid").children[more()].focus();
 chooseUncertainty();
 arrange();

@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,11 @@ def write(
     results: Sequence[Part] = (),
     plots: Path | None = None,
     who: str = "student",
+    thresholds: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Write the report on predictions.csv, a row for each image. results: what comes first. plots: a folder of PNGs.
-    who: whose the first predictions of a row are."""
+    who: whose the first predictions of a row are. thresholds: of each measure, where the slider starts; default: where
+    95% of the first set's images are answered."""
     with open(predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
         header, *lines = csv.reader(file)
     table = dict(zip(header, np.array(lines, object).reshape(-1, len(header)).T))
@@ -53,7 +56,8 @@ def write(
         chosen = np.sort(rng.permutation(len(rows))[:most])
         shown += rows[chosen].tolist()
         sheets.append(sheet(pixels(name, chosen.tolist(), table["image"][rows[chosen]].tolist())))
-    data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets} | contents(table, shown, classes)
+    data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets, "thresholds": dict(thresholds)}
+    data |= contents(table, shown, classes)
     figures = sorted(plots.glob("*.png")) if plots else []
     page = (
         Environment(loader=FileSystemLoader(HERE), autoescape=True)

@@ -193,6 +193,8 @@ def sentences(metrics: dict) -> str:
         "Its accuracy is {student[accuracy]:.3f}, the teacher's {teacher[accuracy]:.3f}.".format(**metrics),
     ]
     lines = lines if outside else lines[::2]
+    if warning := metrics.get("warning"):
+        lines.insert(0, f"**Warning: {warning}.**")
     if enough := passes_that_decide(metrics.get("by_passes", {})):
         needed = [f"{count} for {what}" for what, count in enough.items()]
         lines.append(f"So many passes of the teacher decide as well as all (AUROC, to 0.005): {', '.join(needed)}.")

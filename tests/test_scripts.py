@@ -148,7 +148,11 @@ def test_predictions_are_those_that_the_metrics_are_computed_from(run, metrics):
 
 
 def test_predict_streams_a_folder_and_skips_what_is_broken(run, digits, tmp_path, capsys):
-    images = [digits.images[i, ..., 0].numpy() for i in range(5)]
+    test = [float(x["predictive_entropy"]) for x in csv.DictReader((run / "predictions.csv").open()) if x["label"]]
+    expected_threshold = load_student(run).threshold
+    assert expected_threshold == pytest.approx(np.quantile(test[: len(digits)], 0.95, method="inverted_cdf"), rel=1e-5)
+    chosen = digits.images[np.argsort(test[: len(digits)])[[0, 50, 100, 150, -1]]]
+    images = [image[..., 0].numpy() for image in chosen]
     photos = write_images(tmp_path / "photos", *images[:3])
     write_images(photos / "b", *images[3:])
     (photos / "c.jpg").write_bytes(b"broken")
@@ -158,13 +162,17 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, digits, tmp_path
     said = capsys.readouterr().out
     assert "1 broken images and 1 other files left out" in said and "c.jpg" in said
     rows = {row["image"].removeprefix(f"{photos}/"): row for row in csv.DictReader(out.open())}
-    expected = load_student(run)(digits.images[:5])
+    expected = load_student(run)(chosen)
     for i, name in enumerate(("0.png", "1.png", "2.png", "b/0.png", "b/1.png")):
         assert rows[name]["class"] == str(expected.predicted[i].item())
         found = float(rows[name]["mutual_information"])
         assert found == pytest.approx(expected.mutual_information[i].item(), rel=1e-3)
         assert sum(float(rows[name][f"p({c})"]) for c in range(10)) == pytest.approx(1, abs=1e-4)
-    assert '"names": ["' in out.with_suffix(".html").read_text()
+        assert rows[name]["answer"] == ("yes" if expected.predictive_entropy[i] <= expected_threshold else "no")
+    assert {"yes", "no"} == {row["answer"] for row in rows.values()}
+    assert f'"predictive_entropy": {expected_threshold}' in out.with_suffix(".html").read_text()
+    assert predict("--run", run, "--images", photos / "b/1.png", "--out", out) == 0
+    assert [row["image"] for row in csv.DictReader(out.open())] == [str(photos / "b/1.png")]
     assert predict("--run", run, "--images", photos, "--out", out, "--teacher-passes", 4) == 0
     assert next(csv.DictReader(out.open()))["total_variance"]
     assert predict("--run", run, "--images", tmp_path / "none") == 2

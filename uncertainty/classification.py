@@ -22,6 +22,25 @@ def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     }
 
 
+def chance_warning(accuracy: float, loss: float, labels: ndarray) -> str | None:
+    """What is wrong with a network whose accuracy, or loss (nats), on images with these labels [N] is no better than a
+    guess by the shares of the classes; None if it is better."""
+    shares = np.bincount(labels) / len(labels)
+    most = shares.max()
+    guess = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    if accuracy <= most + 2 * (most * (1 - most) / len(labels)) ** 0.5:
+        return (
+            f"the teacher has learnt nothing: its accuracy, {accuracy:.3f}, is that of a guess (the largest class is "
+            f"{most:.3f} of the images); try a lower teacher.lr, more epochs or another network"
+        )
+    if loss > guess:
+        return (
+            f"the teacher's probabilities are worse than a guess (NLL {loss:.3g}, of a guess {guess:.3g} nats), though "
+            f"its accuracy is {accuracy:.3f}: it is sure of wrong answers; try a lower teacher.lr or fewer epochs"
+        )
+    return None
+
+
 def nll(probs: ndarray, labels: ndarray) -> ndarray:
     """−log p of the true class [N], in nats; probabilities below 1e-12 count as 1e-12."""
     return -np.log(probs[np.arange(len(labels)), labels].clip(1e-12))

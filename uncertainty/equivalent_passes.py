@@ -37,6 +37,7 @@ STRAIGHT = 16
 REACH = 4  # times T: (1) is used up to here, beyond the curve's end
 ENTROPIES = ("predictive_entropy", "expected_entropy")  # the measures that one pass gives
 FEW = 20  # images
+FEWEST = 8  # passes of a reference
 ROUNDING = 1e-9  # a variance below this share is one of rounding
 DRAWS = 3  # random sets of N passes from each half
 
@@ -82,10 +83,12 @@ def interval(rows: ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class Curve:
-    """The correlation that N passes reach, in each row: passes [K], pearson [1 + R, K]."""
+    """The correlation that N passes reach, in each row: passes [K], pearson [1 + R, K]; or that N members of an
+    ensemble (`fixed_samples`) reach."""
 
     passes: ndarray
     pearson: ndarray
+    fixed_samples: bool = False
 
     @cached_property
     def line(self) -> tuple[ndarray, ndarray]:
@@ -114,10 +117,11 @@ class Curve:
         in each row.
 
         More than 4T passes count as 4T; `censored` says whether row 0 does. The first two are None if they are not
-        defined: the student is constant or its correlation is not positive, or the interval of the halves' correlation
-        reaches 0.
+        defined: the student is constant or its correlation is not positive, the interval of the halves' correlation
+        reaches 0, or T < FEWEST (but an ensemble's members may be few).
         """
-        if not student[0] > 0 or interval(self.pearson[:, -1])[0] <= 0:
+        too_few = self.passes[-1] < FEWEST and not self.fixed_samples
+        if too_few or not student[0] > 0 or interval(self.pearson[:, -1])[0] <= 0:
             return {"equivalent_passes": None, "equivalent_passes_ci": None, "censored": False}
         end = REACH * float(self.passes[-1])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -170,7 +174,10 @@ def passes_curves(
                     rows.append(resamples.pearson(of(getattr(few, name).double().numpy()), [full[other][name]]))
         for name, rows in draws.items():
             correlations[name].append(np.mean(rows, 0))
-    return {name: Curve(np.array(passes[-len(rows) :]), np.stack(rows, 1)) for name, rows in correlations.items()}
+    return {
+        name: Curve(np.array(passes[-len(rows) :]), np.stack(rows, 1), fixed_samples)
+        for name, rows in correlations.items()
+    }
 
 
 def beyond_softmax(softmax: Tensor) -> Callable[[ndarray], ndarray]:

@@ -107,6 +107,14 @@ def test_answers_below_a_threshold(browser, share):
         assert line == [name, str(count), str(len(answered)), f"{100 * len(answered) / count:.1f}%", error]
 
 
+def test_the_stored_threshold_is_where_the_slider_starts(browser, tmp_path):
+    page = write(tmp_path, ROWS, "new photos", thresholds={"predictive_entropy": 0.25})
+    browser.open(page)
+    assert text(browser, "below") == "at most 0.250"
+    share = np.mean([row["predictive_entropy"] <= 0.25 for row in ROWS if row["set"] == next(iter(COUNTS))])
+    assert float(browser.run("document.querySelector('#threshold').value")) == pytest.approx(100 * share, abs=0.5)
+
+
 def test_an_image_in_detail(browser):
     choose(browser, sort="student total_variance")
     browser.run("document.querySelector('#grid .image').focus()")

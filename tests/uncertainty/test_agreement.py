@@ -182,3 +182,10 @@ def test_the_bands_of_confidence_are_of_their_images_alone(synthetic):
 def test_curves_without_a_positive_correlation_give_no_equivalent_passes():
     noise = RNG.normal(0, 0.05, size=(100, 3))
     assert Curve(np.array([8, 16, 32]), noise).equivalent(np.full(100, 0.5))["equivalent_passes"] is None
+
+
+@pytest.mark.parametrize("fixed_samples", [False, True])
+def test_few_passes_are_no_reference_but_an_ensembles_members_may_be_few(fixed_samples):
+    curve = Curve(np.array([2, 4, 6]), np.tile([0.4, 0.5, 0.6], (9, 1)), fixed_samples)
+    passes = curve.equivalent(np.full(9, 0.5))["equivalent_passes"]
+    assert passes == pytest.approx(4) if fixed_samples else passes is None

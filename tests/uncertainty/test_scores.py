@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from uncertainty.classification import aurc, brier, classification, ece, nll, ood_detection, resampled
+from uncertainty.classification import aurc, brier, chance_warning, classification, ece, nll, ood_detection, resampled
 
 RNG = np.random.default_rng(0)
 
@@ -21,6 +21,20 @@ def test_nll_and_brier_against_scikit_learn_and_by_hand(predictions):
     assert nll(probs, labels).mean() == pytest.approx(log_loss(labels, probs), rel=1e-10)
     assert brier(np.array([[0.7, 0.2, 0.1]]), np.array([0])) == pytest.approx(0.09 + 0.04 + 0.01)
     assert nll(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-12))
+
+
+@pytest.mark.parametrize(
+    "accuracy, loss, said",
+    [
+        (0.5, 0.6, "learnt nothing"),  # half of the images are of the largest class
+        (0.59, 0.6, "learnt nothing"),  # two standard errors of 100 images: .1
+        (0.7, 1.2, "worse than a guess"),  # a guess by the shares .5, .3, .2: 1.03 nats
+        (0.7, 0.9, None),
+    ],
+)
+def test_a_network_that_does_not_beat_a_guess_is_told(accuracy, loss, said):
+    warning = chance_warning(accuracy, loss, np.repeat([0, 1, 2], [50, 30, 20]))
+    assert warning is None if said is None else said in warning
 
 
 def test_aurc_by_hand():
