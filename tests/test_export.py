@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from student_methods import vgg5_student
 from test_scripts import call
 
 from data.folder import decode
+from export import MEASURES, TOLERANCE, Exported, largest_difference
 from methods.student import load_student
+from uncertainty.dirichlet import Dirichlet
 
 IMAGES = torch.randint(0, 256, (50, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -28,7 +31,7 @@ def a_run(folder: Path, method: str = "dirichlet", **options) -> Path:
     student.network.normalize.fit([torch.arange(256, dtype=torch.uint8).view(4, 8, 8, 1)])
     if student.perceptron is not None:
         torch.nn.init.normal_(student.perceptron[-1].weight, std=0.3)
-    student.save(folder / "student.safetensors", {})
+    student.save(folder / "student.safetensors", {"thresholds": {"predictive_entropy": 1.367}})
     return folder
 
 
@@ -50,6 +53,28 @@ def test_a_dirichlets_outputs_follow_from_its_alpha(tmp_path):
     assert said["expected_entropy"] == pytest.approx(expected, abs=1e-5)
     assert said["mutual_information"] == pytest.approx(entropy - expected, abs=1e-5)
     assert said["total_variance"] == pytest.approx([scipy.stats.dirichlet.var(a).sum() for a in alpha], abs=1e-6)
+
+
+def test_answers_are_below_the_students_threshold(tmp_path):
+    said = exported(a_run(tmp_path))
+    assert (said["answer"] == (said["predictive_entropy"] <= 1.367)).all() and 0 < said["answer"].mean() < 1
+
+
+class Precise(Exported):
+    """A student whose Dirichlets have the precision 4,000, with α wrong by a factor."""
+
+    def forward(self, images, factor=1.0):
+        p = super().forward(images)[0]
+        said = {name: getattr(Dirichlet(4000 * p), name) for name in MEASURES}
+        said |= {"probabilities": p, "alpha": 4000 * factor * p, "answer": said["predictive_entropy"] <= 1.367}
+        return tuple(said[name] for name in self.names)
+
+
+def test_alpha_is_compared_by_what_it_says(tmp_path):
+    """At this precision a ten-thousandth of α changes no measure by 5e-6; twice the α halves the variance."""
+    student = Precise(load_student(a_run(tmp_path))).eval()
+    differences = [largest_difference(student, partial(student.forward, factor=factor)) for factor in (1.0001, 2.0)]
+    assert differences[0] < 5e-6 < TOLERANCE < differences[1] < 4e-4
 
 
 def test_a_gaussians_outputs_are_those_of_random_draws(tmp_path):
