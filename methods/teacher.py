@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,9 @@ class Teacher:
         a = self.architecture
         return what_is_random(self.network, torch.zeros(2, *a.shape, device=self.network.normalize.mean.device))
 
-    def check(self, images: Tensor) -> SelfCheck:
+    def check(self, images: Tensor, autocast: Callable[[], AbstractContextManager] = nullcontext) -> SelfCheck:
         """What is random in the network and where, how it is sampled, and at what cost; images uint8 [N, H, W, C]."""
-        return self_check(self.network, images)
+        return self_check(self.network, images, autocast)
 
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth some 50 to
