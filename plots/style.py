@@ -14,6 +14,7 @@ from numpy import ndarray
 from PIL import Image
 
 from training import artifact
+from uncertainty.distribution import UNITS
 
 Uncertainties = dict[str, dict[str, ndarray]]  # {data set: {measure: [N]}}
 
@@ -64,7 +65,7 @@ LABELS |= {"energy": "energy", "negative_log_density": "feature density", "max_p
 
 def axis_label(measure: str, lines: bool = False) -> str:
     """Name and unit of a measure; with `lines`, the kind of uncertainty is in a second line."""
-    label = MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
+    label = ", ".join(filter(None, [MEASURE_NAMES[measure], UNITS[measure]]))
     return label.replace(" (", "\n(") if lines else label
 
 
