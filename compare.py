@@ -10,10 +10,10 @@ and tried again next time. The last command makes the tables and the figures fro
 at its end.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("rows", "compared_on"))
+    before_imports(__doc__, shown=("rows", "compared_on"))
 
 import re
 import time
@@ -31,6 +31,7 @@ import data
 import plots
 import train_student
 import train_teacher
+from configs import cli
 from configs.errors import UserError
 from configs.schema import Config, Evaluation, Row
 from data.corruptions import shifted_sets

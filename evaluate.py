@@ -9,10 +9,10 @@ reference/); writes runs/<name>/metrics.json, table.md, plots/*.png, predictions
 report.html. --overwrite samples the evaluation sets anew.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("data", "evaluation"))
+    before_imports(__doc__, shown=("data", "evaluation"))
 
 import time
 from collections.abc import Iterator

@@ -7,6 +7,11 @@ says their units and the names of the classes. It is compared with the student i
 agree. ONNX needs requirements-export.txt.
 """
 
+from configs.start import before_imports
+
+if __name__ == "__main__":
+    before_imports()
+
 import argparse
 import importlib.util
 import json

@@ -8,6 +8,11 @@ Images (png, jpg, jpeg, webp, bmp, tif, in any folder below --images) are resize
 streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
 """
 
+from configs.start import before_imports
+
+if __name__ == "__main__":
+    before_imports()
+
 import argparse
 from pathlib import Path
 

@@ -8,10 +8,10 @@ images, made once) and runs/<name>/student.safetensors. The same command again c
 the student anew. docs/configs.md lists the options of each method.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("data", "sampling", "student"))
+    before_imports(__doc__, shown=("data", "sampling", "student"))
 
 from dataclasses import replace
 from typing import Any, get_args

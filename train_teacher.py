@@ -7,10 +7,10 @@ Or an ensemble of networks. Writes runs/<name>/teacher.safetensors (an ensemble:
 runs/<name>/member<k>/teacher.safetensors). The same command again continues or skips; --overwrite starts anew.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("data", "teacher"))
+    before_imports(__doc__, shown=("data", "teacher"))
 
 from dataclasses import asdict
 from pathlib import Path
