@@ -83,6 +83,7 @@ def main(config: Config, overwrite: bool = False) -> None:
             f"rows: two would be written to {min(twice)}; give them titles that differ in letters or digits"
         )
     run, compute = begin(config, "compare")
+    run.log(run.begins)
     comparison, failed = Comparison(config, compute), 0
     with made_anew([config.folder, *files], overwrite):
         for (place, row, seed), file in zip(todo, files, strict=True):

@@ -56,6 +56,7 @@ Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {me
 def main(config: Config, overwrite: bool = False) -> None:
     """Load the networks and evaluate them."""
     run, compute = begin(config, "evaluate")
+    run.log(run.begins)
     trained = teacher.load_teacher(config, compute)
     model = student.load_distilled(config, compute, trained)
     run.save_config(config)

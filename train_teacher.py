@@ -54,15 +54,16 @@ def main(config: Config, overwrite: bool = False) -> None:
     ]
     with made_anew(outputs, overwrite):
         for number, member in enumerate(members.values(), 1):
-            if len(members) > 1:
+            if len(members) == 1:
+                train(member, overwrite)
+            else:
                 run.save_config(config)
-                run.log(f"network {number} of {len(members)}")
-            train(member, overwrite)
+                train(member, overwrite, f"network {number} of {len(members)}: ")
 
 
-def train(config: Config, overwrite: bool = False) -> None:
-    """Load the data, train one network, and write the file that the other scripts read."""
-    run, compute = begin(config, "teacher")
+def train(config: Config, overwrite: bool = False, which: str = "") -> None:
+    """Load the data, train one network, and write the file that the other scripts read. which: for the log."""
+    run, compute = begin(config, "teacher", which)
     images, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     architecture = teacher.architecture(config.teacher, config.data, len(images.classes))
     settings = teacher.settings(config) | {"data": images.fingerprint, "dtype": compute.dtype}

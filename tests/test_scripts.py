@@ -91,6 +91,18 @@ def test_a_run_leaves_what_the_readme_promises(run):
     assert parse(["--config", str(run / "config.yaml")])[0].sampling.passes == 4
 
 
+def test_a_stage_that_begins_and_one_that_is_skipped_are_one_line_each(run, capsys):
+    lines = (run / "log.txt").read_text().splitlines()
+    for script, stage in (("train_teacher.py", "teacher"), ("train_student.py", "student")):
+        assert sum(script in line for line in lines) == 1
+        assert (
+            call(script, *TINY, "--runs", str(run.parent), "--evaluation.human_labels", str(run.parent / "people.csv"))
+            == 0
+        )
+        skipped = f"[{stage}] {run / stage}.safetensors is done already: skipped (--overwrite starts anew)\n"
+        assert capsys.readouterr().out == skipped
+
+
 def test_metrics_are_within_their_bounds(metrics):
     for who in ("teacher_deterministic", "teacher", "student"):
         assert 0 <= metrics[who]["accuracy"] <= 1 and metrics[who]["nll"] > 0
