@@ -6,7 +6,8 @@ distribution.
 
 Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached in
 reference/); writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it,
-report.html. --overwrite samples the evaluation sets anew.
+report.html. The same command again measures anew from the cached samples; other settings of the evaluation need
+--overwrite, which samples the evaluation sets anew.
 """
 
 from configs.start import before_imports
@@ -16,6 +17,7 @@ if __name__ == "__main__":
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from numpy import ndarray
 
 import data
 import plots
+from configs.errors import UserError
 from configs.schema import Config
 from data import humans
 from data.dataset import UNLABELLED, Dataset
@@ -38,7 +41,7 @@ from plots.style import INFORMATION, TRUONG, save
 from plots.table import Part, parts, table
 from training import artifact, process_group, script
 from training.compute import Compute
-from training.run import Run, begin, made_anew, provenance
+from training.run import Run, begin, made_anew, provenance, require_same
 from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
 from uncertainty.delta import Delta
@@ -56,12 +59,29 @@ Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {me
 def main(config: Config, overwrite: bool = False) -> None:
     """Load the networks and evaluate them."""
     run, compute = begin(config, "evaluate")
-    run.log(run.begins)
     trained = teacher.load_teacher(config, compute)
     model = student.load_distilled(config, compute, trained)
-    run.save_config(config)
-    with made_anew([config.source / "reference", run / "metrics.json"], overwrite):
+    file, settings = run / "metrics.json", settings_of(config)
+    with made_anew([config.source / "reference", file], overwrite):
+        require_same(file, measured_with(file) or settings, settings, config.folder)
+        run.log(run.begins)
+        run.save_config(config)
         evaluate(trained, model, config, compute, run)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """All settings that determine what is measured of the networks."""
+    data = {"ood": [asdict(source) for source in config.data.ood], "max_ood": config.data.max_ood}
+    return {"evaluation": asdict(config.evaluation), "data": data}
+
+
+def measured_with(file: Path) -> dict[str, Any] | None:
+    """The settings that made metrics.json; None if there is none, if an earlier version wrote it, or if it is
+    damaged."""
+    try:
+        return artifact.read_json(file)["provenance"]["settings"]
+    except (UserError, KeyError, TypeError):
+        return None
 
 
 def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute, run: Run) -> None:
@@ -95,6 +115,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     }
     origin = provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets})
     origin |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
+    origin["settings"] = settings_of(config)
     metrics = {"provenance": origin} | measure(predictions, references, values, inside.labels.numpy())
     people = human_entropy(run, settings.human_labels, inside)
     if people is not None:

@@ -88,9 +88,8 @@ def distil(
     settings = student.settings(config)
     settings |= {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
     with made_anew([run.checkpoint, run / student.FILE], overwrite):
-        finished = run.finished(student.FILE, settings, overwrite)
-        run.save_config(config)
-        if not finished:
+        if not run.finished(student.FILE, settings, overwrite):
+            run.save_config(config)
             which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
             run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
             train_student(trained, train, validation, config, compute, run, settings)

@@ -69,10 +69,9 @@ def train(config: Config, overwrite: bool = False, which: str = "") -> None:
     settings = teacher.settings(config) | {"data": images.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
         settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))}
-    finished = run.finished(teacher.FILE, settings, overwrite)
-    run.save_config(config)
-    if finished:
+    if run.finished(teacher.FILE, settings, overwrite):
         return
+    run.save_config(config)
     if config.compared_on == "test":  # a missing data set stops the run here, not after training
         test, *_ = data.load_evaluation(config.data, images.classes, config.split_seed)
         if twice := data.shared(images, test):

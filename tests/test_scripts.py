@@ -125,6 +125,20 @@ def test_a_student_of_another_teacher_is_not_evaluated_and_none_is_trained_witho
     assert done.returncode == 2 and "run train_teacher.py" in done.stderr
 
 
+def test_an_evaluation_with_other_settings_is_refused_and_changes_no_file(run, capsys):
+    metrics, settings = (run / "metrics.json").read_bytes(), (run / "config.yaml").read_bytes()
+    options = [*TINY, "--runs", str(run.parent), "--evaluation.human_labels", str(run.parent / "people.csv")]
+    for script in ("train_teacher.py", "train_student.py"):  # as run.sh calls them
+        assert call(script, *options, "--evaluation.bootstrap", "51") == 0
+    capsys.readouterr()
+    assert call("evaluate.py", *options, "--evaluation.bootstrap", "51") == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "evaluation.bootstrap: 50 there, 51 asked for" in said.err
+    assert "--overwrite" in said.err and not said.out
+    assert call("evaluate.py", *options, "--data.ood", "[{source: noise}]") == 2
+    assert ((run / "metrics.json").read_bytes(), (run / "config.yaml").read_bytes()) == (metrics, settings)
+
+
 def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said(tiny, tmp_path, no_plots):
     """OOD sets of one image and of equal ones; one test image a class."""
     for name in ("$x$", "b_{"):
