@@ -2,12 +2,13 @@
 
     python compare.py --config configs/comparison/cifar10_cpu.yaml    # methods, on test images
     python compare.py --config configs/fidelity.yaml                  # recipes, on validation images and shifts of them
-    python -m plots.comparison results/comparison
+    python -m plots.comparison runs/comparison
 
-Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again
-skips the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed,
-and tried again next time. The last command makes the tables and the figures from those files; compare.py also does so
-at its end.
+Trains and measures each of the config's `rows`, and writes runs/<name>/<row>-<seed>.json, beside the folder of the
+row's run (with --results results, which made this repository's results: results/<name>/). Rows whose teachers have the
+same settings have one teacher. The same command again skips the rows that are finished with the same settings;
+--overwrite starts anew. A failed row is recorded as failed, and tried again next time. The last command makes the
+tables and the figures from those files; compare.py also does so at its end.
 """
 
 from configs.start import before_imports
@@ -18,7 +19,7 @@ if __name__ == "__main__":
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def main(config: Config, overwrite: bool = False) -> None:
         raise UserError("rows: this config has none")
     if config.compared_on == "test" and not config.data.ood:
         raise UserError("data.ood: a comparison on test images needs one set or more")
-    folder = Path("results") / config.name
+    folder = Path(config.results or config.runs) / config.name
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
     todo.sort(key=lambda entry: entry[2])  # all rows of one seed before the next seed
     files = [folder / f"{run_name(row, seed)}.json" for _, row, seed in todo]
@@ -83,22 +84,26 @@ def main(config: Config, overwrite: bool = False) -> None:
             f"rows: two would be written to {min(twice)}; give them titles that differ in letters or digits"
         )
     run, compute = begin(config, "compare")
-    run.log(run.begins)
     comparison, failed = Comparison(config, compute), 0
+    done: dict[str, Config] = {}
     with made_anew([config.folder, *files], overwrite):
+        run.log(run.begins)
         for (place, row, seed), file in zip(todo, files, strict=True):
             record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed}
             record["compared_on"] = config.compared_on
             try:
                 changed = config_of(row, seed, config)
                 record["settings"] = plain(changed)
+                changed = with_shared_teacher(changed, done.values())
                 if finished(file, record["settings"], changed):
+                    done[file.stem] = changed
                     continue
                 run.log(f"row {place} of {len(config.rows)}: {row.title}, seed {seed}")
                 train_teacher.main(changed)
                 if row.kind == "student":
                     train_student.main(changed)
                 record |= comparison.measured(changed, row)
+                done[file.stem] = changed
             except Exception as error:  # any error: the other rows continue, and the table names the failed one
                 run.log(f"{row.title}, seed {seed} failed: {error}")
                 if not isinstance(error, UserError):
@@ -112,8 +117,9 @@ def main(config: Config, overwrite: bool = False) -> None:
             raise UserError(f"all {failed} rows failed; {run / 'log.txt'} says why")
     report.main(folder, [row.title for row in config.rows])
     if any(source.source == "plane" for source in config.data.ood):
-        save(draw_maps(config, folder, compute), folder / "maps.png")
-    run.log(f"tables and figures are in {folder}/")
+        save(draw_maps(config, done, compute), folder / "maps.png")
+    figures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
+    run.log(f"tables: {folder / 'README.md'}; figures beside it: {figures or 'none'}")
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
@@ -127,7 +133,32 @@ def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
 
 def plain(config: Config) -> dict[str, Any]:
     """The settings of one row."""
-    return {key: value for key, value in asdict(config).items() if key != "rows"}
+    return {key: value for key, value in asdict(config).items() if key not in ("rows", "results")}
+
+
+def with_shared_teacher(config: Config, done: Iterable[Config]) -> Config:
+    """A row's config, with the teacher of an earlier row if all settings of both teachers are the same, or if the row
+    that it is `of` has its teacher from there. A row that has a teacher of its own already keeps it."""
+    source = config.teacher_of or config.name
+    for other in done:
+        kept = other.teacher_of or other.name
+        below = source.removeprefix(other.name)  # a member of an ensemble can be a teacher
+        if below != source and below[:1] in ("", "/"):
+            source = kept + below
+        elif source == config.name and not teacher_files(config)[0].exists() and networks(other) == networks(config):
+            source = kept
+    return replace(config, teacher_of=None if source == config.name else source)
+
+
+def teacher_files(config: Config) -> list[Path]:
+    """The files of a row's teacher."""
+    return [config.source / place / teacher.FILE for place in teacher.members(config)]
+
+
+def networks(config: Config) -> tuple:
+    """All settings that determine a teacher."""
+    members = {place: teacher.settings(member) for place, member in teacher.members(config).items()}
+    return members, config.data.train, config.runs, config.device, config.dtype, config.weights
 
 
 def run_name(row: Row, seed: int) -> str:
@@ -317,15 +348,14 @@ def all_scores(predict: Predictor) -> Callable[[Tensor], Scores]:
     return lambda images: scores_of(predict(images, "cost"))
 
 
-def draw_maps(config: Config, folder: Path, compute: Compute) -> Figure:
-    """Every uncertainty of every method over the plane."""
+def draw_maps(config: Config, done: dict[str, Config], compute: Compute) -> Figure:
+    """Every uncertainty of every method over the plane. done: the configs of the finished rows."""
     train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     sets = data.load_evaluation(config.data, train.classes, config.split_seed)
     grid = next(dataset for dataset in sets if len(dataset.classes) == 0)
     scores = {}
     for row in config.rows:
-        if "failed" not in artifact.read_json(folder / f"{run_name(row, row.seeds[0])}.json"):
-            changed = config_of(row, row.seeds[0], config)
+        if changed := done.get(run_name(row, row.seeds[0])):
             trained = teacher.load_teacher(changed, choose(changed.device, changed.dtype))
             subject = subject_of(changed, row.kind, trained, train, compute)
             scores[row.title] = scores_of(subject.predict(grid.images, grid.name))
