@@ -118,8 +118,7 @@ def main(config: Config, overwrite: bool = False) -> None:
     report.main(folder, [row.title for row in config.rows])
     if any(source.source == "plane" for source in config.data.ood):
         save(draw_maps(config, done, compute), folder / "maps.png")
-    figures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
-    run.log(f"tables: {folder / 'README.md'}; figures beside it: {figures or 'none'}")
+    run.log(f"tables are in {folder / 'README.md'}, figures beside it")
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
@@ -137,28 +136,19 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def with_shared_teacher(config: Config, done: Iterable[Config]) -> Config:
-    """A row's config, with the teacher of an earlier row if all settings of both teachers are the same, or if the row
-    that it is `of` has its teacher from there. A row that has a teacher of its own already keeps it."""
-    source = config.teacher_of or config.name
-    for other in done:
-        kept = other.teacher_of or other.name
-        below = source.removeprefix(other.name)  # a member of an ensemble can be a teacher
-        if below != source and below[:1] in ("", "/"):
-            source = kept + below
-        elif source == config.name and not teacher_files(config)[0].exists() and networks(other) == networks(config):
-            source = kept
-    return replace(config, teacher_of=None if source == config.name else source)
-
-
-def teacher_files(config: Config) -> list[Path]:
-    """The files of a row's teacher."""
-    return [config.source / place / teacher.FILE for place in teacher.members(config)]
+    """A row's config; if its teacher is not there yet, with the teacher of the first row that is done with the same
+    settings of all networks."""
+    first, *_ = teacher.members(config)
+    if (config.source / first / teacher.FILE).exists():
+        return config
+    same = (other.teacher_of or other.name for other in done if networks(other) == networks(config))
+    return replace(config, teacher_of=next(same, config.teacher_of))
 
 
 def networks(config: Config) -> tuple:
-    """All settings that determine a teacher."""
+    """All settings that determine a row's networks."""
     members = {place: teacher.settings(member) for place, member in teacher.members(config).items()}
-    return members, config.data.train, config.runs, config.device, config.dtype, config.weights
+    return members, config.data.train, config.dtype, config.weights
 
 
 def run_name(row: Row, seed: int) -> str:

@@ -27,7 +27,6 @@ from numpy import ndarray
 
 import data
 import plots
-from configs.errors import UserError
 from configs.schema import Config
 from data import humans
 from data.dataset import UNLABELLED, Dataset
@@ -63,7 +62,8 @@ def main(config: Config, overwrite: bool = False) -> None:
     model = student.load_distilled(config, compute, trained)
     file, settings = run / "metrics.json", settings_of(config)
     with made_anew([config.source / "reference", file], overwrite):
-        require_same(file, measured_with(file) or settings, settings, config.folder)
+        there = artifact.read_json(file)["provenance"] if file.exists() else {}  # of an earlier version: no settings
+        require_same(file, there.get("settings", settings), settings, config.folder)
         run.log(run.begins)
         run.save_config(config)
         evaluate(trained, model, config, compute, run)
@@ -73,15 +73,6 @@ def settings_of(config: Config) -> dict[str, Any]:
     """All settings that determine what is measured of the networks."""
     data = {"ood": [asdict(source) for source in config.data.ood], "max_ood": config.data.max_ood}
     return {"evaluation": asdict(config.evaluation), "data": data}
-
-
-def measured_with(file: Path) -> dict[str, Any] | None:
-    """The settings that made metrics.json; None if there is none, if an earlier version wrote it, or if it is
-    damaged."""
-    try:
-        return artifact.read_json(file)["provenance"]["settings"]
-    except (UserError, KeyError, TypeError):
-        return None
 
 
 def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute, run: Run) -> None:
