@@ -71,7 +71,7 @@ def main(config: Config, overwrite: bool = False) -> None:
 
 def settings_of(config: Config) -> dict[str, Any]:
     """All settings that determine what is measured of the networks."""
-    data = {"ood": [asdict(source) for source in config.data.ood], "max_ood": config.data.max_ood}
+    data = {"ood": asdict(config.data)["ood"], "max_ood": config.data.max_ood}
     return {"evaluation": asdict(config.evaluation), "data": data}
 
 

@@ -37,8 +37,9 @@ Loader.add_implicit_resolver(
 )
 
 
-def show_help(description: str, arguments: list[str], shown: Collection[str], kind: type = Config) -> None:
-    """Print what a script does and the settings, with their values after these arguments, and end the process."""
+def show_help(description: str, shown: Collection[str], kind: type = Config) -> None:
+    """Print what a script does and the settings, with their values by the other arguments, and end the process."""
+    arguments = [word for word in sys.argv[1:] if word not in ("--help", "-h")]
     try:
         print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(parse(arguments, kind)[0], shown)}")
     except UserError as error:

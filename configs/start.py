@@ -11,29 +11,27 @@ PARENT = os.getppid()  # of a process that torchrun started, asked for before th
 HOW = "source .venv/bin/activate (./run.sh makes it), or pip install -r requirements.txt"
 
 
-def before_imports(description: str = "", shown: Collection[str] | None = None, kind: type | None = None) -> None:
+def before_imports(description: str = "", shown: Collection[str] | None = None, *kind: type) -> None:
     """What a script does first: from here on Ctrl-C and a missing package are one line, and `| head` ends the script
     without any. `--help` is answered at once.
 
     shown: the groups of settings that the help lists beside the general ones; the others are accepted as well. None:
-    the script answers `--help` itself. kind: the dataclass of the settings; default: `Config`.
+    the script answers `--help` itself. kind: the dataclass of the settings; without it, `Config`.
     """
     sys.excepthook = _in_one_line
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python's own handling is a traceback for each writer
-    arguments = [word for word in sys.argv[1:] if word not in ("--help", "-h")]
-    if shown is not None and len(arguments) < len(sys.argv) - 1:
-        from configs import cli
+    if shown is not None and {"--help", "-h"} & set(sys.argv):
+        from configs.cli import show_help
 
-        cli.show_help(description, arguments, shown, kind or cli.Config)
+        show_help(description, shown, *kind)
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The last word about an error that nothing caught. A missing package is one that cannot be found at all."""
-    package = (getattr(error, "name", None) or "sys").partition(".")[0]
     if kind is KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-    elif kind is ModuleNotFoundError and find_spec(package) is None:
-        print(f"error: the package {package} is missing: {HOW}", file=sys.stderr)
+    elif kind is ModuleNotFoundError and error.name and find_spec(error.name.partition(".")[0]) is None:
+        print(f"error: the package {error.name} is missing: {HOW}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
