@@ -41,7 +41,8 @@ def show_help(description: str, shown: Collection[str], kind: type = Config) -> 
     """Print what a script does and the settings, with their values by the other arguments, and end the process."""
     arguments = [word for word in sys.argv[1:] if word not in ("--help", "-h")]
     try:
-        print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(parse(arguments, kind)[0], shown)}")
+        config, _ = parse(arguments, kind, DEFAULT if kind is Config else None)
+        print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(config, shown)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
