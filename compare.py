@@ -138,11 +138,15 @@ def plain(config: Config) -> dict[str, Any]:
 def with_shared_teacher(config: Config, done: Iterable[Config]) -> Config:
     """A row's config; if its teacher is not there yet, with the teacher of the first row that is done with the same
     settings of all networks."""
-    first, *_ = teacher.members(config)
-    if (config.source / first / teacher.FILE).exists():
+    if has_teacher(config):
         return config
-    same = (other.teacher_of or other.name for other in done if networks(other) == networks(config))
+    same = (of.teacher_of or of.name for of in done if networks(of) == networks(config) and has_teacher(of))
     return replace(config, teacher_of=next(same, config.teacher_of))
+
+
+def has_teacher(config: Config) -> bool:
+    """Whether a row's teacher is there, or the first network of an ensemble."""
+    return (config.source / next(iter(teacher.members(config))) / teacher.FILE).exists()
 
 
 def networks(config: Config) -> tuple:
