@@ -2,23 +2,24 @@
 
     python compare.py --config configs/comparison/cifar10_cpu.yaml    # methods, on test images
     python compare.py --config configs/fidelity.yaml                  # recipes, on validation images and shifts of them
-    python -m plots.comparison results/comparison
+    python -m plots.comparison runs/comparison
 
-Trains and measures each of the config's `rows`, and writes results/<name>/<row>-<seed>.json. The same command again
-skips the rows that are finished with the same settings; --overwrite starts anew. A failed row is recorded as failed,
-and tried again next time. The last command makes the tables and the figures from those files; compare.py also does so
-at its end.
+Trains and measures each of the config's `rows`, and writes runs/<name>/<row>-<seed>.json, beside the folder of the
+row's run (with --results results, which made this repository's results: results/<name>/). Rows whose teachers have the
+same settings have one teacher. The same command again skips the rows that are finished with the same settings;
+--overwrite starts anew. A failed row is recorded as failed, and tried again next time. The last command makes the
+tables and the figures from those files; compare.py also does so at its end.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("rows", "compared_on"))
+    before_imports(__doc__, shown=("rows", "compared_on"))
 
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ import data
 import plots
 import train_student
 import train_teacher
+from configs import cli
 from configs.errors import UserError
 from configs.schema import Config, Evaluation, Row
 from data.corruptions import shifted_sets
@@ -73,7 +75,7 @@ def main(config: Config, overwrite: bool = False) -> None:
         raise UserError("rows: this config has none")
     if config.compared_on == "test" and not config.data.ood:
         raise UserError("data.ood: a comparison on test images needs one set or more")
-    folder = Path("results") / config.name
+    folder = Path(config.results or config.runs) / config.name
     todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
     todo.sort(key=lambda entry: entry[2])  # all rows of one seed before the next seed
     files = [folder / f"{run_name(row, seed)}.json" for _, row, seed in todo]
@@ -83,20 +85,25 @@ def main(config: Config, overwrite: bool = False) -> None:
         )
     run, compute = begin(config, "compare")
     comparison, failed = Comparison(config, compute), 0
+    done: dict[str, Config] = {}
     with made_anew([config.folder, *files], overwrite):
+        run.log(run.begins)
         for (place, row, seed), file in zip(todo, files, strict=True):
             record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed}
             record["compared_on"] = config.compared_on
             try:
                 changed = config_of(row, seed, config)
                 record["settings"] = plain(changed)
+                changed = with_shared_teacher(changed, done.values())
                 if finished(file, record["settings"], changed):
+                    done[file.stem] = changed
                     continue
                 run.log(f"row {place} of {len(config.rows)}: {row.title}, seed {seed}")
                 train_teacher.main(changed)
                 if row.kind == "student":
                     train_student.main(changed)
                 record |= comparison.measured(changed, row)
+                done[file.stem] = changed
             except Exception as error:  # any error: the other rows continue, and the table names the failed one
                 run.log(f"{row.title}, seed {seed} failed: {error}")
                 if not isinstance(error, UserError):
@@ -110,8 +117,8 @@ def main(config: Config, overwrite: bool = False) -> None:
             raise UserError(f"all {failed} rows failed; {run / 'log.txt'} says why")
     report.main(folder, [row.title for row in config.rows])
     if any(source.source == "plane" for source in config.data.ood):
-        save(draw_maps(config, folder, compute), folder / "maps.png")
-    run.log(f"tables and figures are in {folder}/")
+        save(draw_maps(config, done, compute), folder / "maps.png")
+    run.log(f"tables are in {folder / 'README.md'}, figures beside it")
 
 
 def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
@@ -125,7 +132,27 @@ def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
 
 def plain(config: Config) -> dict[str, Any]:
     """The settings of one row."""
-    return {key: value for key, value in asdict(config).items() if key != "rows"}
+    return {key: value for key, value in asdict(config).items() if key not in ("rows", "results")}
+
+
+def with_shared_teacher(config: Config, done: Iterable[Config]) -> Config:
+    """A row's config; if its teacher is not there yet, with the teacher of the first row that is done with the same
+    settings of all networks."""
+    if has_teacher(config):
+        return config
+    same = (of.teacher_of or of.name for of in done if networks(of) == networks(config) and has_teacher(of))
+    return replace(config, teacher_of=next(same, config.teacher_of))
+
+
+def has_teacher(config: Config) -> bool:
+    """Whether a row's teacher is there, or the first network of an ensemble."""
+    return (config.source / next(iter(teacher.members(config))) / teacher.FILE).exists()
+
+
+def networks(config: Config) -> tuple:
+    """All settings that determine a row's networks."""
+    members = {place: teacher.settings(member) for place, member in teacher.members(config).items()}
+    return members, config.data.train, config.dtype, config.weights
 
 
 def run_name(row: Row, seed: int) -> str:
@@ -315,15 +342,14 @@ def all_scores(predict: Predictor) -> Callable[[Tensor], Scores]:
     return lambda images: scores_of(predict(images, "cost"))
 
 
-def draw_maps(config: Config, folder: Path, compute: Compute) -> Figure:
-    """Every uncertainty of every method over the plane."""
+def draw_maps(config: Config, done: dict[str, Config], compute: Compute) -> Figure:
+    """Every uncertainty of every method over the plane. done: the configs of the finished rows."""
     train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     sets = data.load_evaluation(config.data, train.classes, config.split_seed)
     grid = next(dataset for dataset in sets if len(dataset.classes) == 0)
     scores = {}
     for row in config.rows:
-        if "failed" not in artifact.read_json(folder / f"{run_name(row, row.seeds[0])}.json"):
-            changed = config_of(row, row.seeds[0], config)
+        if changed := done.get(run_name(row, row.seeds[0])):
             trained = teacher.load_teacher(changed, choose(changed.device, changed.dtype))
             subject = subject_of(changed, row.kind, trained, train, compute)
             scores[row.title] = scores_of(subject.predict(grid.images, grid.name))

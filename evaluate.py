@@ -6,16 +6,18 @@ distribution.
 
 Reads runs/<name>/teacher.safetensors and student.safetensors; samples the teacher on the evaluation sets (cached in
 reference/); writes runs/<name>/metrics.json, table.md, plots/*.png, predictions.csv and, to look at all of it,
-report.html. --overwrite samples the evaluation sets anew.
+report.html. The same command again measures anew from the cached samples; other settings of the evaluation need
+--overwrite, which samples the evaluation sets anew.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("data", "evaluation"))
+    before_imports(__doc__, shown=("data", "evaluation"))
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from plots.style import INFORMATION, TRUONG, save
 from plots.table import Part, parts, table
 from training import artifact, process_group, script
 from training.compute import Compute
-from training.run import Run, begin, made_anew, provenance
+from training.run import Run, begin, made_anew, provenance, require_same
 from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
 from uncertainty.classification import chance_warning
@@ -59,9 +61,19 @@ def main(config: Config, overwrite: bool = False) -> None:
     run, compute = begin(config, "evaluate")
     trained = teacher.load_teacher(config, compute)
     model = student.load_distilled(config, compute, trained)
-    run.save_config(config)
-    with made_anew([config.source / "reference", run / "metrics.json"], overwrite):
+    file, settings = run / "metrics.json", settings_of(config)
+    with made_anew([config.source / "reference", file], overwrite):
+        there = artifact.read_json(file)["provenance"] if file.exists() else {}  # of an earlier version: no settings
+        require_same(file, there.get("settings", settings), settings, config.folder)
+        run.log(run.begins)
+        run.save_config(config)
         evaluate(trained, model, config, compute, run)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """All settings that determine what is measured of the networks."""
+    data = {"ood": asdict(config.data)["ood"], "max_ood": config.data.max_ood}
+    return {"evaluation": asdict(config.evaluation), "data": data}
 
 
 def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute, run: Run) -> None:
@@ -95,6 +107,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     }
     origin = provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets})
     origin |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
+    origin["settings"] = settings_of(config)
     metrics = {"provenance": origin} | measure(predictions, references, values, inside.labels.numpy())
     people = human_entropy(run, settings.human_labels, inside)
     if people is not None:

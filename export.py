@@ -7,6 +7,11 @@ says their units and the names of the classes. It is compared with the student i
 agree. ONNX needs requirements-export.txt.
 """
 
+from configs.start import before_imports
+
+if __name__ == "__main__":
+    before_imports()
+
 import argparse
 import importlib.util
 import json
@@ -25,11 +30,10 @@ from methods.student import Student, load_student
 from models.folding import portable
 from training import artifact, script
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.distribution import Distribution
+from uncertainty.distribution import UNITS, Distribution
 from uncertainty.gaussian import LogitGaussian
 
 MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
-UNITS = dict.fromkeys(MEASURES, "nats") | {"total_variance": "sum of the variances of the class probabilities"}
 CHECKED = (1, 7, 300, 3000)  # numbers of images
 TOLERANCE = 1e-5
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -76,7 +80,7 @@ class Exported(nn.Module):
         return {
             "input": f"images: uint8 [N, {', '.join(map(str, self.shape))}], rows first, in 0-255",
             "classes": json.dumps(self.student.classes),
-            "units": json.dumps({name: UNITS[name] for name in self.names if name in UNITS}),
+            "units": json.dumps({name: UNITS[name] or "number" for name in MEASURES}),
             "resize": self.student.architecture.resize,
             "method": self.student.settings.method,
         } | ({"threshold": str(self.student.threshold)} if "answer" in self.names else {})

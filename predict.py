@@ -14,6 +14,11 @@ aleatoric, what nobody can know from the image. Entropies and information are in
 Dirichlet's concentrations; the larger it is, the less the probabilities vary. `p(class)`: of each class.
 """
 
+from configs.start import before_imports
+
+if __name__ == "__main__":
+    before_imports()
+
 import argparse
 from pathlib import Path
 

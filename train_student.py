@@ -8,10 +8,10 @@ images, made once) and runs/<name>/student.safetensors. The same command again c
 the student anew. docs/configs.md lists the options of each method.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("data", "sampling", "student"))
+    before_imports(__doc__, shown=("data", "sampling", "student"))
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -90,12 +90,11 @@ def distil(
     run, compute = begin(config, "student")
     made_by = student.settings(config)
     made_by |= {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
-    which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
-    run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
     with made_anew([run.checkpoint, run / student.FILE], overwrite):
-        finished = run.finished(student.FILE, made_by, overwrite)
-        run.save_config(config)
-        if not finished:
+        if not run.finished(student.FILE, made_by, overwrite):
+            run.save_config(config)
+            which = {train.fingerprint: "these images", UNKNOWN: "unknown images"}.get(trained.data, "other images")
+            run.log(f"{len(train)} images of {train.name}; the teacher was trained on {which} ({trained.data})")
             train_student(trained, train, validation, config, compute, run, made_by)
     return student.load_distilled(config, compute, trained)
 

@@ -7,10 +7,10 @@ Or an ensemble of networks. Writes runs/<name>/teacher.safetensors (an ensemble:
 runs/<name>/member<k>/teacher.safetensors). The same command again continues or skips; --overwrite starts anew.
 """
 
-from configs import cli
+from configs.start import before_imports
 
 if __name__ == "__main__":
-    cli.before_imports(__doc__, shown=("data", "teacher"))
+    before_imports(__doc__, shown=("data", "teacher"))
 
 from dataclasses import asdict
 from pathlib import Path
@@ -56,24 +56,24 @@ def main(config: Config, overwrite: bool = False) -> None:
     ]
     with made_anew(outputs, overwrite):
         for number, member in enumerate(members.values(), 1):
-            if len(members) > 1:
+            if len(members) == 1:
+                train(member, overwrite)
+            else:
                 run.save_config(config)
-                run.log(f"network {number} of {len(members)}")
-            train(member, overwrite)
+                train(member, overwrite, f"network {number} of {len(members)}: ")
 
 
-def train(config: Config, overwrite: bool = False) -> None:
-    """Load the data, train one network, and write the file that the other scripts read."""
-    run, compute = begin(config, "teacher")
+def train(config: Config, overwrite: bool = False, which: str = "") -> None:
+    """Load the data, train one network, and write the file that the other scripts read. which: for the log."""
+    run, compute = begin(config, "teacher", which)
     images, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     architecture = teacher.architecture(config.teacher, config.data, len(images.classes))
     settings = teacher.settings(config) | {"data": images.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
         settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))}
-    finished = run.finished(teacher.FILE, settings, overwrite)
-    run.save_config(config)
-    if finished:
+    if run.finished(teacher.FILE, settings, overwrite):
         return
+    run.save_config(config)
     if config.compared_on == "test":  # a missing data set stops the run here, not after training
         test, *_ = data.load_evaluation(config.data, images.classes, config.split_seed)
         if twice := data.shared(images, test):

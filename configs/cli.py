@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import re
 import sys
 import textwrap
@@ -18,7 +17,6 @@ from pydantic.fields import FieldInfo
 from configs.errors import UserError
 from configs.schema import Config
 
-PARENT = os.getppid()  # of a process that torchrun started, asked for before the slow imports
 DEFAULT = str(Path(__file__).parent / "digits.yaml")
 FORMER = {"loss": "it is now called objective"} | dict.fromkeys(
     (
@@ -39,29 +37,15 @@ Loader.add_implicit_resolver(
 )
 
 
-def before_imports(description: str, shown: Collection[str], kind: type = Config) -> None:
-    """What a script does before it imports torch, which takes seconds: Ctrl-C is one line, `--help` is answered at
-    once.
-
-    shown: the groups of settings that the help lists beside the general ones; the others are accepted as well.
-    """
-
-    def hook(error_type: type[BaseException], *rest: Any) -> None:
-        print("\ninterrupted", file=sys.stderr) if error_type is KeyboardInterrupt else sys.__excepthook__(
-            error_type, *rest
-        )
-
-    sys.excepthook = hook
+def show_help(description: str, shown: Collection[str], kind: type = Config) -> None:
+    """Print what a script does and the settings, with their values by the other arguments, and end the process."""
     arguments = [word for word in sys.argv[1:] if word not in ("--help", "-h")]
-    if len(arguments) == len(sys.argv) - 1:
-        return
     try:
-        print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(parse(arguments, kind)[0], shown)}")
+        config, _ = parse(arguments, kind, DEFAULT if kind is Config else None)
+        print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(config, shown)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # | head
-        sys.stderr.close()
     sys.exit()
 
 

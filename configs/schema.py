@@ -320,6 +320,8 @@ class Config:
     settings for them."""
     runs: str = "runs"
     """The folder of all runs."""
+    results: str | None = None
+    """The folder of all comparisons' results, which go to <results>/<name>. Default: `runs`."""
     seed: Seed = 0
     """Fixes the split, the weights, the batches, the views and the masks."""
     device: str = "auto"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from configs import cli, schema
 from configs.schema import Config
+from configs.start import before_imports
 from methods.teacher import Teacher, load_teacher, members
 from plots.cells import markdown
 from plots.style import save
@@ -41,7 +42,7 @@ def sample_images(teacher: Teacher, images: Tensor, passes: int, key: tuple, com
 
 def start(experiment: Callable[[Any], None], settings: type, description: str) -> None:
     """Run an experiment with the settings of the command line."""
-    cli.before_imports(description, (), schema.dataclass(settings))
+    before_imports(description, (), schema.dataclass(settings))
     script.guard(lambda: experiment(cli.parse(sys.argv[1:], schema.dataclass(settings), None)[0]))
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from plots.cells import mean, values
 from plots.records import Record, Records, by_severity, every, first_set
-from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK, plain_name
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK, drawable, plain_name
 
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
@@ -56,7 +56,9 @@ def by_method(done: Records) -> Figure:
             axis.set_xscale("symlog", linthresh=1)
         if name == time:
             axis.set_xscale("log")
-    axis.set(yticks=range(len(done)), yticklabels=done, ylim=(len(done) - 0.5, -0.5))  # the first method above
+    axis.set(
+        yticks=range(len(done)), yticklabels=map(drawable, done), ylim=(len(done) - 0.5, -0.5)
+    )  # the first method above
     return figure
 
 
@@ -97,7 +99,9 @@ def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, st
             colour = "white" if value < (shown.min() + shown.max()) / 2 else "black"
             axis.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
         axis.set_title(name.replace(", ", ",\n"), fontsize=8)
-        axis.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows)
+        axis.set(
+            xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=map(drawable, rows)
+        )
         axis.set_xlabel("severity")
         axis.tick_params(length=0)
     return figure

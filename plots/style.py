@@ -3,22 +3,34 @@
 import io
 import textwrap
 from collections.abc import Collection
+from functools import cache
 from itertools import product
 from pathlib import Path
+from unicodedata import name
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy import ndarray
 from PIL import Image
 
 from training import artifact
+from uncertainty.distribution import UNITS
 
 Uncertainties = dict[str, dict[str, ndarray]]  # {data set: {measure: [N]}}
 
+CJK = (  # fonts with Chinese, Japanese and Korean characters, of Linux, macOS and Windows
+    "Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans SC, Source Han Sans SC, WenQuanYi Zen Hei, WenQuanYi Micro Hei, "
+    "Droid Sans Fallback, IPAGothic, NanumGothic, PingFang SC, Hiragino Sans, Hiragino Sans GB, Apple SD Gothic Neo, "
+    "Arial Unicode MS, Microsoft YaHei, SimHei, Yu Gothic, MS Gothic, Malgun Gothic"
+).split(", ")
+
 matplotlib.use("Agg")
 matplotlib.rcParams |= {
+    "font.family": ["DejaVu Sans", *sorted(set(CJK) & set(font_manager.get_font_names()), key=CJK.index)],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -64,7 +76,7 @@ LABELS |= {"energy": "energy", "negative_log_density": "feature density", "max_p
 
 def axis_label(measure: str, lines: bool = False) -> str:
     """Name and unit of a measure; with `lines`, the kind of uncertainty is in a second line."""
-    label = MEASURE_NAMES[measure] + ("" if measure == "total_variance" else ", nats")
+    label = ", ".join(filter(None, [MEASURE_NAMES[measure], UNITS[measure]]))
     return label.replace(" (", "\n(") if lines else label
 
 
@@ -84,6 +96,19 @@ def passes(entry: dict) -> str:
 def defined(value: float, digits: int = 3) -> str:
     """A number in a figure, or `not defined` for NaN, such as a correlation with a constant."""
     return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+@cache
+def glyphs() -> set[int]:
+    """Every character that the fonts of the figures have."""
+    fonts = map(font_manager.get_font, map(font_manager.findfont, matplotlib.rcParams["font.family"]))
+    return {code for font in fonts for code in font.get_charmap()}
+
+
+def drawable(text: str) -> str:
+    """A text in which characters that no font has are spelled by the end of their Unicode name (ネ: ne, 猫: u+732b)."""
+    spelled = (name(c, "?").split()[-1].lower().replace("ideograph-", "u+") for c in text)
+    return "".join(c if ord(c) in glyphs() or c < " " else other for c, other in zip(text, spelled, strict=True))
 
 
 def panels(
@@ -117,6 +142,8 @@ def legend_below(figure: Figure, columns: int = 2) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, which has about a third of the bytes of a full-colour one."""
+    for text in figure.findobj(Text):  # a name of the user's can be in any script
+        text.set_text(drawable(text.get_text()))
     buffer = io.BytesIO()
     figure.savefig(buffer)
     with artifact.replacing(path) as temporary:

@@ -55,7 +55,7 @@ def folder(tmp_path_factory) -> Path:
         patch.chdir(tmp_path_factory.mktemp("moons"))
         patch.setattr(speed, "seconds_per_image", partial(speed.seconds_per_image, rounds=1))
         compare.main(moons(), overwrite=False)
-        return Path("results/moons").absolute()
+        return Path("runs/moons").absolute()
 
 
 def record(folder: Path, slug: str) -> dict:
@@ -111,14 +111,14 @@ def test_a_row_that_fails_is_shown_as_failed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     softmax = "{title: softmax, kind: teacher, changes: {teacher: {method: deterministic, epochs: 2}}}"
     rows = f"[{softmax}, {{title: lost, of: nobody}}]"
-    compare.main(*parse([*MOONS, "--rows", rows]))
+    compare.main(*parse([*MOONS, "--results", "results", "--rows", rows]))
     text = Path("results/moons/README.md").read_text()
     assert "| lost | failed |" in text and "| softmax | 1 |" in text
 
 
 def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    file = Path("results/moons/lost-0.json")
+    file = Path("runs/moons/lost-0.json")
     file.parent.mkdir(parents=True)
     kept = json.dumps(record(folder, "endd") | {"title": "lost"})
     file.write_text(kept)
@@ -135,9 +135,9 @@ def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(
 def test_a_row_for_which_the_disk_is_full_is_not_written_in_part(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Run, "log", lambda *_: None)
-    with full_disk(100), pytest.raises(UserError, match="results/moons/lost-0.json: cannot be written"):
+    with full_disk(100), pytest.raises(UserError, match="runs/moons/lost-0.json: cannot be written"):
         compare.main(*parse([*MOONS, "--rows", "[{title: lost, of: nobody}]"]))
-    assert not list(Path("results/moons").iterdir())
+    assert not list(Path("runs/moons").iterdir())
 
 
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
@@ -147,12 +147,28 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
     rows += "{title: a Gaussian, of: passes, changes: {student: {method: logit_gaussian}}}]"
     compare.main(*parse([*TINY, "--name", "recipes", "--compared_on", "validation", "--rows", rows]))
-    found = report.load(Path("results/recipes"))
+    found = report.load(Path("runs/recipes"))
     (recipe,), (gaussian,) = found["the recipe"], found["a Gaussian"]
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
     assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
-    assert "| the recipe | " in Path("results/recipes/README.md").read_text()
+    assert "| the recipe | " in Path("runs/recipes/README.md").read_text()
+
+
+def test_equal_teachers_are_trained_and_sampled_once(tmp_path, monkeypatch, capsys):
+    """Also for a row that is `of` such a row. Other settings have a teacher of their own, and one that is there
+    stays."""
+    monkeypatch.chdir(tmp_path)
+    rows = "[{title: one}, {title: two, changes: {student: {lr: 1e-3}}}, {title: three, of: two, kind: teacher}, "
+    rows += "{title: other, changes: {teacher: {lr: 0.01}}}, {title: own, kind: teacher}]"
+    config, _ = parse([*TINY, "--name", "x", "--compared_on", "validation", "--rows", rows])
+    compare.train_teacher.main(compare.config_of(config.rows[-1], 0, config))
+    for _ in range(2):  # the second time, all is finished
+        compare.main(config)
+        assert capsys.readouterr().out.endswith("tables are in runs/x/README.md, figures beside it\n")
+    found = [{path.parts[2] for path in Path("runs/x").glob(f"*/{made}")} for made in ("teacher.*", "mc_samples")]
+    assert found == [{"one-0", "other-0", "own-0"}, {"one-0", "other-0"}]
+    assert not any("failed" in of for seeds in report.load(Path("runs/x")).values() for of in seeds)
 
 
 def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
@@ -162,7 +178,7 @@ def test_shifts_are_measured_beside_the_test_images(tmp_path, monkeypatch):
     kinds = data.corruptions.CORRUPTIONS
     monkeypatch.setattr(data.corruptions, "CORRUPTIONS", {kind: kinds[kind] for kind in ("fog", "contrast")})
     compare.main(*parse([*TINY, *settings]))
-    found = record(Path("results/shifts"), "passes")["shifts"]
+    found = record(Path("runs/shifts"), "passes")["shifts"]
     assert list(found) == ["none", "fog", "contrast", "class_priors"] and list(found["fog"]) == ["1", "3", "5"]
     none, foggy = found["none"]["0"], found["fog"]["5"]
     assert none["coverage"] == pytest.approx(0.8, abs=0.01) and none["risk"] < 1 - none["accuracy"]

@@ -91,6 +91,14 @@ def test_a_run_leaves_what_the_readme_promises(run):
     assert parse(["--config", str(run / "config.yaml")])[0].sampling.passes == 4
 
 
+def test_a_stage_that_begins_and_one_that_is_skipped_are_one_line_each(run, capsys):
+    for stage in ("teacher", "student"):
+        assert (run / "log.txt").read_text().count(f"train_{stage}.py") == 1
+        assert call(f"train_{stage}.py", *TINY, "--runs", str(run.parent)) == 0
+        skipped = f"[{stage}] {run / stage}.safetensors is done already: skipped (--overwrite starts anew)\n"
+        assert capsys.readouterr().out == skipped
+
+
 def test_metrics_are_within_their_bounds(metrics):
     for who in ("teacher_deterministic", "teacher", "student"):
         assert 0 <= metrics[who]["accuracy"] <= 1 and metrics[who]["nll"] > 0
@@ -111,6 +119,16 @@ def test_a_student_of_another_teacher_is_not_evaluated_and_none_is_trained_witho
     command = [sys.executable, "train_student.py", *TINY, "--runs", str(tmp_path)]  # as users start it
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "run train_teacher.py" in done.stderr
+
+
+@pytest.mark.parametrize("setting, value", [("evaluation.bootstrap", "51"), ("data.max_ood", "9")])
+def test_an_evaluation_with_other_settings_is_refused_and_changes_no_file(run, capsys, setting, value):
+    before = [(run / name).read_bytes() for name in ("metrics.json", "config.yaml")]
+    for script in ("train_teacher.py", "train_student.py", "evaluate.py"):  # as run.sh calls them
+        code = call(script, *TINY, "--runs", str(run.parent), f"--{setting}", value)
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1 and f"{value} asked for" in said and "--overwrite" in said
+    assert before == [(run / name).read_bytes() for name in ("metrics.json", "config.yaml")]
 
 
 def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said(tiny, tmp_path, no_plots):

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from configs.cli import PARENT
 from configs.errors import UserError
+from configs.start import PARENT
 
 PATIENCE = timedelta(hours=2)  # how long ranks wait for a slower one; if a rank dies, torchrun ends the others at once
 

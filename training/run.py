@@ -28,9 +28,10 @@ class Run:
     config.yaml, teacher.safetensors, mc_samples/, student.safetensors, reference/, metrics.json, plots/, log.txt.
     """
 
-    def __init__(self, folder: Path, stage: str):
+    def __init__(self, folder: Path, stage: str, begins: str):
         self.folder = folder
         self.stage = stage
+        self.begins = begins  # the line of a stage that begins
 
     def __truediv__(self, name: str) -> Path:
         """`run / "metrics.json"` is a path in the run's folder."""
@@ -54,14 +55,15 @@ class Run:
         return self / f"checkpoints/{self.stage}.safetensors"
 
     def finished(self, file: str, settings: dict[str, Any], overwrite: bool) -> bool:
-        """Whether this stage has written `file`. A checkpoint of other settings is deleted with `overwrite`.
+        """Whether this stage has written `file`; the log says so in one line, or that the stage begins. A checkpoint of
+        other settings is deleted with `overwrite`.
 
         Raises UserError, and changes no file, if the stage was run, or begun, with other settings, or if its file is
         damaged.
         """
         if (self / file).exists():
             require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
-            self.log(f"{file} is done already: skipped (--overwrite starts anew)")
+            self.log(f"{self / file} is done already: skipped (--overwrite starts anew)")
             return True
         if self.checkpoint.exists():
             try:
@@ -71,6 +73,7 @@ class Run:
                 if not overwrite:
                     raise
                 self.checkpoint.unlink(missing_ok=True)
+        self.log(self.begins)
         return False
 
     def save_config(self, config: Config) -> None:
@@ -129,11 +132,11 @@ def as_yaml(config: Config) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
-def begin(config: Config, stage: str) -> tuple[Run, Compute]:
-    """The run of a script, and its device and arithmetic. The command is the first line of the log."""
-    run, compute = Run(config.folder, stage), choose(config.device, config.dtype)
-    run.log(f"{' '.join(sys.argv)} (torch {torch.__version__}, {compute.device}, {compute.dtype})")
-    return run, compute
+def begin(config: Config, stage: str, what: str = "") -> tuple[Run, Compute]:
+    """The run of a script, and its device and arithmetic. A stage that begins logs the command, after `what` it is."""
+    compute = choose(config.device, config.dtype)
+    command = f"{' '.join(sys.argv)} (torch {torch.__version__}, {compute.device}, {compute.dtype})"
+    return Run(config.folder, stage, what + command), compute
 
 
 def made_by(device: str) -> dict[str, str]:

@@ -11,7 +11,14 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance", "entropy_minus_variance")
+UNITS = {  # of every measure; empty: a plain number
+    "predictive_entropy": "nats",
+    "expected_entropy": "nats",
+    "mutual_information": "nats",
+    "total_variance": "",
+    "entropy_minus_variance": "nats",
+}
+MEASURES = tuple(UNITS)
 
 
 def entropy(probs: Tensor) -> Tensor:

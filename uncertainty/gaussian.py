@@ -106,8 +106,8 @@ class LogitGaussian(Distribution):
 
     @property
     def mutual_information(self) -> Tensor:
-        """H(E[p]) − E[H(p)]."""
-        return self.predictive_entropy - self.expected_entropy
+        """H(E[p]) − E[H(p)], as that of the draws."""
+        return (self.predictive_entropy - self.expected_entropy).clamp_min(0)
 
     @property
     def total_variance(self) -> Tensor:

@@ -51,8 +51,11 @@ class Samples(Distribution):
 
     @property
     def mutual_information(self) -> Tensor:
-        """H(1/T Σ_t p_t) − 1/T Σ_t H(p_t). A plug-in estimate, biased low by about Σ_c Var(p_c) / (2T E p_c)."""
-        return self.predictive_entropy - self.expected_entropy
+        """H(1/T Σ_t p_t) − 1/T Σ_t H(p_t). A plug-in estimate, biased low by about Σ_c Var(p_c) / (2T E p_c).
+
+        It is never negative (Jensen); a difference of two rounded entropies can be.
+        """
+        return (self.predictive_entropy - self.expected_entropy).clamp_min(0)
 
     @property
     def total_variance(self) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.text import Text
 
 import plots
+from plots import style
 from plots.comparison import paired
 from plots.style import INFORMATION, TRUONG
 from uncertainty.distribution import MEASURES
@@ -50,6 +51,22 @@ def test_a_histogram_leaves_no_image_out(values):
         outlines = [patch.get_xy() for patch in axis.patches]
         assert len(outlines) == 4 and all(outline[1:-1:2, 1].sum() == pytest.approx(1) for outline in outlines)
         assert outlines[0][:, 0].max() == pytest.approx(max(of[name][measure].max() for of in values for name in NAMES))
+
+
+def test_a_new_measure_has_the_unit_that_it_was_given(monkeypatch):
+    monkeypatch.setitem(style.MEASURE_NAMES, "variation_ratio", "variation ratio (epistemic)")
+    for unit, label in (("", "variation ratio (epistemic)"), ("bits", "variation ratio (epistemic), bits")):
+        monkeypatch.setitem(style.UNITS, "variation_ratio", unit)
+        assert style.axis_label("variation_ratio") == label
+
+
+def test_names_in_any_script_are_drawn_by_a_font_that_has_them_or_spelled(tmp_path, recwarn, monkeypatch):
+    assert [style.drawable(x) for x in ("naïve\n−1", "\0")] == ["naïve\n−1", "\0"]
+    images, values = np.zeros((2, 8, 8, 1), np.uint8), dict.fromkeys(TRUONG, np.zeros(2))
+    style.save(plots.extremes(images, values, values, ["犬.png"] * 2, ["猫 → ネコ"] * 2, "画像"), tmp_path / "x.png")
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    monkeypatch.setattr(style, "glyphs", lambda: {ord(" "), ord("→")})  # as without such a font
+    assert style.drawable("猫 → ネコ 고") == "u+732b → neko go"
 
 
 def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():

@@ -17,6 +17,7 @@ from configs.cli import parse
 from configs.errors import UserError
 from training.script import guard
 
+SCRIPTS = [path.name for path in sorted(Path().glob("*.py"))]
 DIGITS = "configs/digits.yaml"
 
 
@@ -89,6 +90,8 @@ def test_a_script_ends_with_code_2_one_line_and_no_traceback(tmp_path):
 def test_help_documents_the_settings_that_a_script_uses():
     done = subprocess.run([sys.executable, "train_teacher.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and all(re.search(f"--{key}\\b", done.stdout) for key in ("teacher.lr", "data.size"))
+    experiment = subprocess.run([sys.executable, "experiments/regression.py", "-h"], capture_output=True, text=True)
+    assert "--passes" in experiment.stdout
     assert "--student.lr" not in done.stdout and "spread over all classes" in " ".join(done.stdout.split())
 
 
@@ -106,6 +109,22 @@ def test_what_comes_from_outside_is_one_line_and_code_2(capsys, work, said):
         guard(work)
     text = capsys.readouterr().err
     assert end.value.code == 2 and said in text and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_missing_package_is_one_line_that_says_how_to_get_it(script):
+    done = subprocess.run([sys.executable, "-S", script], capture_output=True, text=True)  # -S: without any package
+    assert done.returncode == 1 and done.stderr.startswith("error: the package ") and done.stderr.count("\n") == 1
+    assert "source .venv/bin/activate" in done.stderr and "pip install -r requirements.txt" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--help"], []])
+def test_a_reader_that_stops_reading_ends_a_script_without_a_word(tmp_path, options):
+    """As `| head` does."""
+    command = [sys.executable, "-u", "train_teacher.py", "--runs", str(tmp_path), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == -signal.SIGPIPE
 
 
 def test_ctrl_c_while_modules_are_imported_is_one_line():

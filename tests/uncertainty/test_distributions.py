@@ -10,6 +10,7 @@ import torch
 
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, entropy
+from uncertainty.gaussian import LogitGaussian
 from uncertainty.samples import Samples, statistics
 
 ALPHAS = [
@@ -66,6 +67,14 @@ def test_certain_samples_have_no_uncertainty_and_no_nan():
     samples = Samples(log_probs)
     for name in (*MEASURES, "variation_ratio"):
         assert getattr(samples, name).tolist() == [0.0, 0.0], name
+
+
+def test_the_mutual_information_of_nearly_certain_samples_is_not_negative():
+    """In float32 the two entropies differ by rounding alone, either way."""
+    torch.manual_seed(0)
+    logits = 0.01 * torch.randn(500, 20, 10) + 12 * torch.eye(10)[0]
+    for of in (Samples(logits.log_softmax(-1)), LogitGaussian(logits[:, 0], 0.01 * torch.randn(500, 10, 3))):
+        assert (of.predictive_entropy < of.expected_entropy).any() and of.mutual_information.min() == 0
 
 
 def test_likelihood_from_statistics_is_the_mean_over_all_samples():
