@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import data
+from configs import cli
 from configs.errors import UserError
 from configs.schema import Config
 from data import Images
