@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def main(config: Config, overwrite: bool = False) -> None:
     run, compute = begin(config, "evaluate")
     trained = teacher.load_teacher(config, compute)
     model = student.load_distilled(config, compute, trained)
+    config = replace(teacher.as_trained(config), student=model.settings)
     run.save_config(config)
     with made_anew([config.source / "reference", run / "metrics.json"], overwrite):
         evaluate(trained, model, config, compute, run)

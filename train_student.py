@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import data
+from configs import recipe
 from configs.errors import UserError
 from configs.schema import Config
 from data import Images
@@ -47,6 +48,7 @@ FEW = 50  # number of images, and of passes, that measure the cost of sampling
 
 def main(config: Config, overwrite: bool = False) -> None:
     """Load the teacher and the images, then distil."""
+    config = teacher.as_trained(config)
     trained = teacher.load_teacher(config, choose(config.device, config.dtype))
     student.check(config)  # before images are decoded, which takes time
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
@@ -83,6 +85,7 @@ def distil(
         config = replace(config, sampling=replace(config.sampling, views=views))
     train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
     student.check(config)
+    config = replace(config, student=recipe.for_student(config.student, len(train), a.size))
 
     run, compute = begin(config, "student")
     settings = student.settings(config)
