@@ -85,7 +85,7 @@ def distil(
         config = replace(config, sampling=replace(config.sampling, views=views))
     train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
     student.check(config)
-    config = replace(config, student=recipe.for_student(config.student, len(train), a.size))
+    config = replace(config, student=recipe.for_student(config.student, len(train)))
 
     run, compute = begin(config, "student")
     settings = student.settings(config)

@@ -18,9 +18,9 @@ def batch_of(count: int) -> int:
     return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
 
 
-def epochs_of(count: int, size: int) -> int:
-    """From 10 to 100: a network sees some 100,000 images, or 40,000 large ones, each of which costs more."""
-    return max(10, min(100, round((100_000 if size <= SMALL else 40_000) / count)))
+def epochs_of(count: int) -> int:
+    """From 10 to 60, so that a network sees some 40,000 images."""
+    return max(10, min(60, round(40_000 / count)))
 
 
 def for_teacher(settings: TeacherSettings, count: int, size: int) -> TeacherSettings:
@@ -34,15 +34,15 @@ def for_teacher(settings: TeacherSettings, count: int, size: int) -> TeacherSett
         "network": "vgg7" if size <= SMALL else "resnet18",
         "width": 1.0 if named else 0.5,
         "lr": 0.02,
-        "epochs": epochs_of(count, size),
+        "epochs": epochs_of(count),
         "batch_size": batch_of(count),
     }
     return filled(settings, rules)
 
 
-def for_student(settings: StudentSettings, count: int, size: int) -> StudentSettings:
+def for_student(settings: StudentSettings, count: int) -> StudentSettings:
     """The same for a student: epochs and batch. Its network is the teacher's."""
-    return filled(settings, {"epochs": epochs_of(count, size), "batch_size": batch_of(count)})
+    return filled(settings, {"epochs": epochs_of(count), "batch_size": batch_of(count)})
 
 
 def filled(settings: Any, values: dict[str, Any]) -> Any:
