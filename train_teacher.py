@@ -76,7 +76,7 @@ def train(config: Config, overwrite: bool = False) -> None:
     run.save_config(config)
     if finished:
         return
-    if chosen != given:
+    if chosen != given and not given.weights:
         values = [f"{name} {value}" for name, value in asdict(chosen).items() if value != getattr(given, name)]
         run.log(f"chosen for {len(images)} images of {config.data.size} pixels: {', '.join(values)}")
     if config.compared_on == "test":  # a missing data set stops the run here, not after training
