@@ -1,6 +1,5 @@
 """The settings of a training that a config leaves open: few rules, from the number and the size of the images."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +13,8 @@ SMALL = 64  # pixels; larger images need a network that shrinks them at once
 
 
 def batch_of(count: int) -> int:
-    """A power of two from 32 to 256: about twenty steps an epoch, if possible."""
-    return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
+    """64, or 32 for fewer than 1,280 images: many small steps."""
+    return 64 if count >= 1280 else 32
 
 
 def epochs_of(count: int) -> int:

@@ -125,8 +125,7 @@ class Training:
     epochs: Count | None = None
     """Passes over the training images. Default: chosen from the number of images and their size (docs/use.md)."""
     batch_size: Several | None = None
-    """Images per step. Default: 256, or fewer for a small data set (at least 32), so that an epoch has about twenty
-    steps."""
+    """Images per step. Default: 64, or 32 for fewer than 1,280 images."""
     lr: Positive | None = None
     """The peak of the one-cycle learning rate. Default: one that is safe for few images (docs/use.md)."""
     warmup: Rate = 0.2
