@@ -32,7 +32,7 @@ import data
 import plots
 import train_student
 import train_teacher
-from configs import cli
+from configs import cli, recipe
 from configs.errors import UserError
 from configs.schema import Config, Evaluation, Row
 from data.corruptions import shifted_sets
@@ -269,7 +269,7 @@ class Comparison:
             record["shifts"] = self.under_shift(
                 subject.predict, inside, cache, compared_with, settings, config.split_seed
             )
-        one_pass = self.deterministic(len(train.classes))
+        one_pass = self.deterministic(train)
         record["cost"] = cost(all_scores(subject.predict), all_scores(one_pass), subject.modules, inside.images[:256])
         return record | after_temperature(subject.predict, predictions[inside.name], labels, validation)
 
@@ -280,9 +280,10 @@ class Comparison:
             self.references[key] = reference_on(cache, dataset, method, settings)
         return self.references[key]
 
-    def deterministic(self, classes: int) -> Predictor:
+    def deterministic(self, train: Dataset) -> Predictor:
         """An untrained network without dropout, of the comparison's config."""
-        architecture = teacher.architecture(self.config.teacher, self.config.data, classes)
+        settings = recipe.for_teacher(self.config.teacher, len(train), max(train.shape[:2]))
+        architecture = teacher.architecture(settings, self.config.data, len(train.classes))
         network = build(replace(architecture, conv_dropout=0.0, head_dropout=0.0))
         return softmax_predictor(folded(network.to(self.compute.device).eval()), self.compute)
 

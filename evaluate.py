@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def main(config: Config, overwrite: bool = False) -> None:
     run, compute = begin(config, "evaluate")
     trained = teacher.load_teacher(config, compute)
     model = student.load_distilled(config, compute, trained)
+    config = replace(teacher.as_trained(config), student=model.settings)
     file, settings = run / "metrics.json", settings_of(config)
     with made_anew([config.source / "reference", file], overwrite):
         there = artifact.read_json(file)["provenance"] if file.exists() else {}  # of an earlier version: no settings

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import data
-from configs import cli
+from configs import cli, recipe
 from configs.errors import UserError
 from configs.schema import Config
 from data import Images
@@ -49,6 +49,7 @@ FEW = 50  # images that the teacher is checked on
 
 def main(config: Config, overwrite: bool = False) -> None:
     """Load the teacher and the images, then distil."""
+    config = teacher.as_trained(config)
     trained = teacher.load_teacher(config, choose(config.device, config.dtype))
     student.check(config)  # before images are decoded, which takes time
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
@@ -87,6 +88,7 @@ def distil(
     config = cli.override(config or Config(name="distilled"), changes, "distil")
     train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
     student.check(config)
+    config = replace(config, student=recipe.for_student(config.student, len(train)))
 
     run, compute = begin(config, "student")
     made_by = student.settings(config)

@@ -12,7 +12,7 @@ from configs.start import before_imports
 if __name__ == "__main__":
     before_imports(__doc__, shown=("data", "teacher"))
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import data
+from configs import recipe
 from configs.schema import Config, TeacherSettings
 from data.augment import augment, draw_changes
 from data.dataset import Dataset
@@ -46,7 +47,7 @@ def main(config: Config, overwrite: bool = False) -> None:
     run, compute = begin(config, "teacher")
     if config.teacher_of is not None:
         teacher.load_teacher(config, compute)
-        run.save_config(config)
+        run.save_config(teacher.as_trained(config))
         run.log(f"the teacher of {config.source} is used: nothing to train")
         return
     outputs = [
@@ -61,12 +62,16 @@ def main(config: Config, overwrite: bool = False) -> None:
             else:
                 run.save_config(config)
                 train(member, overwrite, f"network {number} of {len(members)}: ")
+        if len(members) > 1:
+            run.save_config(teacher.as_trained(config))  # with what was chosen
 
 
 def train(config: Config, overwrite: bool = False, which: str = "") -> None:
     """Load the data, train one network, and write the file that the other scripts read. which: for the log."""
     run, compute = begin(config, "teacher", which)
     images, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    given, chosen = config.teacher, recipe.for_teacher(config.teacher, len(images), max(config.data.shape[:2]))
+    config = replace(config, teacher=chosen)
     architecture = teacher.architecture(config.teacher, config.data, len(images.classes))
     settings = teacher.settings(config) | {"data": images.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
@@ -74,6 +79,9 @@ def train(config: Config, overwrite: bool = False, which: str = "") -> None:
     if run.finished(teacher.FILE, settings, overwrite):
         return
     run.save_config(config)
+    if chosen != given and not given.weights:
+        values = [f"{name} {value}" for name, value in asdict(chosen).items() if value != getattr(given, name)]
+        run.log(f"chosen for {len(images)} images of {config.data.size} pixels: {', '.join(values)}")
     if config.compared_on == "test":  # a missing data set stops the run here, not after training
         test, *_ = data.load_evaluation(config.data, images.classes, config.split_seed)
         if twice := data.shared(images, test):

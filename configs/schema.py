@@ -134,13 +134,12 @@ class Data:
 class Training:
     """The training settings that teacher and student share: a one-cycle schedule."""
 
-    epochs: Count = 20
-    """Passes over the training images."""
+    epochs: Count | None = None
+    """Passes over the training images. Default: chosen from the number of images and their size (docs/use.md)."""
     batch_size: Several | None = None
-    """Images per step. Default: 256, or fewer for a small data set (at least 32), so that an epoch has about twenty
-    steps."""
-    lr: Positive = 0.1
-    """The peak of the one-cycle learning rate."""
+    """Images per step. Default: 64, or 32 for fewer than 1,280 images."""
+    lr: Positive | None = None
+    """The peak of the one-cycle learning rate. Default: one that is safe for few images (docs/use.md)."""
     warmup: Rate = 0.2
     """Share of the steps before the peak."""
     weight_decay: NonNegative = 5e-4
@@ -154,10 +153,10 @@ class TeacherSettings(Training):
     method: str = "mc_dropout"
     """How the trained network (or networks) give uncertainties: one of TEACHERS in methods/. A student needs one that
     gives samples: mc_dropout or ensemble."""
-    network: Network | External = "vgg11"
+    network: Network | External | None = None
     """The name contains the number of layers; vgg5 is for 8x8 images, vgg7 learns 32x32 images quickly, mlp is for
     points of a plane. `file.py:callable`, or `torchvision:name`, gives an external network: any module from floats
-    [N, C, H, W] to logits. The file is run."""
+    [N, C, H, W] to logits. The file is run. Default: chosen from the size of the images (docs/use.md)."""
     options: dict[str, Any] | None = None
     """The arguments of an external callable, by name."""
     weights: str | None = None
@@ -167,8 +166,8 @@ class TeacherSettings(Training):
     images."""
     std: list[Positive] | None = None
     """The standard deviation of each channel, likewise."""
-    width: Positive = 1.0
-    """Multiplies the number of channels of every layer."""
+    width: Positive | None = None
+    """Multiplies the number of channels of every layer. Default: 1, or 0.5 if `network` is chosen."""
     dropped: Dropped = "units"
     """What dropout drops in the convolutional part: single units; whole channels, after the ReLU; or the filters'
     outputs, before batch norm."""

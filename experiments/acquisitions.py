@@ -70,7 +70,7 @@ def by_student(state: State, again: int) -> Tensor:
             "dtype": "float32",
             "data": {"augmentation": {"flip": False, "crop": 2}},
             "sampling": {"passes": 16, "views": ["plain", "augmented"]},
-            "student": {"method": "logit_gaussian", "epochs": EPOCHS},
+            "student": {"method": "logit_gaussian", "epochs": EPOCHS, "batch_size": 128},
         }
         images = state.pool.subset(torch.randperm(len(state.pool))[:DISTILLED])
         config = cli.override(Config(), changes, "active_learning")

@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from configs import recipe
 from configs.errors import UserError
 from configs.schema import Config, StudentSettings, TeacherSettings
 from data.dataset import Dataset
@@ -288,7 +289,8 @@ def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Studen
     """The student of a config, for calls in autocast. Raises UserError if another teacher or other settings made it."""
     module = teacher.network.module if isinstance(teacher.network, External) else None
     student = load_student(config.folder, compute.device, getattr(torch, compute.dtype), module)
-    wanted = settings(config) | {"teacher": teacher.checksum}
+    made = recipe.as_made(config.student, student.about["settings"]["student"])
+    wanted = settings(replace(config, student=made)) | {"teacher": teacher.checksum}
     there = {key: student.about["settings"][key] for key in wanted}
     require_same(config.folder / FILE, there, wanted, config.folder)
     return student

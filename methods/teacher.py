@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from configs import recipe
 from configs.errors import UserError
 from configs.schema import Config, Data, Resize, TeacherSettings
 from data.dataset import PART, Dataset
@@ -151,7 +152,7 @@ def architecture(settings: TeacherSettings, images: Data, classes: int) -> Archi
     ours = ("width", "conv_dropout", "head_dropout", "spectral_norm", "dropped", "whiten", "identity_start")
     ignored = ours if external else ("options", "weights")
     for name in ignored:
-        if getattr(settings, name) != getattr(TeacherSettings(), name):
+        if getattr(settings, name) != getattr(TeacherSettings(width=1.0), name):
             raise UserError(
                 f"teacher.{name}: would be ignored, as {settings.network} is {'' if external else 'not '}an "
                 "external network"
@@ -228,11 +229,19 @@ def members(config: Config) -> dict[str, Config]:
     return configs
 
 
+def as_trained(config: Config) -> Config:
+    """The config, with what it leaves open as in the file of its trained teacher, if there is one."""
+    path = config.source / next(iter(members(config))) / FILE
+    made = artifact.load(path, "teacher")[1]["settings"]["teacher"] if path.exists() else {}
+    return replace(config, teacher=recipe.as_made(config.teacher, made))
+
+
 def load_teacher(config: Config, compute: Compute) -> Teacher:
-    """The trained teacher of a config, on the device.
+    """The trained teacher of a config, on the device. What the config leaves open is as in the teacher's file.
 
     Raises UserError if there is none, or if it was trained with other settings than the config's.
     """
+    config = as_trained(config)
     networks, checksums, kept = [], [], []
     for place, member in members(config).items():
         path = config.source / place / FILE

@@ -32,7 +32,7 @@ class State:
         self.model, self.optimizer, self.settings, self.count = model, optimizer, settings, count
         self.parallel = process_group.parallel(model)
         self.seed = torch.initial_seed()
-        self.batch_size = settings.batch_size or fitting_batch(count)
+        self.batch_size = settings.batch_size
         self.steps = len(shuffled(count, self.batch_size, 0))
         steps = settings.epochs * self.steps
         peaks = [group["lr"] for group in optimizer.param_groups]
@@ -167,12 +167,6 @@ def is_best(history: list[dict[str, float]]) -> bool:
     """Whether the last epoch has the highest score or, among equal scores, the lowest loss."""
     *earlier, last = [(row["validation_score"], -row["validation_loss"]) for row in history]
     return all(last > other for other in earlier)
-
-
-def fitting_batch(count: int) -> int:
-    """The default batch size for `count` images: a power of two from 32 to 256, about twenty steps an epoch if
-    possible."""
-    return 2 ** max(5, min(8, int(math.log2(max(1, count / 20)))))
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 import torchvision
 from torch import nn
 
@@ -27,6 +28,20 @@ def make_resnet18(classes: int = 10, dropout: float = 0.1) -> nn.Module:
     network = torchvision.models.resnet18(num_classes=classes)
     for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
         dropped(stage, dropout)
+    return network
+
+
+def make_pretrained(classes: int, weights: str = "DEFAULT", dropout: float = 0.1) -> nn.Module:
+    """torchvision's ResNet-18 with the weights that it learned from ImageNet, for photos of other classes.
+
+    weights: DEFAULT (torchvision downloads its own once), or a file with the same network's state_dict.
+    """
+    network = torchvision.models.resnet18(weights="DEFAULT" if weights == "DEFAULT" else None)
+    if weights != "DEFAULT":
+        network.load_state_dict(torch.load(weights, weights_only=True))
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        dropped(stage, dropout)
+    network.fc = nn.Linear(network.fc.in_features, classes)
     return network
 
 

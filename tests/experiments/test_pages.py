@@ -8,7 +8,7 @@ import pytest
 from experiments import common
 from training import artifact
 
-NAMES = ["active_learning", "amount_of_data", "concrete_dropout", "dirty_mnist", "regression", "uci"]
+NAMES = ["active_learning", "amount_of_data", "concrete_dropout", "dirty_mnist", "own_folders", "regression", "uci"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,11 +2,13 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import ROOT, TINY
 from PIL import Image
 from safetensors.torch import save_file
@@ -148,6 +150,30 @@ def test_torchvisions_network_with_dropout_in_its_head_needs_no_student(own):
     train_teacher.main(own, overwrite=False)
     train_student.main(own, overwrite=False)
     assert "this teacher needs no student" in (own.folder / "log.txt").read_text()
+
+
+def test_a_network_of_pretrained_weights_is_trained_on_and_distilled(tmp_path, monkeypatch):
+    """docs/examples/finetune.yaml, with weights of a file in place of torchvision's, and few small photos."""
+    torch.manual_seed(1)
+    pretrained = torchvision.models.resnet18()
+    torch.save(pretrained.state_dict(), tmp_path / "resnet18.pth")
+    for kind, i in product(("robin", "wren"), range(20)):
+        photo = tmp_path / f"datasets/birds/train/{kind}/{i}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(photo)
+    monkeypatch.chdir(tmp_path)
+    Path("docs").symlink_to(ROOT / "docs")
+    changes = (
+        "--teacher.epochs 1 --student.epochs 1 --data.size 32 --sampling.passes 2 --compared_on validation".split()
+    )
+    changes += ["--teacher.options", "{classes: 2, weights: resnet18.pth}"]
+    config, _ = parse(["--config", "docs/examples/finetune.yaml", *changes])
+    trained = trained_by(config)
+    start, end = pretrained.conv1.weight, trained.network.module.conv1.weight
+    assert 0 < (end - start).abs().max() < 0.02  # random weights are some 0.1 apart
+    assert len(trained.dropouts()) == 8
+    train_student.main(config)
+    assert load_student(config.folder).classes == ["robin", "wren"]
 
 
 def test_a_module_and_images_in_python(own):

@@ -1,0 +1,54 @@
+"""The settings of a training that a config leaves open: few rules, from the number and the size of the images."""
+
+from dataclasses import replace
+from typing import Any
+
+from configs.schema import StudentSettings, TeacherSettings
+
+OPEN = {  # what is chosen here where a config says nothing
+    TeacherSettings: ("network", "width", "lr", "epochs", "batch_size"),
+    StudentSettings: ("epochs", "batch_size"),
+}
+SMALL = 64  # pixels; larger images need a network that shrinks them at once
+
+
+def batch_of(count: int) -> int:
+    """64, or 32 for fewer than 1,280 images: many small steps."""
+    return 64 if count >= 1280 else 32
+
+
+def epochs_of(count: int) -> int:
+    """From 10 to 60, so that a network sees some 40,000 images."""
+    return max(10, min(60, round(40_000 / count)))
+
+
+def for_teacher(settings: TeacherSettings, count: int, size: int) -> TeacherSettings:
+    """The settings with what they leave open chosen for `count` training images of `size` pixels.
+
+    The network is small, which is fast: vgg7, or resnet18 for large images, at half the width. A network that is named
+    has its full width. The rate is one at which each of them learns from few images.
+    """
+    named = settings.network is not None
+    rules = {
+        "network": "vgg7" if size <= SMALL else "resnet18",
+        "width": 1.0 if named else 0.5,
+        "lr": 0.02,
+        "epochs": epochs_of(count),
+        "batch_size": batch_of(count),
+    }
+    return filled(settings, rules)
+
+
+def for_student(settings: StudentSettings, count: int) -> StudentSettings:
+    """The same for a student: epochs and batch. Its network is the teacher's."""
+    return filled(settings, {"epochs": epochs_of(count), "batch_size": batch_of(count)})
+
+
+def filled(settings: Any, values: dict[str, Any]) -> Any:
+    """The settings with `values` for what they leave open."""
+    return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
+
+
+def as_made(asked: Any, made: dict[str, Any]) -> Any:
+    """The settings with what they leave open as in `made`, the settings of a finished training."""
+    return filled(asked, {name: made[name] for name in OPEN[type(asked)] if name in made})
