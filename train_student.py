@@ -88,7 +88,7 @@ def distil(
     config = cli.override(config or Config(name="distilled"), changes, "distil")
     train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
     student.check(config)
-    config = replace(config, student=recipe.for_student(config.student, len(train)))
+    config = replace(config, student=recipe.for_student(config.student, len(train), max(a.shape[:2])))
 
     run, compute = begin(config, "student")
     made_by = student.settings(config)
