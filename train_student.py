@@ -195,7 +195,8 @@ def tell_check(trained: Teacher, train: Dataset, run: Run, compute: Compute) -> 
     """Log what is random in a dropout teacher, how it is sampled and at what cost. If that is low (dropout in the last
     layer alone), log that no student is needed."""
     check = trained.check(train.batch(torch.arange(min(FEW, len(train)))).to(compute.device), compute.autocast)
-    run.log(f"check of the teacher:\n{check}")
+    for line in str(check).splitlines():
+        run.log(line)
     if check.cost < PASSES / 5:
         saved = (run / teacher.FILE).exists()
         how = f"predict.py --run {run.folder} --teacher-passes {PASSES}" if saved else "teacher(images)"
