@@ -1,6 +1,6 @@
 """Does a config of ten lines train a usable network on a folder of photos, whatever their number and size?
 
-    python experiments/own_folders.py          # some 35 minutes on one CPU core with bfloat16 instructions
+    python experiments/own_folders.py          # some two hours on one CPU core with bfloat16 instructions
 
 Folders as a user has them, made from CIFAR-10, Fashion-MNIST (grey) and Tiny-ImageNet (64x64; five kinds of ten classes
 each). The config names only folder and size: configs/recipe.py chooses the rest. Beside it: other networks and rates,
