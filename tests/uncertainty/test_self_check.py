@@ -120,4 +120,4 @@ def test_samples_have_the_variance_of_the_definition(module, sampler, blocks):
 
 def test_the_check_is_a_table_for_the_user():
     text = str(teacher_of(Net()).check(IMAGES))
-    assert "dropout: Dropout(p=0.3" in text and "the plain loop" in text and "16 passes cost" in text
+    assert "(p=0.3, inplace=False) (dropout)" in text and "the plain loop" in text and "16 passes cost" in text
