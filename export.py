@@ -56,13 +56,13 @@ class Exported(nn.Module):
         _ = distribution.mean  # a Gaussian draws its numbers at the first call; after it they are constants
         if isinstance(distribution, Dirichlet):
             self.names.append("alpha")
-        if student.threshold is not None:
-            self.names.append("answer")
-        if not isinstance(distribution, (Dirichlet, LogitGaussian)):
+        elif not isinstance(distribution, LogitGaussian):
             raise UserError(
                 f"student.method: a student by {student.settings.method} cannot be exported, only a Dirichlet or a "
                 "Gaussian"
             )
+        if student.threshold is not None:
+            self.names.append("answer")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -71,9 +71,10 @@ class Exported(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         distribution: Distribution = self.student(images)
-        answer = [distribution.predictive_entropy <= self.student.threshold] if "answer" in self.names else []
-        shown = {"probabilities": "mean"}
-        return *(getattr(distribution, shown.get(name, name)) for name in self.names if name != "answer"), *answer
+        other = {"probabilities": distribution.mean}
+        if "answer" in self.names:
+            other["answer"] = distribution.predictive_entropy <= self.student.threshold
+        return tuple(other[name] if name in other else getattr(distribution, name) for name in self.names)
 
     def metadata(self) -> dict[str, str]:
         """What a program that uses the file has to know."""
@@ -146,7 +147,8 @@ def largest_difference(exported: Exported, outputs: Outputs) -> float:
     """The largest difference of any output, for random images. α is compared by what it says: the mean and the measures
     of its Dirichlet."""
 
-    def said(by: Outputs, images: Tensor) -> dict[str, Tensor]:
+    def named(by: Outputs, images: Tensor) -> dict[str, Tensor]:
+        """The outputs by name, with what α says in its place."""
         found = dict(zip(exported.names, by(images), strict=True))
         if "answer" in found:  # whether it is wrong by its own entropy
             found["answer"] ^= found["predictive_entropy"] <= exported.student.threshold
@@ -160,7 +162,7 @@ def largest_difference(exported: Exported, outputs: Outputs) -> float:
         images = torch.from_numpy(
             np.random.default_rng(count).integers(0, 256, (count, *exported.shape), dtype=np.uint8)
         )
-        expected, found = said(exported, images), said(outputs, images)
+        expected, found = named(exported, images), named(outputs, images)
         same = all(found[name].shape == output.shape for name, output in expected.items())
         differences += [(found[name] - expected[name]).abs().max().item() if same else np.inf for name in expected]
     return float(np.max(differences))  # a NaN stays one

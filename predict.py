@@ -69,8 +69,7 @@ def main() -> None:
     predicted = write_csv(options.out, rows)
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    images = sum(1 for _ in images_below(options.images))
-    files = sum(1 for _ in files_below(options.images)) if options.images.is_dir() else 1
+    images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
     print(
         f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files "
         "left out)"

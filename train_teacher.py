@@ -56,14 +56,13 @@ def main(config: Config, overwrite: bool = False) -> None:
         for file in ("checkpoints/teacher.safetensors", teacher.FILE)
     ]
     with made_anew(outputs, overwrite):
+        if len(members) == 1:
+            train(config, overwrite)
+            return
         for number, member in enumerate(members.values(), 1):
-            if len(members) == 1:
-                train(member, overwrite)
-            else:
-                run.save_config(config)
-                train(member, overwrite, f"network {number} of {len(members)}: ")
-        if len(members) > 1:
-            run.save_config(teacher.as_trained(config))  # with what was chosen
+            run.save_config(config)
+            train(member, overwrite, f"network {number} of {len(members)}: ")
+        run.save_config(teacher.as_trained(config))  # with what was chosen
 
 
 def train(config: Config, overwrite: bool = False, which: str = "") -> None:
@@ -97,9 +96,8 @@ def train(config: Config, overwrite: bool = False, which: str = "") -> None:
         load_weights(model.module, Path(config.teacher.weights))
     if isinstance(model, External):
         require_fit(model, model.some_images())
-    if config.teacher.weights:
-        progress = {"history": [], "seconds": 0.0}
-    else:
+    progress = {"history": [], "seconds": 0.0}
+    if not config.teacher.weights:
         progress = fit(model, images, validation, config, compute, run, settings)
     quality = ""
     if validation:

@@ -64,10 +64,13 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below `folder`, one by one, folder by folder in alphabetical order; links to folders are followed,
-    each folder once. What systems and programs put there is left out.
+    each folder once. What systems and programs put there is left out. Of a file, the file itself.
 
     Raises UserError for a folder that cannot be read.
     """
+    if folder.is_file():
+        yield folder
+        return
     seen = set()
 
     def refuse(error: OSError) -> None:
@@ -95,9 +98,8 @@ def split_folder(root: Path, split: Split) -> Path:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The files below `folder` that have an image suffix; of a file, the file itself."""
-    files = [folder] if folder.is_file() else files_below(folder)
-    return (path for path in files if path.suffix.lower() in SUFFIXES)
+    """The files below `folder` that have an image suffix."""
+    return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES)
 
 
 def printable(text: object) -> str:

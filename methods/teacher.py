@@ -26,7 +26,7 @@ from training import artifact
 from training.compute import Compute
 from training.external import digest_of_code, is_external
 from training.run import require_same
-from uncertainty.any_network import sampler_of, what_is_random
+from uncertainty.any_network import sampler_of
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
 from uncertainty.self_check import SelfCheck, require_fit, self_check
@@ -89,11 +89,6 @@ class Teacher:
                 f"({train.fingerprint}, {self.data}); "
                 "train the teacher anew (--overwrite), or set student.other_images: true to distil on these"
             )
-
-    def dropouts(self) -> list[str]:
-        """The random parts of the network: each module that draws random numbers when dropout is on, with its kind."""
-        a = self.architecture
-        return what_is_random(self.network, torch.zeros(2, *a.shape, device=self.network.normalize.mean.device))
 
     def check(self, images: Tensor, autocast: Callable[[], AbstractContextManager] = nullcontext) -> SelfCheck:
         """What is random in the network and where, how it is sampled, and at what cost; images uint8 [N, H, W, C]."""
@@ -241,14 +236,14 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
 
     Raises UserError if there is none, or if it was trained with other settings than the config's.
     """
-    config = as_trained(config)
     networks, checksums, kept = [], [], []
     for place, member in members(config).items():
         path = config.source / place / FILE
         if not path.exists():
             raise UserError(f"{path}: no such file; run train_teacher.py with the same --config first")
         tensors, metadata = artifact.load(path, "teacher")
-        wanted = settings(member)
+        made = recipe.as_made(member.teacher, metadata["settings"]["teacher"])
+        wanted = settings(replace(member, teacher=made))
         if config.student.other_images:
             wanted.pop("split")
         require_same(path, {key: metadata["settings"][key] for key in wanted}, wanted, config.folder)

@@ -18,10 +18,9 @@ NETWORKS = dict.fromkeys(BLOCKS, vgg) | {"resnet18": resnet18, "mlp": mlp}
 def build(a: Architecture) -> Network:
     """A network that meets the contract (`models.contract`). Prints a line if the file of an external network has
     changed since the training."""
-    outside = is_external(a.network)
-    if outside and a.digest not in (None, digest_of_code(a.network)):
-        note(f"{file_of(a.network)} has changed since the network of this run was made with it")
-    if outside:
+    if is_external(a.network):
+        if a.digest not in (None, digest_of_code(a.network)):
+            note(f"{file_of(a.network)} has changed since the network of this run was made with it")
         return external.make(a)
     network, blank = NETWORKS[a.network](a), torch.zeros(1, *a.shape)
     check(network, blank)

@@ -56,11 +56,8 @@ def resnet18(a: Architecture) -> nn.Sequential:
     The first convolution is 3x3, as for CIFAR-10. For images larger than SMALL it is 7x7 with stride 2, before pooling,
     as for ImageNet.
     """
-    dropout, channels, large = (
-        rates(a, "conv", 2 * len(CHANNELS)),
-        scaled(CHANNELS[0], a.width),
-        max(a.shape[:2]) > SMALL,
-    )
+    dropout, channels = rates(a, "conv", 2 * len(CHANNELS)), scaled(CHANNELS[0], a.width)
+    large = max(a.shape[:2]) > SMALL
     layers: dict[str, nn.Module] = {
         "normalize": Normalize(a.channels),
         "conv": nn.Conv2d(a.channels, channels, *((7, 2, 3) if large else (3, 1, 1)), bias=False),

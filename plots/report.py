@@ -6,9 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def write(
     results: Sequence[Part] = (),
     plots: Path | None = None,
     who: str = "student",
-    thresholds: Mapping[str, float] = MappingProxyType({}),
+    thresholds: dict[str, float] | None = None,
 ) -> None:
     """Write the report on predictions.csv, a row for each image. results: what comes first. plots: a folder of PNGs.
     who: whose the first predictions of a row are. thresholds: of each measure, where the slider starts; default: where
@@ -56,7 +55,7 @@ def write(
         chosen = np.sort(rng.permutation(len(rows))[:most])
         shown += rows[chosen].tolist()
         sheets.append(sheet(pixels(name, chosen.tolist(), table["image"][rows[chosen]].tolist())))
-    data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets, "thresholds": dict(thresholds)}
+    data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets, "thresholds": thresholds or {}}
     data |= contents(table, shown, classes)
     figures = sorted(plots.glob("*.png")) if plots else []
     page = (

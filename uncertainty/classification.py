@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy import ndarray
+from scipy.stats import entropy
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from uncertainty.equivalent_passes import Resamples
@@ -26,8 +27,7 @@ def chance_warning(accuracy: float, loss: float, labels: ndarray) -> str | None:
     """What is wrong with a network whose accuracy, or loss (nats), on images with these labels [N] is no better than a
     guess by the shares of the classes; None if it is better."""
     shares = np.bincount(labels) / len(labels)
-    most = shares.max()
-    guess = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    most, guess = shares.max(), entropy(shares)
     if accuracy <= most + 2 * (most * (1 - most) / len(labels)) ** 0.5:
         return (
             f"the teacher has learnt nothing: its accuracy, {accuracy:.3f}, is that of a guess (the largest class is "

@@ -41,9 +41,12 @@ class Distribution(ABC):
         """E[H(p)], the aleatoric part of the predictive entropy (Depeweg et al. 2018, eq. 9)."""
 
     @property
-    @abstractmethod
     def mutual_information(self) -> Tensor:
-        """I(y; p) = H(E[p]) − E[H(p)], the epistemic part of the predictive entropy (Houlsby et al. 2011, eq. 1)."""
+        """I(y; p) = H(E[p]) − E[H(p)], the epistemic part of the predictive entropy (Houlsby et al. 2011, eq. 1).
+
+        It is never negative (Jensen); a difference of two rounded entropies can be.
+        """
+        return (self.predictive_entropy - self.expected_entropy).clamp_min(0)
 
     @property
     @abstractmethod

@@ -105,11 +105,6 @@ class LogitGaussian(Distribution):
         return self._measures["expected_entropy"]
 
     @property
-    def mutual_information(self) -> Tensor:
-        """H(E[p]) − E[H(p)], as that of the draws."""
-        return (self.predictive_entropy - self.expected_entropy).clamp_min(0)
-
-    @property
     def total_variance(self) -> Tensor:
         return self._measures["total_variance"]
 

@@ -13,6 +13,7 @@ from uncertainty.distribution import Distribution, entropy
 class Samples(Distribution):
     """T samples of the class probabilities of each input, as log-probabilities [N, T, C].
 
+    Its mutual information is a plug-in estimate, biased low by about Σ_c Var(p_c) / (2T E p_c).
     block: samples come in blocks of so many, and only those of different blocks are independent (stratified passes).
     Raises ValueError for another shape.
     """
@@ -48,14 +49,6 @@ class Samples(Distribution):
     def expected_entropy(self) -> Tensor:
         """1/T Σ_t H(p_t)."""
         return entropy(self.probs).mean(1)
-
-    @property
-    def mutual_information(self) -> Tensor:
-        """H(1/T Σ_t p_t) − 1/T Σ_t H(p_t). A plug-in estimate, biased low by about Σ_c Var(p_c) / (2T E p_c).
-
-        It is never negative (Jensen); a difference of two rounded entropies can be.
-        """
-        return (self.predictive_entropy - self.expected_entropy).clamp_min(0)
 
     @property
     def total_variance(self) -> Tensor:
