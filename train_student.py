@@ -39,12 +39,13 @@ from training.run import Run, begin, made_anew
 from training.seeds import seed_of
 from training.state import State
 from uncertainty.any_network import PlainLoop
-from uncertainty.cache import SampleCache
-from uncertainty.mc_dropout import Sampler
-from uncertainty.samples import STATISTICS
+from uncertainty.cache import SampleCache, plan_of
+from uncertainty.mc_dropout import Sampler, samples_of
+from uncertainty.samples import STATISTICS, statistics
 from uncertainty.self_check import PASSES
 
 FEW = 50  # images that the teacher is checked on
+SOME = 2000  # images of each view that give the deviation of the measures, if there is no cache
 
 
 def main(config: Config, overwrite: bool = False) -> None:
@@ -116,12 +117,17 @@ def train_student(
     The epoch with the lowest loss on the validation images is kept; without any, the last one.
     """
     # The teacher's samples on each view of the training images, made once, and on the unchanged validation images.
+    # With sampling.every_epoch, the views are new in each epoch, and are sampled in the step.
     samplers = trained.samplers(config.teacher.method)
     if isinstance(samplers[0], (Sampler, PlainLoop)):
         tell_check(trained, train, run, compute)
     cache = SampleCache(config.source, run, compute, samplers, trained.checksum, config.seed)
     other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
-    views = make_views(config.sampling.views, train, config.data.augmentation, config.seed, compute.device, other)
+
+    def views_of(seed: int) -> list[View]:
+        return make_views(config.sampling.views, train, config.data.augmentation, seed, compute.device, other)
+
+    views = views_of(config.seed)
     method = student_method(config.student.method, config.student.options)
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
@@ -131,11 +137,22 @@ def train_student(
         )
         return {name: samples[name] for name in needed}
 
-    samples = [samples_on(view, config.sampling.passes) for view in views]
+    def samples_now(images: Tensor, *key: int) -> dict[str, Tensor]:
+        plan = plan_of(config.sampling, (config.seed, "train", *key), config.sampling.stratified)
+        with compute.autocast():
+            drawn = samples_of(samplers[0], images, plan)
+        found = statistics(drawn) | {"log_probs": drawn.log_probs}
+        return {name: found[name] for name in needed}
+
+    if config.sampling.every_epoch:
+        some = torch.arange(min(SOME, len(train)))
+        samples = [samples_now(view.images(some), place) for place, view in enumerate(views)]
+    else:
+        samples = [samples_on(view, config.sampling.passes) for view in views]
     if validation:
-        plain = make_views(["plain"], validation, None, config.seed, compute.device)
+        (plain,) = make_views(["plain"], validation, None, config.seed, compute.device)
         passes = config.sampling.passes if method.needs_functions else config.evaluation.passes
-        checked = [samples_on(plain[0], passes)]
+        checked = samples_on(plain, passes)
     deviation = {name: torch.stack([of_view[name] for of_view in samples]).std().item() for name in get_args(Matched)}
 
     # The student, and its training: each epoch shows each image in one of its views, the next epoch in the next view.
@@ -149,22 +166,29 @@ def train_student(
     state = State(model, optimizer, config.student, len(train), config.student.averaging)
 
     for epoch in state.epochs(run, settings):
+        if config.sampling.every_epoch:
+            views = views_of(seed_of(config.seed, "views", epoch))
         batches = [by_view(indices, (first[indices] + epoch) % len(views)) for indices in state.batches(epoch)]
-        pixels = loader(lambda batch: [views[v].pixels(part) for v, part in batch], batches, train.lazy)
+        pixels = loader(lambda batch, of=views: [of[v].pixels(part) for v, part in batch], batches, train.lazy)
         for step, (batch, pixels_of_views) in enumerate(zip(batches, pixels, strict=True)):
             inputs = torch.cat(
                 [views[v].images(i, raw).float() for (v, i), raw in zip(batch, pixels_of_views, strict=True)]
             )
             progress = (epoch + step / len(batches)) / config.student.epochs
-            targets = targets_at(batch, views, samples, deviation, progress, compute.device)
+            if config.sampling.every_epoch:
+                sampled = samples_now(inputs, epoch, step)
+            else:
+                sampled = {name: torch.cat([samples[v][name][part] for v, part in batch]) for name in needed}
+            labels = torch.cat([views[v].labels(part) for v, part in batch])
+            targets = targets_at(sampled, labels, deviation, progress, compute.device)
             with compute.autocast():
                 loss = method.loss(state.parallel(inputs), targets, model.network)
             state.step(loss)
         if validation:
             kept = state.kept()
             distribution = kept.distribution(outputs_of(kept.outputs, validation, compute))
-            everything = [(0, torch.arange(len(validation)))]
-            targets = targets_at(everything, plain, checked, deviation, 1.0, compute.device)
+            labels = plain.labels(torch.arange(len(validation)))
+            targets = targets_at(checked, labels, deviation, 1.0, compute.device)
             loss = method.loss(distribution, targets, kept.network).item()
             state.validated(loss=loss, score=-loss)
 
@@ -176,19 +200,11 @@ def train_student(
 
 
 def targets_at(
-    batch: list[tuple[int, Tensor]],
-    views: list[View],
-    samples: list[dict[str, Tensor]],
-    deviation: dict[str, float],
-    progress: float,
-    device: torch.device,
+    samples: dict[str, Tensor], labels: Tensor, deviation: dict[str, float], progress: float, device: torch.device
 ) -> Targets:
-    """The targets of a batch: of the images with these indices in these views."""
-    tensors = {name: torch.cat([samples[v][name][part] for v, part in batch]) for name in samples[0]}
-    tensors["labels"] = torch.cat([views[v].labels(part) for v, part in batch])
-    return Targets(
-        **{name: tensor.to(device) for name, tensor in tensors.items()}, deviation=deviation, progress=progress
-    )
+    """The targets of a batch on the device, from the teacher's samples on it."""
+    tensors = {name: tensor.to(device) for name, tensor in (samples | {"labels": labels}).items()}
+    return Targets(**tensors, deviation=deviation, progress=progress)
 
 
 def tell_check(trained: Teacher, train: Dataset, run: Run, compute: Compute) -> None:

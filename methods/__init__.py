@@ -16,6 +16,7 @@ from methods.students.endd_proxy import EnDDProxy
 from methods.students.gauss import Gauss
 from methods.students.hydra import Hydra
 from methods.students.hydra_plus import HydraPlus
+from methods.students.labels import Labels
 from methods.students.logit_gaussian import GaussianStudent
 from methods.teachers import ddu, deterministic, ensemble, laplace, last_layer_dropout, mc_dropout, variance_propagation
 
@@ -33,6 +34,7 @@ TEACHERS: dict[str, TeacherMethod] = {
 STUDENTS: dict[str, type[Method]] = {
     "dirichlet": DirichletStudent,
     "logit_gaussian": GaussianStudent,
+    "labels": Labels,
     "end": EnD,
     "endd": EnDD,
     "endd_proxy": EnDDProxy,

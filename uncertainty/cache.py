@@ -66,7 +66,7 @@ class SampleCache:
         is made again, and the log says why. A partial file is continued.
         """
         key = (self.seed, role, dataset.name, view.name)
-        plan = Plan(settings.passes, settings.masks, settings.group_size, key, UNBIASED if stratified else 0)
+        plan = plan_of(settings, key, stratified)
         request = {
             "version": VERSION,
             "teacher": self.checksum,
@@ -152,6 +152,11 @@ class SampleCache:
             self.run.log(f"{path.name} does not match ({differs}); making it again")
             return None
         return tensors, metadata
+
+
+def plan_of(settings: McDropout, key: tuple, stratified: bool) -> Plan:
+    """How the settings sample; a student's targets are unbiased."""
+    return Plan(settings.passes, settings.masks, settings.group_size, key, UNBIASED if stratified else 0)
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

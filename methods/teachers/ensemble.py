@@ -14,6 +14,7 @@ from configs.errors import UserError
 from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, Sampling, TeacherMethod
+from models.folding import folded
 from models.inference import outputs_of
 from training.compute import Compute
 from uncertainty.mc_dropout import Group, Plan
@@ -54,6 +55,7 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
 
 def samplers(networks: Networks) -> tuple[Sampling, Sampling]:
     """One sampler of the first M networks, one of the others."""
+    networks = [folded(network) for network in networks]
     members = len(networks) // 2
     return partial(sample, networks[:members]), partial(sample, networks[members:])
 

@@ -10,11 +10,13 @@ import data
 import evaluate
 import train_student
 import train_teacher
+from configs import cli
 from configs.errors import UserError
 from methods.student import load_student
 from training import artifact
 from training.run import difference
 from uncertainty.dirichlet import Dirichlet
+from uncertainty.mc_dropout import samples_of
 
 SCRIPTS = {"teacher": train_teacher, "student": train_student}
 
@@ -113,6 +115,40 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     assert members[0][1]["settings"]["data"] == members[1][1]["settings"]["data"]  # one split
     assert not torch.equal(members[0][0]["conv1_1.weight"], members[1][0]["conv1_1.weight"])
     assert metrics_of(tiny)["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
+
+
+def test_a_student_of_members_that_are_sampled_in_the_step_is_that_of_their_cache(tiny, monkeypatch):
+    """The views are not random here, nor are an ensemble's samples."""
+    members = {"method": "ensemble", "members": 2, "conv_dropout": 0.0, "head_dropout": 0.0, "epochs": 1}
+    sampling = {"passes": 2, "views": ["plain"]}
+    ensemble = {"dtype": "float32", "teacher": members, "sampling": sampling, "evaluation": {"passes": 2}}
+    train_teacher.main(cli.override(tiny, ensemble, "test"))
+    students = {}
+    for every_epoch in (True, False):
+        changes = {"name": f"student-{every_epoch}", "teacher_of": tiny.name, "sampling": {"every_epoch": every_epoch}}
+        config = cli.override(tiny, cli.merged(ensemble, changes), "test")
+        train_student.main(config)
+        students[every_epoch] = weights_of(config, "student")
+        assert len(list((tiny.folder / "mc_samples").glob("digits-train-plain-*"))) == (not every_epoch)
+    for name, weights in students[False].items():
+        torch.testing.assert_close(students[True][name], weights, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_cache_each_epoch_has_other_views_and_other_masks(trained, monkeypatch):
+    seen = []
+
+    def spy(sampler, images, plan):
+        seen.append((images.flatten(1), plan.draw(0, 0)[0]))
+        return samples_of(sampler, images, plan)
+
+    monkeypatch.setattr(train_student, "samples_of", spy)
+    trained.sampling = replace(trained.sampling, every_epoch=True, views=["augmented"], passes=2)
+    train_student.main(trained, overwrite=True)
+    steps = seen[1:]  # the first call gives the deviations
+    assert len({seed for _, seed in steps}) == len(steps) >= 2 * trained.student.epochs
+    images = torch.cat([images for images, _ in steps])
+    assert len(images.unique(dim=0)) > 0.99 * len(images)
+
 
 
 @pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])
