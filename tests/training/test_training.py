@@ -150,7 +150,6 @@ def test_without_a_cache_each_epoch_has_other_views_and_other_masks(trained, mon
     assert len(images.unique(dim=0)) > 0.99 * len(images)
 
 
-
 @pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])
 def test_a_student_of_other_images_than_its_teachers_is_refused(trained, data):
     trained.data = replace(trained.data, **data)
