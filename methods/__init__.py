@@ -8,6 +8,7 @@ from configs.errors import UserError
 from methods.interface import Method, TeacherMethod
 from methods.students.diagonal_gaussian import DiagonalGaussian
 from methods.students.dirichlet import DirichletStudent
+from methods.students.dlf import DLF
 from methods.students.drop import Drop
 from methods.students.edfm import EDFM
 from methods.students.end import EnD
@@ -26,6 +27,8 @@ TEACHERS: dict[str, TeacherMethod] = {
     "stratified_dropout": mc_dropout.STRATIFIED,
     "last_layer_dropout": last_layer_dropout.METHOD,
     "variance_propagation": variance_propagation.METHOD,
+    "suq": variance_propagation.SUQ,
+    "cvp": variance_propagation.CVP,
     "ensemble": ensemble.METHOD,
     "ddu": ddu.METHOD,
     "laplace": laplace.METHOD,
@@ -43,6 +46,7 @@ STUDENTS: dict[str, type[Method]] = {
     "drop": Drop,
     "gauss": Gauss,
     "edfm": EDFM,
+    "dlf": DLF,
     "diagonal_gaussian": DiagonalGaussian,
 }
 

@@ -5,6 +5,7 @@ Mean and variance of every activation are carried from layer to layer as if acti
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,27 +16,9 @@ from models.folding import InplaceReLU, MaxPool2x2
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 
+Moments = dict[type[nn.Module], Callable[..., tuple[Tensor, Tensor]]]
+
 SMALLEST = 1e-12  # variance whose square root is taken
-
-
-def propagate(network: nn.Sequential, images: Tensor) -> LogitGaussian:
-    """The Gaussian of the logits of `images` under `network`'s dropout; the network ends in a linear layer and is in
-    eval mode.
-
-    Raises UserError for a network without dropout, or a layer that `MOMENTS` does not know.
-    """
-    prefix, suffix = split(network)
-    mean = prefix(images).float()
-    variance = torch.zeros_like(mean)
-    for layer in suffix[:-1]:
-        if type(layer) not in MOMENTS:
-            raise UserError(
-                f"variance propagation does not support {type(layer).__name__}: add its moments to {__name__}.MOMENTS"
-            )
-        mean, variance = (moment.float() for moment in MOMENTS[type(layer)](layer, mean, variance))
-    last = suffix[-1]
-    with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16 it might be no valid covariance
-        return LogitGaussian.from_covariance(last(mean), (last.weight * variance.unsqueeze(1)) @ last.weight.T)
 
 
 def convolution(layer: nn.Conv2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +80,74 @@ MOMENTS = {
     nn.Flatten: rearranged,
     nn.Identity: rearranged,
 }
+
+
+def linearized_relu(layer: nn.ReLU | InplaceReLU, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """g(m) and g'(m)² v of a ReLU g (Li et al. 2025)."""
+    return mean.clamp_min(0), variance * (mean > 0)
+
+
+def linearized_max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the variance of the input with the largest mean."""
+    largest, places = F.max_pool2d(mean, 2, return_indices=True)
+    return largest, variance.flatten(2).gather(2, places.flatten(2)).view_as(largest)
+
+
+LINEARIZED = MOMENTS | {
+    nn.ReLU: linearized_relu,
+    InplaceReLU: linearized_relu,
+    nn.MaxPool2d: linearized_max_pool,
+    MaxPool2x2: linearized_max_pool,
+}
+
+
+def propagate(
+    network: nn.Sequential, images: Tensor, moments: Moments = MOMENTS, scales: Sequence[float] | None = None
+) -> LogitGaussian:
+    """The Gaussian of the logits of `images` under `network`'s dropout; the network ends in a linear layer and is in
+    eval mode.
+
+    moments: the rule of each kind of layer. scales: what multiplies the variance after each layer from the first
+    dropout on, as `layer_scales` finds them.
+    Raises UserError for a network without dropout, or a layer that `moments` does not know.
+    """
+    prefix, suffix = split(network)
+    scales = scales or [1.0] * len(suffix)
+    mean = prefix(images).float()
+    variance = torch.zeros_like(mean)
+    for layer, scale in zip(suffix[:-1], scales[:-1], strict=True):
+        mean, variance = after(layer, mean, variance, moments)
+        variance = variance * scale
+    last = suffix[-1]
+    with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16 it might be no valid covariance
+        covariance = (last.weight * variance.unsqueeze(1)) @ last.weight.T
+        return LogitGaussian.from_covariance(last(mean), covariance * scales[-1])
+
+
+def layer_scales(network: nn.Sequential, images: Tensor, passes: int) -> list[float]:
+    """The variance of each layer's outputs, from `passes` passes with dropout, over the propagated one: means over the
+    outputs and `images`. Each scale is found behind layers that have theirs (the calibration of Wieczorek et al.
+    2026)."""
+    prefix, suffix = split(network)
+    mean = prefix(images).float()
+    variance, samples, scales = torch.zeros_like(mean), mean.repeat(passes, *[1] * (mean.ndim - 1)), []
+    for layer in suffix:
+        mean, variance = after(layer, mean, variance, MOMENTS)
+        samples = F.dropout(samples, layer.p, training=True) if isinstance(layer, nn.Dropout) else layer(samples)
+        sampled = samples.unflatten(0, (passes, -1)).float().var(0)
+        scales.append((sampled.sum() / variance.sum().clamp_min(SMALLEST)).item())
+        variance = variance * scales[-1]
+    return scales
+
+
+def after(layer: nn.Module, mean: Tensor, variance: Tensor, moments: Moments) -> tuple[Tensor, Tensor]:
+    """Mean and variance after a layer, in float32. Raises UserError for a layer that `moments` does not know."""
+    if type(layer) not in moments:
+        raise UserError(
+            f"variance propagation does not support {type(layer).__name__}: add its moments to {__name__}.MOMENTS"
+        )
+    mean, variance = moments[type(layer)](layer, mean, variance)
+    return mean.float(), variance.float()
 
 
 def _maximum(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor) -> tuple[Tensor, Tensor]:

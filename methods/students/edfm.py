@@ -1,6 +1,8 @@
 """EDFM (Park et al. 2025): a small network moves noise to the teacher's logits, by flow matching.
 
-Its authors published no code: where their text leaves something open, such as the shape of that network, it is ours.
+Their code (github.com/Park-Jong-Geon/EDFM) differs: the small network has four residual blocks and is trained alone, on
+the features of a fixed, trained network, for 1,000 epochs with mixup; noise has the standard deviation 4, and the
+velocity a skip connection; t is drawn more often near one end; 32 draws come by Heun's method in seven uneven steps.
 """
 
 import torch

@@ -173,6 +173,18 @@ def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targe
     assert method.loss(method.distribution(logits, numbers), targets).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_factor_model_is_the_likelihood_of_whole_functions(logits, targets):
+    numbers, method = torch.randn(N, 4 * C, dtype=torch.float64), Method("dlf", rank=3)
+    z, loc = (x.numpy() - x.numpy().mean(-1, keepdims=True) for x in (targets["log_probs"].double(), logits))
+    factor = numbers[:, C:].numpy().reshape(N, 3, C)
+    factor = (factor - factor.mean(-1, keepdims=True)).transpose(0, 2, 1).reshape(N * C, 3)
+    scale = np.log1p(np.exp(numbers[:, :C].numpy())).ravel() + 1e-3
+    gaussian = scipy.stats.multivariate_normal(loc.ravel(), factor @ factor.T + np.diag(scale**2))
+    expected = -np.mean([gaussian.logpdf(z[:, t].ravel()) for t in range(z.shape[1])]) / N
+    found = method.loss(method.distribution(logits, numbers), targets)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_options_are_checked_by_name():
     assert Method("hydra", heads=3).heads == 3
     for name, options, said in (

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from uncertainty.mc_dropout import Plan, Sampler
-from uncertainty.variance_propagation import MOMENTS, propagate
+from uncertainty.variance_propagation import LINEARIZED, MOMENTS, layer_scales, propagate
 
 
 def trained_norm(channels: int) -> nn.BatchNorm2d:
@@ -71,3 +71,39 @@ def test_where_activations_are_independent_it_is_near_the_samples():
     torch.testing.assert_close(gaussian.loc @ centre, logits.mean(1), atol=0.02, rtol=0.02)
     for drawn, row in zip(logits, factor):
         torch.testing.assert_close(row @ row.T, drawn.T.cov(), atol=0.02, rtol=0.05)
+
+
+def deep_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.Dropout(0.3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 3)).eval().requires_grad_(False)
+
+
+def test_linearized_it_is_the_covariance_of_the_networks_jacobian():
+    """With one dropout layer there is nothing between independent units and a linear map: J D Jᵀ is exact."""
+    network, x = deep_network(), torch.randn(3, 2, 8, 8)
+    head, rest = network[:1], network[2:]
+    gaussian = propagate(network, x, LINEARIZED)
+    torch.testing.assert_close(gaussian.loc, network(x))
+    for image, factor in zip(x, gaussian.factor):
+        hidden = head(image[None])
+        jacobian = torch.func.jacrev(rest)(hidden).reshape(3, -1)
+        exact = jacobian @ torch.diag(0.3 / 0.7 * hidden.flatten() ** 2) @ jacobian.T
+        assert torch.corrcoef(torch.stack([exact.flatten(), (factor @ factor.T).flatten()]))[0, 1] > 0.7
+    only = nn.Sequential(nn.Dropout(0.3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 16, 3)).eval()
+    jacobian = torch.func.jacrev(only)(x[:1]).reshape(3, -1)
+    exact = jacobian @ torch.diag(0.3 / 0.7 * x[0].flatten() ** 2) @ jacobian.T
+    factor = propagate(only, x[:1], LINEARIZED).factor[0]
+    torch.testing.assert_close(factor @ factor.T, exact, atol=1e-5, rtol=1e-4)
+
+
+def test_with_its_scales_every_layers_variance_is_that_of_samples():
+    network, x = deep_network(), torch.randn(16, 2, 8, 8)
+    torch.manual_seed(1)
+    scales = layer_scales(network, x, 500)
+    assert len(scales) == len(network) - 1 and scales[0] == pytest.approx(1, abs=0.03)  # a dropout's is exact
+    sampled = torch.stack([network.train()(x) for _ in range(2000)]).var(0).sum().item()
+    network.eval()
+    found = {given: propagate(network, x, scales=of).factor.square().sum() for given, of in ((1, scales), (0, None))}
+    assert found[1].item() == pytest.approx(sampled, rel=0.03)
+    assert found[0].item() != pytest.approx(sampled, rel=0.03)
