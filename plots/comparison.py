@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.schema import StudentSettings
-from plots.cells import Columns, Rows, average, markdown, nested, spread, table, values
+from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
 from plots.methods import by_method, faithfulness, methods_under_shift, shifts_of
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
@@ -64,6 +64,7 @@ UNDER_SHIFT = [
     ("risk", "risk"),
     *((f"equivalent passes: {plain_name(m)}", f"agreement/{m}/equivalent_passes", 0) for m in PANELS),
 ]
+EPISTEMIC = ("total_variance", "mutual_information")
 SIMILARITY = [
     *((name, path, 4 if path.startswith("energy") else 3) for path, name in SIMILARITIES.items()),
     ("share above 99.5% confidence", "confident"),
@@ -94,6 +95,7 @@ def short(by_title: Records, shown: Collection[str] = ()) -> str:
         ("ECE", "before/ece"),
         ("error AUROC", "before/misclassification_auroc"),
         (f"AUROC {near}: by entropy", f"ood/{near}/predictive_entropy/auroc"),
+        *((f"by {MEASURE_NAMES[m].partition(' (')[0]}", f"ood/{near}/{m}/auroc") for m in EPISTEMIC),
         ("by its own score", f"own/{near}/auroc"),
         *((name, f"{agreement}/{measure}/equivalent_passes", 0) for name, measure in zip(measures, PANELS)),
         ("scale of total variance", f"{agreement}/total_variance/scale", 2),
@@ -127,6 +129,40 @@ def teachers(records: list[Record]) -> str:
     """Each teacher's quality, and how well two scores tell its errors and shifted images (mean over the shifts)
     apart."""
     return text(["teacher"], TEACHERS, (([r["title"]], [r]) for r in records), average)
+
+
+def similar(by_title: Records) -> str:
+    """How far each student's distributions are from its teacher's, on every set, by two judges that no student is
+    trained on."""
+    students = {title: seeds for title, seeds in finished(by_title).items() if "energy_distance" in seeds[0]}
+    judges = [("energy distance", "energy_distance", 4), ("RV", "covariance", 3)]
+    sets = list(every(students)[0]["energy_distance"])
+    columns = [(f"{judge}: {name}", f"{key}/{name}/student", n) for judge, key, n in judges for name in sets]
+    return text(["method"], columns, (([title], seeds) for title, seeds in students.items()))
+
+
+def kept(by_title: Records) -> str:
+    """The share of an ensemble's gain over one of its members that each of its students keeps; none where an ensemble
+    or its member is missing."""
+    done = finished(by_title)
+    several, one = (alone(done, method) for method in ("ensemble", "deterministic"))
+    if not several or not one:
+        return ""
+    columns = [("accuracy", "before/accuracy", 1), ("NLL", "before/nll", -1)]
+    columns += [(f"AUROC {name}, by entropy", f"ood/{name}/predictive_entropy/auroc", 1) for name in several[0]["ood"]]
+
+    def share(seeds: list[Record], path: str, sign: int) -> str:
+        gain = mean(several, path) - mean(one, path)
+        return f"{(mean(seeds, path) - mean(one, path)) / gain:.0%}" if sign * gain > 0 else "-"
+
+    students = [of for of in done.values() if of[0]["kind"] == "student" and of[0]["teacher"] == "ensemble"]
+    rows = (([of[0]["title"], str(of[0]["settings"]["student"]["epochs"])], of) for of in students)
+    return text(["student", "epochs"], columns, rows, share)
+
+
+def alone(done: Records, method: str) -> list[Record]:
+    """The first row of a teacher of this method, without a student."""
+    return next((of for of in done.values() if of[0]["kind"] == "teacher" and of[0]["teacher"] == method), [])
 
 
 def about(records: list[dict]) -> str:
@@ -166,6 +202,7 @@ def long(by_title: Records) -> str:
         **detection,
         "Agreement with the teacher": text(["method", "data", "measure"], AGREEMENT, rows_at(done, "agreement/*/*")),
         "Similarity of the distributions": text(["method", "data"], SIMILARITY, alike),
+        "Share of the ensemble's gain over one member that a student keeps": kept(by_title),
         **paired(done),
         "Under covariate shift (mean over all shifts, first seed)": text(
             ["method", "severity"], UNDER_SHIFT, shifted, average

@@ -31,7 +31,8 @@ COMPARED = ("MC-dropout", "Dirichlet, ours", "logit Gaussian, ours", "EnDD", "en
 COLUMNS = (  # of the short comparison
     "accuracy",
     "AUROC CIFAR-100: by entropy",
-    "by its own score",
+    "by total variance",
+    "by mutual information",
     "equivalent passes: total variance",
     "time / one pass",
 )
@@ -92,6 +93,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "recipes": lambda: comparison.recipes(rows_of("fidelity")),
     "bounds": lambda: comparison.recipes(rows_of("student_bounds")),
     "methods": methods,
+    "similar": lambda: comparison.similar(records.load(RESULTS / "comparison")),
+    "kept": lambda: comparison.kept(records.load(RESULTS / "comparison")),
     "compared": lambda: methods(COMPARED, COLUMNS),
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),

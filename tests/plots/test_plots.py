@@ -6,7 +6,7 @@ from matplotlib.text import Text
 
 import plots
 from plots import style
-from plots.comparison import paired
+from plots.comparison import kept, paired
 from plots.style import INFORMATION, TRUONG
 from uncertainty.distribution import MEASURES
 
@@ -81,3 +81,23 @@ def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
     (text,) = paired(done).values()
     assert "| other | 2 | **+0.100 (+0.100 to +0.100)**; +0.050 to +0.100 |" in text
     assert "| same | 1 | +0.000 (-0.095 to +0.095) |" in text
+
+
+def test_what_a_student_keeps_of_an_ensemble_is_a_share_of_the_gain_over_its_members():
+    def row(title: str, kind: str, teacher: str, accuracy: float, nll: float, auroc: float) -> dict:
+        scores = {
+            "before": {"accuracy": accuracy, "nll": nll},
+            "ood": {"far": {"predictive_entropy": {"auroc": auroc}}},
+        }
+        about = {"title": title, "kind": kind, "teacher": teacher, "settings": {"student": {"epochs": 9}}}
+        return about | scores
+
+    done = {
+        "five": [row("five", "teacher", "ensemble", 0.9, 0.3, 0.8)],
+        "one": [row("one", "teacher", "deterministic", a, 0.5, 0.9) for a in (0.79, 0.81)],
+        "student": [row("student", "student", "ensemble", 0.85, 0.25, 0.8)],
+        "of dropout": [row("of dropout", "student", "mc_dropout", 0.85, 0.25, 0.8)],
+    }
+    # half of .80 to .90; 125% of .5 to .3; the ensemble itself loses the AUROC, so there is no gain to keep
+    assert kept(done).splitlines()[2:] == ["| student | 9 | 50% | 125% | - |"]
+    assert kept({title: of for title, of in done.items() if title != "one"}) == ""
