@@ -1,5 +1,6 @@
 """The figures of a comparison: what each method gives, and how it stands covariate shift."""
 
+import re
 from itertools import cycle
 
 import numpy as np
@@ -9,6 +10,7 @@ from plots.cells import mean, values
 from plots.records import Record, Records, by_severity, every, first_set
 from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK, drawable, plain_name
 
+LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
     "accuracy": "accuracy",
@@ -104,4 +106,34 @@ def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, st
         )
         axis.set_xlabel("severity")
         axis.tick_params(length=0)
+    return figure
+
+
+def worth(done: Records) -> Figure:
+    """Equivalent passes of the total variance against the cost in passes, of the best variant of every method of a
+    dropout teacher. Above the line a method is worth more than the passes that take its time."""
+    path = f"agreement/{first_set(every(done))}/total_variance/equivalent_passes"
+    best: dict[str, tuple[float, float, str]] = {}  # {method: (worth, cost, its title)}
+    for title, seeds in done.items():
+        passes, itself = mean(seeds, path), seeds[0]["kind"] == "teacher" and seeds[0]["teacher"] == "mc_dropout"
+        if passes > 0 and seeds[0]["teacher"] != "ensemble" and not itself:
+            method = re.split(",| without| from", title)[0]
+            best[method] = max(best.get(method, (0, 0, "")), (passes, mean(seeds, "cost/ratio"), title))
+    points = sorted(best.values(), reverse=True)
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure.suptitle(f"{points[0][2]}: one pass is worth {points[0][0]:.0f} passes of its teacher")
+    axis = figure.subplots()
+    axis.loglog([1, 100], [1, 100], color="black", linewidth=1)
+    axis.annotate("MC-dropout itself", (20, 20), (8, -8), textcoords="offset points", fontsize=8)
+    lowest = np.inf
+    for passes, cost, title in points:
+        colour = ORANGE if title.endswith(", ours") else BLUE
+        axis.plot(cost, passes, "o", color=colour, markersize=6)
+        lowest = min(passes, lowest / LABEL_STEP)  # labels of one cost do not overlap
+        axis.text(max(cost * 1.1, 1.6), lowest, title, color=colour, va="center", fontsize=8)
+    axis.set(xlabel="cost: time of a prediction, in passes of one network without dropout")
+    axis.set(ylabel="worth: equivalent passes, total variance", xlim=(0.8, 150), ylim=(0.8, 150))
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_formatter("{x:g}")
+    axis.grid(linewidth=0.3)
     return figure

@@ -7,6 +7,7 @@ from matplotlib.text import Text
 import plots
 from plots import style
 from plots.comparison import kept, paired
+from plots.methods import worth
 from plots.style import INFORMATION, TRUONG
 from uncertainty.distribution import MEASURES
 
@@ -101,3 +102,22 @@ def test_what_a_student_keeps_of_an_ensemble_is_a_share_of_the_gain_over_its_mem
     # half of .80 to .90; 125% of .5 to .3; the ensemble itself loses the AUROC, so there is no gain to keep
     assert kept(done).splitlines()[2:] == ["| student | 9 | 50% | 125% | - |"]
     assert kept({title: of for title, of in done.items() if title != "one"}) == ""
+
+
+def test_the_worth_of_methods_is_drawn_at_their_cost_the_best_variant_of_each():
+    def row(title: str, kind: str, teacher: str, cost: float, passes: float) -> list[dict]:
+        agreement = {"digits": {"total_variance": {"equivalent_passes": passes}}}
+        return [{"title": title, "kind": kind, "teacher": teacher, "cost": {"ratio": cost}, "agreement": agreement}]
+
+    rows = [
+        row("MC-dropout", "teacher", "mc_dropout", 80, 100),
+        row("Hydra", "student", "mc_dropout", 1.0, 5),
+        row("Hydra, 64 heads", "student", "mc_dropout", 1.2, 20),
+        row("Hydra, of an ensemble", "student", "ensemble", 1.0, 400),
+        row("Dirichlet, ours", "student", "mc_dropout", 1.1, 90),
+    ]
+    figure = worth({of[0]["title"]: of for of in rows})
+    assert figure.get_suptitle().startswith("Dirichlet, ours: one pass is worth 90 passes")
+    line, *points = figure.axes[0].lines
+    assert (line.get_xdata() == line.get_ydata()).all()
+    assert [(*p.get_xdata(), *p.get_ydata()) for p in points] == [(1.1, 90), (1.2, 20)]
