@@ -6,7 +6,7 @@ Writes README.md (long tables) and, of a comparison on test images, the figures 
 """
 
 import argparse
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -82,11 +82,8 @@ Parameters and bytes: those of the networks, without what a method fits to their
 `evaluation.passes` passes, also in the last layer alone."""
 
 
-def short(by_title: Records, shown: Collection[str] = ()) -> str:
-    """One line per method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost.
-
-    shown: the columns beside the methods' names; default: all.
-    """
+def short(by_title: Records) -> str:
+    """One line per method: quality, calibration, detection of the nearest (first) OOD set, agreement and cost."""
     done = finished(by_title)
     near, agreement = next(iter(every(done)[0]["ood"])), f"agreement/{first_set(every(done))}"
     measures = ["equivalent passes: total variance", *(MEASURE_NAMES[measure] for measure in PANELS[1:])]
@@ -103,12 +100,9 @@ def short(by_title: Records, shown: Collection[str] = ()) -> str:
         SIZE,
         ("draws", "draws", 0),
     ]
-    first = ["method", "seeds"]
-    if shown:
-        first, columns = ["method"], [column for column in columns if column[0] in shown]
     succeeded = {title: done.get(title, []) for title in by_title}
-    rows = (([title, str(len(seeds) or "failed")][: len(first)], seeds) for title, seeds in succeeded.items())
-    return text(first, columns, rows)
+    rows = (([title, str(len(seeds) or "failed")], seeds) for title, seeds in succeeded.items())
+    return text(["method", "seeds"], columns, rows)
 
 
 def recipes(records: list[Record]) -> str:

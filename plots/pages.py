@@ -7,7 +7,7 @@ A part is the text between `<!-- name -->` and `<!-- end -->`, which is replaced
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,15 +27,6 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
     "": "softplus-Dirichlet, ours",
     "_gaussian": "logit Gaussian, ours",
 }
-COMPARED = ("MC-dropout", "Dirichlet, ours", "logit Gaussian, ours", "EnDD", "ensemble", "deterministic")
-COLUMNS = (  # of the short comparison
-    "accuracy",
-    "AUROC CIFAR-100: by entropy",
-    "by total variance",
-    "by mutual information",
-    "equivalent passes: total variance",
-    "time / one pass",
-)
 
 
 def beside(name: str) -> dict[str, dict]:
@@ -47,12 +38,6 @@ def beside(name: str) -> dict[str, dict]:
 def rows_of(name: str) -> list[dict]:
     """Every finished row of a comparison."""
     return records.every(records.finished(records.load(RESULTS / name)))
-
-
-def methods(titles: Sequence[str] = (), shown: Sequence[str] = ()) -> str:
-    """The comparison's short table, or some rows and columns of it."""
-    by_title = records.load(RESULTS / "comparison")
-    return comparison.short({title: by_title[title] for title in titles or by_title}, shown)
 
 
 def card(name: str) -> str:
@@ -92,10 +77,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "teachers": lambda: comparison.teachers(rows_of("teacher_rates")),
     "recipes": lambda: comparison.recipes(rows_of("fidelity")),
     "bounds": lambda: comparison.recipes(rows_of("student_bounds")),
-    "methods": methods,
+    "methods": lambda: comparison.short(records.load(RESULTS / "comparison")),
     "similar": lambda: comparison.similar(records.load(RESULTS / "comparison")),
     "kept": lambda: comparison.kept(records.load(RESULTS / "comparison")),
-    "compared": lambda: methods(COMPARED, COLUMNS),
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),
     "options": lambda: f"```\n{options_help()}\n```",

@@ -208,7 +208,7 @@ def students(runs: dict[str, dict]) -> str:
     """
     lines = []
     for dataset, baseline in next(iter(runs.values()))["agreement"].items():
-        softmax = [single([baseline], f"{m}/baseline_pearson") for m in ALL]
+        softmax = [of_softmax(baseline[m]) for m in ALL]
         lines.append([f"**{dataset}**: baseline, one softmax", *softmax])
         lines += [[name, *(student(run, dataset, m, "{}: **{}**, ×{:.2f}") for m in ALL)] for name, run in runs.items()]
     return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
@@ -224,7 +224,7 @@ def short_students(runs: dict[str, dict]) -> str:
     columns = [(dataset, measure) for dataset in list(first)[:2] for measure in FRONT]
     lines = [
         ["reported by Truong 2019, of his own teacher (he does not name the measure)", *REPORTED],
-        ["one softmax without dropout", *(single([first], f"{d}/{m}/baseline_pearson") for d, m in columns)],
+        ["one softmax without dropout", *(of_softmax(first[d][m]) for d, m in columns)],
         *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
     ]
     header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
@@ -234,6 +234,12 @@ def short_students(runs: dict[str, dict]) -> str:
             header.append(f"{title}, beyond one softmax")
             lines = [[*line, cell] for line, cell in zip(lines, ["", "", *beyond], strict=True)]
     return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
+
+
+def of_softmax(entry: dict) -> str:
+    """A baseline's correlation with the teacher and, if they are known, its equivalent passes."""
+    correlation, worth = number(entry["baseline_pearson"]), passes_at([entry], "baseline")
+    return correlation if worth == "-" else f"{correlation}: **{worth}**"
 
 
 def student(metrics: dict, dataset: str, measure: str, form: str = "{}: **{}**") -> str:
