@@ -137,10 +137,10 @@ def similar(by_title: Records) -> str:
 
 def kept(by_title: Records) -> str:
     """The share of an ensemble's gain over one of its members that each of its students keeps; none where an ensemble
-    or its member is missing."""
+    or its member is missing, or the accuracy is no gain."""
     done = finished(by_title)
     several, one = (alone(done, method) for method in ("ensemble", "deterministic"))
-    if not several or not one:
+    if not several or not one or mean(several, "before/accuracy") <= mean(one, "before/accuracy"):
         return ""
     columns = [("accuracy", "before/accuracy", 1), ("NLL", "before/nll", -1)]
     columns += [(f"AUROC {name}, by entropy", f"ood/{name}/predictive_entropy/auroc", 1) for name in several[0]["ood"]]
