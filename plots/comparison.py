@@ -14,7 +14,7 @@ import numpy as np
 
 from configs.schema import StudentSettings
 from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
-from plots.methods import by_method, faithfulness, methods_under_shift, shifts_of, worth
+from plots.methods import by_method, faithfulness, methods_under_shift, quality, shifts_of, worth
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
 from plots.table import SIMILARITIES
@@ -274,6 +274,8 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     save(by_method(done), folder / "methods.png")
     if any(values(records, "agreement/*/total_variance/equivalent_passes")):
         save(worth(done), folder / "worth.png")
+    if sum(record["kind"] == "teacher" and record["teacher"] == "ensemble" for record in records) > 1:
+        save(quality(done), folder / "quality.png")
 
 
 if __name__ == "__main__":

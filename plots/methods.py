@@ -1,6 +1,7 @@
 """The figures of a comparison: what each method gives, and how it stands covariate shift."""
 
 import re
+import textwrap
 from itertools import cycle
 
 import numpy as np
@@ -136,4 +137,39 @@ def worth(done: Records) -> Figure:
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter("{x:g}")
     axis.grid(linewidth=0.3)
+    return figure
+
+
+def quality(done: Records) -> Figure:
+    """What a prediction is worth against its cost in passes: lines of MC-dropout by its passes and of ensembles by
+    their members, and a point for each student."""
+    near = next(iter(every(done)[0]["ood"]))
+    panels = {  # {what: path}
+        "NLL (lower is better)": "before/nll",
+        "AUROC of errors": "before/misclassification_auroc",
+        f"AUROC of {near}, by entropy": f"ood/{near}/predictive_entropy/auroc",
+    }
+    teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
+    lines = {
+        "MC-dropout, by passes": (BLUE, [of for of in teachers if of[0]["teacher"] == "mc_dropout"]),
+        "ensemble, by members": (GREEN, [of for of in teachers if of[0]["teacher"] in ("ensemble", "deterministic")]),
+    }
+    students = [of for of in done.values() if of[0]["kind"] == "student"]
+    figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
+    figure.suptitle("Quality against cost")
+    for axis, (what, path) in zip(figure.subplots(1, len(panels)), panels.items()):
+        for label, (colour, rows) in lines.items():
+            points = sorted((mean(of, "cost/ratio"), mean(of, path)) for of in rows)
+            axis.plot(*zip(*points), "o-", color=colour, markersize=4, label=label)
+        for number, of in enumerate(students, 1):
+            colour = ORANGE if of[0]["student"] in ("dirichlet", "logit_gaussian") else GREY
+            x, y = mean(of, "cost/ratio"), mean(of, path)
+            axis.plot(x, y, "o", color=colour, markersize=5)
+            axis.annotate(str(number), (x, y), (5, 0), textcoords="offset points", va="center", fontsize=7)
+        axis.set(xscale="log", xlabel="cost: time of a prediction, in passes", ylabel=what)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.grid(linewidth=0.3)
+    figure.axes[0].legend()
+    names = [f"{number}: {of[0]['title']}" for number, of in enumerate(students, 1)]
+    figure.supxlabel(textwrap.fill("; ".join(names), 150), fontsize=8)
     return figure

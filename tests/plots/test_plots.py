@@ -7,7 +7,7 @@ from matplotlib.text import Text
 import plots
 from plots import style
 from plots.comparison import kept, paired
-from plots.methods import worth
+from plots.methods import quality, worth
 from plots.style import INFORMATION, TRUONG
 from uncertainty.distribution import MEASURES
 
@@ -121,3 +121,22 @@ def test_the_worth_of_methods_is_drawn_at_their_cost_the_best_variant_of_each():
     line, *points = figure.axes[0].lines
     assert (line.get_xdata() == line.get_ydata()).all()
     assert [(*p.get_xdata(), *p.get_ydata()) for p in points] == [(1.1, 90), (1.2, 20)]
+
+
+def test_quality_against_cost_has_a_line_by_members_and_a_point_for_each_student():
+    def row(title: str, kind: str, teacher: str, cost: float, nll: float) -> list[dict]:
+        scores = {"before": {"nll": nll, "misclassification_auroc": 0.9}, "cost": {"ratio": cost}}
+        about = {"title": title, "kind": kind, "teacher": teacher, "student": kind == "student" and "dirichlet"}
+        return [about | scores | {"ood": {"far": {"predictive_entropy": {"auroc": 0.8}}}}]
+
+    rows = [
+        row("three", "teacher", "ensemble", 3, 0.25),
+        row("two", "teacher", "ensemble", 2, 0.3),
+        row("one", "teacher", "deterministic", 1, 0.4),
+        row("passes", "teacher", "mc_dropout", 80, 0.35),
+        row("student", "student", "ensemble", 1.1, 0.28),
+    ]
+    dropout, ensemble, student = quality({of[0]["title"]: of for of in rows}).axes[0].lines
+    assert [*zip(ensemble.get_xdata(), ensemble.get_ydata())] == [(1, 0.4), (2, 0.3), (3, 0.25)]
+    assert [*dropout.get_xdata(), *dropout.get_ydata()] == [80, 0.35]
+    assert [*student.get_xdata(), *student.get_ydata()] == [1.1, 0.28]
