@@ -82,7 +82,7 @@ def test_the_config_for_own_images_works_as_it_stands(tmp_path, monkeypatch):
     small = ["--teacher.width", "0.125", "--student.width", "0.125", "--teacher.epochs", "2", "--student.epochs", "2"]
     small += ["--evaluation.passes", "4"]
     for page in ("README.md", "docs/use.md"):
-        Path("birds.yaml").write_text(*code_of(page, "yaml"))
+        Path("birds.yaml").write_text(code_of(page, "yaml")[0])
         settings, _ = parse(["--config", "birds.yaml", *small])
     for script in (train_teacher, train_student, evaluate):
         script.main(settings, overwrite=False)
