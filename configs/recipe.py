@@ -10,11 +10,12 @@ OPEN = {  # what is chosen here where a config says nothing
     StudentSettings: ("epochs", "batch_size"),
 }
 SMALL = 64  # pixels; larger images need a network that shrinks them at once
+FEW = 1280  # images; fewer need small steps
 
 
 def batch_of(count: int) -> int:
     """64, or 32 for fewer than 1,280 images: many small steps."""
-    return 64 if count >= 1280 else 32
+    return 64 if count >= FEW else 32
 
 
 def epochs_of(count: int, size: int) -> int:
@@ -28,13 +29,15 @@ def for_teacher(settings: TeacherSettings, count: int, size: int) -> TeacherSett
     """The settings with what they leave open chosen for `count` training images of `size` pixels.
 
     The network is small, which is fast: vgg7, or resnet18 for large images, at half the width. A network that is named
-    has its full width. The rate is one at which each of them learns from few images.
+    has its full width. The rate is one at which every network learns from few images; vgg7 learns more from many
+    images at a higher one.
     """
     named = settings.network is not None
+    network = settings.network or ("vgg7" if size <= SMALL else "resnet18")
     rules = {
-        "network": "vgg7" if size <= SMALL else "resnet18",
+        "network": network,
         "width": 1.0 if named else 0.5,
-        "lr": 0.02,
+        "lr": 0.1 if network == "vgg7" and count >= FEW else 0.02,
         "epochs": epochs_of(count, size),
         "batch_size": batch_of(count),
     }
