@@ -131,13 +131,13 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     figures = figures_of(sets, predictions, values, metrics, model.classes, config)
     if people is not None:
         figures["humans"] = plots.humans(people, values["student"][inside.name], metrics["humans"])
-    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name}"}
+    losses = {"teacher": "cross-entropy, nats", "student": f"loss: {model.method.loss_name}"}
     histories = {"teacher": trained.history, "student": model.about["history"]}
     figures["training_curves"] = plots.training_curves(histories, losses)
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink(missing_ok=True)
     for name, figure in figures.items():
-        save(figure, run / f"plots/{name}.png")
+        save(figure, run / f"plots/{name}.png", settings.passes)
     written = artifact.without_nan(metrics)
     text = table(written)
     artifact.write_text(run / "table.md", text + "\n")
@@ -252,12 +252,9 @@ def figures_of(
         if source.source != "noise" and dataset.shape[-1] in (1, 3):  # noise and vectors show nothing
             name, images = dataset.name, dataset.images.numpy()
             predicted = predictions["student"][name].distribution.predicted.tolist()
-            captions = [
-                f"{dataset.classes[label] if label != UNLABELLED else '?'} → {classes[c]}"
-                for label, c in zip(dataset.labels.tolist(), predicted, strict=True)
-            ]
+            true = [dataset.classes[i] if i != UNLABELLED else "?" for i in dataset.labels.tolist()]
             figures[f"extremes_{name}"] = plots.extremes(
-                images, teacher[name], student[name], dataset.names, captions, name
+                images, teacher[name], student[name], dataset.names, true, [classes[c] for c in predicted], name
             )
     return figures
 
