@@ -37,7 +37,7 @@ from methods.student import Student
 from methods.teacher import Teacher
 from plots import report
 from plots.style import INFORMATION, TRUONG, save
-from plots.table import Part, parts, table
+from plots.table import Part, front, parts, table
 from training import artifact, process_group, script
 from training.compute import Compute
 from training.run import Run, begin, made_anew, provenance, require_same
@@ -139,15 +139,13 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     for name, figure in figures.items():
         save(figure, run / f"plots/{name}.png", settings.passes)
     written = artifact.without_nan(metrics)
-    text = table(written)
-    artifact.write_text(run / "table.md", text + "\n")
-    write_report(run, sets, predictions, model.classes, parts(written))
+    first = front(written)
+    artifact.write_text(run / "table.md", table(written) + "\n")
+    write_report(run, sets, predictions, model.classes, [first, *parts(written)])
     student.keep_thresholds(run.folder, values["student"][inside.name])
     artifact.write_json(run / "metrics.json", written)
-    print(f"\n{text}\n")
-    run.log(
-        f"wrote {run / 'metrics.json'}, {len(figures)} plots in {run / 'plots'}/ and, to look at, {run / 'report.html'}"
-    )
+    print(f"\n{first.plain()}\n")
+    run.log(f"open {run / 'report.html'} in a browser; all tables: {run / 'table.md'}, all numbers: metrics.json")
 
 
 def measure(
@@ -262,7 +260,7 @@ def figures_of(
 def write_report(
     run: Run, sets: list[Dataset], predictions: Predictions, classes: list[str], results: list[Part]
 ) -> None:
-    """Write predictions.csv, a row for each image, and the report that is made from it; it begins with `results`."""
+    """Write predictions.csv, a row for each image, and the report that is made from it; it has `results`, too."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for dataset in sets:
@@ -289,7 +287,7 @@ def write_report(
         run / "predictions.csv",
         classes,
         lambda name, places, _: np.stack([images[name][place].numpy() for place in places]),
-        run.folder.name,
+        f"{run.folder.name}: what the networks are sure of",
         results,
         run / "plots",
     )

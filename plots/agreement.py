@@ -47,7 +47,7 @@ def teacher_against_student(
     """
     entries = [agreement[name][measure] for name in teacher for measure in measures]
     better = sum(entry["pearson"] > entry["baseline_pearson"] for entry in entries)
-    title = f"Teacher (MC-dropout) against student (one pass): correlation {span(e['pearson'] for e in entries)}, "
+    title = f"Teacher (MC-dropout) against student (one pass): correlation {span((e['pearson'] for e in entries), 3)}, "
     title += f"above the baseline in {better} of {len(entries)} panels"
     figure, axes = panels(title, measures, teacher, 2.9, "student")
     norm = LogNorm(1)  # of all panels

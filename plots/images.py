@@ -49,6 +49,7 @@ def extremes(
         name = names[index].split("/")[-1]
         name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
         both = f"{student[measure][index]:.3f} (teacher {teacher[measure][index]:.3f}) {UNITS[measure]}"
-        caption = f"{name}\ntrue: {true[index]}; student: {said[index]}\n{both}"
+        between = "; " if len(true[index] + said[index]) < 20 else "\n"
+        caption = f"{name}\ntrue: {true[index]}{between}student: {said[index]}\n{both}"
         axis.set_title(caption, fontsize=8, parse_math=False)  # a name can contain $
     return figure
