@@ -137,7 +137,7 @@ function more() {
   return visible - next.length;
 }
 
-// Make images that are not answered faint, and say in the detail whether its image is.
+// Frame the images that are not answered, and say in the detail whether its image is.
 function mark() {
   [...$("grid").children].forEach((image, place) => image.classList.toggle("unanswered", !isAnswered(shown[order[place]])));
   if (current !== undefined) detail(current);
