@@ -37,7 +37,7 @@ from methods.student import Student
 from methods.teacher import Teacher
 from plots import report
 from plots.style import INFORMATION, TRUONG, save
-from plots.table import Part, parts, table
+from plots.table import Part, front, parts, table
 from training import artifact, process_group, script
 from training.compute import Compute
 from training.run import Run, begin, made_anew, provenance, require_same
@@ -131,23 +131,21 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     figures = figures_of(sets, predictions, values, metrics, model.classes, config)
     if people is not None:
         figures["humans"] = plots.humans(people, values["student"][inside.name], metrics["humans"])
-    losses = {"teacher": "cross-entropy, nats", "student": f"{config.student.method}: {model.method.loss_name}"}
+    losses = {"teacher": "cross-entropy, nats", "student": f"loss: {model.method.loss_name}"}
     histories = {"teacher": trained.history, "student": model.about["history"]}
     figures["training_curves"] = plots.training_curves(histories, losses)
     for earlier in (run / "plots").glob("*.png"):
         earlier.unlink(missing_ok=True)
     for name, figure in figures.items():
-        save(figure, run / f"plots/{name}.png")
+        save(figure, run / f"plots/{name}.png", settings.passes)
     written = artifact.without_nan(metrics)
-    text = table(written)
-    artifact.write_text(run / "table.md", text + "\n")
-    write_report(run, sets, predictions, model.classes, parts(written))
+    first = front(written)
+    artifact.write_text(run / "table.md", table(written) + "\n")
+    write_report(run, sets, predictions, model.classes, [first, *parts(written)])
     student.keep_thresholds(run.folder, values["student"][inside.name])
     artifact.write_json(run / "metrics.json", written)
-    print(f"\n{text}\n")
-    run.log(
-        f"wrote {run / 'metrics.json'}, {len(figures)} plots in {run / 'plots'}/ and, to look at, {run / 'report.html'}"
-    )
+    print(f"\n{first.plain()}\n")
+    run.log(f"open {run / 'report.html'} in a browser; all tables: {run / 'table.md'}, all numbers: metrics.json")
 
 
 def measure(
@@ -252,12 +250,9 @@ def figures_of(
         if source.source != "noise" and dataset.shape[-1] in (1, 3):  # noise and vectors show nothing
             name, images = dataset.name, dataset.images.numpy()
             predicted = predictions["student"][name].distribution.predicted.tolist()
-            captions = [
-                f"{dataset.classes[label] if label != UNLABELLED else '?'} → {classes[c]}"
-                for label, c in zip(dataset.labels.tolist(), predicted, strict=True)
-            ]
+            true = [dataset.classes[i] if i != UNLABELLED else "?" for i in dataset.labels.tolist()]
             figures[f"extremes_{name}"] = plots.extremes(
-                images, teacher[name], student[name], dataset.names, captions, name
+                images, teacher[name], student[name], dataset.names, true, [classes[c] for c in predicted], name
             )
     return figures
 
@@ -265,7 +260,7 @@ def figures_of(
 def write_report(
     run: Run, sets: list[Dataset], predictions: Predictions, classes: list[str], results: list[Part]
 ) -> None:
-    """Write predictions.csv, a row for each image, and the report that is made from it; it begins with `results`."""
+    """Write predictions.csv, a row for each image, and the report that is made from it; it has `results`, too."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for dataset in sets:
@@ -292,7 +287,7 @@ def write_report(
         run / "predictions.csv",
         classes,
         lambda name, places, _: np.stack([images[name][place].numpy() for place in places]),
-        run.folder.name,
+        f"{run.folder.name}: what the networks are sure of",
         results,
         run / "plots",
     )

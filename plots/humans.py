@@ -11,7 +11,8 @@ from uncertainty.agreement import calibration
 def humans(entropy: ndarray, student: dict[str, ndarray], metrics: dict[str, dict]) -> Figure:
     """Left: rank correlation of the entropy of people's labels [N] with each measure. Right: its mean in 20 bins of the
     student's."""
-    title = "The entropy of some fifty people's labels, and the networks' uncertainties"
+    best = max(metrics["student"][measure]["spearman"] for measure in MEASURE_NAMES)
+    title = f"Where some fifty people disagree, the student is unsure: rank correlation up to {best:.2f}"
     figure, axes = panels(title, ["entropy"], ["correlation", "bins"], 4.0)
     left, right = axes.values()
     place = np.arange(len(MEASURE_NAMES))

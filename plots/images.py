@@ -4,7 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from plots.style import TRUONG, axis_label, panels
+from plots.style import MEASURE_NAMES, UNITS, panels
+
+ROWS = (("predictive_entropy", "least"), ("total_variance", "most"), ("entropy_minus_variance", "most"))
 
 
 def extremes(
@@ -12,28 +14,42 @@ def extremes(
     teacher: dict[str, ndarray],
     student: dict[str, ndarray],
     names: list[str],
-    classes: list[str],
+    true: list[str],
+    said: list[str],
     dataset: str,
-    count: int = 8,
+    count: int = 5,
 ) -> Figure:
-    """The images with the least and the most of each uncertainty, by the student: name, class, and the values of
-    teacher and student.
+    """The images with the least uncertainty, with the most epistemic and with the most aleatoric uncertainty, by the
+    student; no image twice. Each with its name, its class, and the values of student and teacher.
 
-    images: uint8 [N, H, W, C]; teacher, student: {measure: [N]}; names, classes: a line for each image.
+    images: uint8 [N, H, W, C]; teacher, student: {measure: [N]}; names, true, said: of each image its name, its class
+    ("?": unknown) and the student's class.
     """
-    title = f"{dataset}: the images of least and most uncertainty, by the student"
-    rows = [(measure, which) for measure in TRUONG for which in ("least", "most")]
-    figure, axes = panels(title, rows, range(count), 1.6)
-    for ((measure, which), place), axis in axes.items():
+    chosen: dict[tuple[str, str], list[int]] = {}
+    for measure, which in ROWS:
+        order = np.argsort(student[measure], kind="stable")[:: 1 if which == "least" else -1]
+        before = sum(chosen.values(), [])
+        chosen[measure, which] = [i for i in order.tolist() if i not in before][:count]
+    right = [np.sum([true[i] == said[i] for i in of]) for of in chosen.values()]
+    title = f"{dataset}: what the student is surest and least sure of"
+    if any(right):  # the set has the student's classes
+        title = f"{dataset}: the student is right on {right[0]} of the {count} images that it is surest of, "
+        title += f"and on {sum(right[1:])} of the {2 * count} that it is least sure of"
+    figure, axes = panels(title, chosen, range(count), 2.1)
+    for (row, place), axis in axes.items():
+        measure, which = row
         axis.set(xticks=[], yticks=[])
         if place == 0:
-            axis.set_ylabel(f"{which}\n{axis_label(measure, lines=True)}", fontsize=6)
-        if place < len(images):
-            order = np.argsort(student[measure], kind="stable")
-            index = order[place if which == "least" else -1 - place]
-            axis.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
-            name = names[index].split("/")[-1]
-            name = name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
-            values = f"teacher {teacher[measure][index]:.3f}, student {student[measure][index]:.3f}"
-            axis.set_title(f"{name}\n{classes[index]}\n{values}", fontsize=5, parse_math=False)  # a name can contain $
+            axis.set_ylabel(f"{which} {MEASURE_NAMES[measure].replace(' (', chr(10) + '(')}")
+        if place >= len(chosen[row]):
+            axis.axis("off")
+            continue
+        index = chosen[row][place]
+        axis.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
+        name = names[index].split("/")[-1]
+        name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+        both = f"{student[measure][index]:.3f} (teacher {teacher[measure][index]:.3f}) {UNITS[measure]}"
+        between = "; " if len(true[index] + said[index]) < 20 else "\n"
+        caption = f"{name}\ntrue: {true[index]}{between}student: {said[index]}\n{both}"
+        axis.set_title(caption, fontsize=8, parse_math=False)  # a name can contain $
     return figure

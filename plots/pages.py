@@ -14,7 +14,7 @@ from pathlib import Path
 from configs.cli import settings_of
 from configs.schema import Config
 from methods import options_help
-from plots import comparison, records
+from plots import about, comparison, records
 from plots.cells import markdown
 from plots.table import short_students, students
 from training import artifact
@@ -82,9 +82,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "kept": lambda: comparison.kept(records.load(RESULTS / "comparison")),
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),
+    "plots": about.page,
     "options": lambda: f"```\n{options_help()}\n```",
 }
-PAGES = ("README.md", "docs/results.md", "docs/configs.md", "results/cifar10_cpu/README.md")
+PAGES = ("README.md", "docs/results.md", "docs/configs.md", "docs/plots.md", "results/cifar10_cpu/README.md")
 
 
 def made(text: str, parts: dict[str, Callable[[], str]] = PARTS) -> str:

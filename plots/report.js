@@ -14,7 +14,7 @@ const probabilities = mapped(data.probabilities, (text) => typed(Uint16Array, te
 const precision = data.precision && typed(Float32Array, data.precision); // of the shown images, if the student is a Dirichlet
 const people = Object.keys(values); // student, and teacher if there is one
 const firstOfSet = data.sets.map((_, set) => shown.findIndex((image) => setOf[image] === set));
-const PAGE = 240;
+const PAGE = 120;
 
 const $ = (id) => document.getElementById(id);
 
@@ -52,6 +52,7 @@ function choices(differences) {
 // Selective prediction, from all images.
 
 let sorted = []; // the chosen uncertainty of the first set, from low to high
+let most = Infinity; // the threshold
 
 function chooseUncertainty() {
   const score = scoreOf($("answer-by").value);
@@ -67,45 +68,63 @@ function moveThreshold() {
   answer(place === 0 ? -Infinity : sorted[place - 1]);
 }
 
+const isAnswered = (image) => scoreOf($("answer-by").value)(image) <= most;
+
 function answer(threshold) {
-  const score = scoreOf($("answer-by").value);
+  most = threshold;
   $("below").textContent = threshold === -Infinity ? "no answers" : `at most ${number(threshold)}`;
   const counts = data.sets.map(() => ({ all: 0, answered: 0, judged: 0, wrong: 0 }));
   for (let image = 0; image < setOf.length; image++) {
     const count = counts[setOf[image]];
     count.all++;
-    if (score(image) > threshold) continue;
+    if (!isAnswered(image)) continue;
     count.answered++;
     if (right[image] < 0) continue;
     count.judged++;
     count.wrong += 1 - right[image];
   }
-  const head = row(["set", "images", "answered", "coverage", "error of the answers"], "th");
+  const judged = right.some((x) => x >= 0); // without labels there is no column of errors
+  const line = (...cells) => cells.slice(0, judged ? 5 : 4);
+  const head = row(line("set", "images", "answered", "coverage", "error of the answers"), "th");
   const lines = counts.map((count, set) =>
-    row([data.sets[set] || "images", count.all, count.answered, percent(count.answered / count.all), percent(count.wrong / count.judged)]));
+    row(line(data.sets[set] || "images", count.all, count.answered, percent(count.answered / count.all), percent(count.wrong / count.judged))));
   $("answers").replaceChildren(head, ...lines);
+  if ($("answered").value === "") mark();
+  else arrange();
+}
+
+// Why an image is answered or not, at the threshold.
+function reason(image) {
+  const [who, measure] = $("answer-by").value.split(" ");
+  const name = data.measures[measure].split(" (")[0].split(",")[0];
+  if (isAnswered(image)) return `Answered: its ${name} is at most ${number(most)}.`;
+  const { mutual_information: unknown, predictive_entropy: all } = mapped(values[who], (x) => x[image]);
+  return `Not answered: its ${name}, ${number(values[who][measure][image])}, is above the threshold. Of its predictive entropy, ` +
+    `${percent(unknown / all)} is epistemic (the network does not know such images), the rest aleatoric (the image fits several classes).`;
 }
 
 // The images.
 
 let order = []; // places in `shown`, filtered and sorted
 let visible = 0;
+let current; // the place in `shown` of the image in detail
 
 function arrange() {
   const score = scoreOf($("sort").value);
   const sign = $("ascending").checked ? 1 : -1;
   const chosen = (id) => ($(id).value === "" ? null : Number($(id).value));
-  const [set, label, answered, correct] = ["set", "label", "predicted", "right"].map(chosen);
+  const [set, label, said, correct, answered] = ["set", "label", "predicted", "right", "answered"].map(chosen);
   order = [...shown.keys()].filter((k) => {
     const image = shown[k];
     return (set === null || setOf[image] === set) && (label === null || labelOf[image] === label) &&
-      (answered === null || predicted.student[image] === answered) && (correct === null || right[image] === correct);
+      (said === null || predicted.student[image] === said) && (correct === null || right[image] === correct) &&
+      (answered === null || isAnswered(image) === Boolean(answered));
   });
   order.sort((a, b) => sign * (score(shown[a]) - score(shown[b])) || a - b);
   visible = 0;
   $("grid").replaceChildren();
-  const sample = shown.length < setOf.length ? " (a random sample)" : "";
-  $("count").textContent = `${order.length} of ${shown.length} images shown here, of ${setOf.length} in all${sample}`;
+  const sample = shown.length < setOf.length ? `, a random sample of ${setOf.length}` : "";
+  $("count").textContent = `${order.length} of ${shown.length} images${sample}.`;
   more();
 }
 
@@ -113,8 +132,15 @@ function more() {
   const next = order.slice(visible, visible + PAGE);
   visible += next.length;
   $("grid").append(...next.map(thumbnail));
+  mark();
   $("more").hidden = visible >= order.length;
   return visible - next.length;
+}
+
+// Frame the images that are not answered, and say in the detail whether its image is.
+function mark() {
+  [...$("grid").children].forEach((image, place) => image.classList.toggle("unanswered", !isAnswered(shown[order[place]])));
+  if (current !== undefined) detail(current);
 }
 
 function picture(k, tag) {
@@ -141,6 +167,7 @@ function thumbnail(k) {
 
 function detail(k) {
   const image = shown[k];
+  current = k;
   const facts = element("p");
   const label = labelOf[image] < 0 ? "" : `, true class ${data.labels[labelOf[image]]}`;
   facts.append(element("b", data.names[k]), `${data.sets[setOf[image]] ? ` of ${data.sets[setOf[image]]}` : ""}${label}`);
@@ -156,7 +183,7 @@ function detail(k) {
   enlarged.classList.add("large");
   const legend = element("small");
   for (const who of people) legend.append(element("span", "", { className: `bar ${who}`, style: "width: 1em" }), ` ${data.said[who]} `);
-  $("detail").replaceChildren(enlarged, facts, uncertainties, ...(probabilities.student ? [bars(k)] : []), legend);
+  $("detail").replaceChildren(enlarged, facts, element("p", reason(image)), uncertainties, ...(probabilities.student ? [bars(k)] : []), legend);
 }
 
 // The probabilities of the twelve classes that the student finds most likely.
@@ -194,11 +221,12 @@ options($("set"), [all, ...data.sets.entries()]);
 options($("label"), [all, ...data.labels.entries()]);
 options($("predicted"), [all, ...data.classes.entries()]);
 options($("right"), [["", "right or wrong"], [1, "right"], [0, "wrong"]]);
+options($("answered"), [["", "all"], [1, "yes"], [0, "no"]]);
 for (const id of ["set", "label"]) $(id).parentElement.hidden = data[id === "set" ? "sets" : "labels"].length < 2;
 $("right").parentElement.hidden = !right.some((x) => x >= 0);
 $("answer-by").value = "student predictive_entropy";
 $("sort").value = "student total_variance";
-for (const id of ["sort", "ascending", "set", "label", "predicted", "right"]) $(id).onchange = arrange;
+for (const id of ["sort", "ascending", "set", "label", "predicted", "right", "answered"]) $(id).onchange = arrange;
 $("answer-by").onchange = chooseUncertainty;
 $("threshold").oninput = moveThreshold;
 $("more").onclick = () => $("grid").children[more()].focus();

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from numpy import ndarray
 from PIL import Image, ImageOps
 
+from plots.about import about
 from plots.style import MEASURE_NAMES, axis_label
 from plots.table import Part
 from training import artifact
@@ -40,9 +41,9 @@ def write(
     who: str = "student",
     thresholds: dict[str, float] | None = None,
 ) -> None:
-    """Write the report on predictions.csv, a row for each image. results: what comes first. plots: a folder of PNGs.
-    who: whose the first predictions of a row are. thresholds: of each measure, where the slider starts; default: where
-    95% of the first set's images are answered."""
+    """Write the report on predictions.csv, a row for each image. results: the first is shown, the others are folded up.
+    plots: a folder of an evaluation's PNGs. who: whose the first predictions of a row are. thresholds: of each measure,
+    where the slider starts; default: where 95% of the first set's images are answered."""
     with open(predictions, newline="", encoding="utf-8", errors="surrogateescape") as file:
         header, *lines = csv.reader(file)
     table = dict(zip(header, np.array(lines, object).reshape(-1, len(header)).T))
@@ -57,14 +58,14 @@ def write(
         sheets.append(sheet(pixels(name, chosen.tolist(), table["image"][rows[chosen]].tolist())))
     data = {"said": {"student": who, "teacher": "teacher"}, "sets": sets, "thresholds": thresholds or {}}
     data |= contents(table, shown, classes)
-    figures = sorted(plots.glob("*.png")) if plots else []
+    figures = sorted(plots.glob("*.png"), key=lambda plot: about(plot.stem)[0]) if plots else []
     page = (
         Environment(loader=FileSystemLoader(HERE), autoescape=True)
         .get_template("report.html")
         .render(
             title=title,
             results=results,
-            plots=[(plot.stem.replace("_", " "), inline(plot.read_bytes(), "png")) for plot in figures],
+            plots=[(about(plot.stem)[1], inline(plot.read_bytes(), "png")) for plot in figures],
             sheets=sheets,
             columns=COLUMNS,
             size=THUMBNAIL,

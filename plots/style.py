@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -93,6 +93,18 @@ def passes(entry: dict) -> str:
     return f"{'> ' if entry['censored'] else ''}{entry['equivalent_passes']:.0f}"
 
 
+def span(numbers: Iterable[float], digits: int = 2) -> str:
+    """The least and the largest number, or the only one; a dash if none is defined."""
+    known = [x for x in numbers if not np.isnan(x)]
+    ends = [f"{end(known):.{digits}f}" for end in (min, max) if known]
+    return " to ".join(dict.fromkeys(ends)) or "-"
+
+
+def numbered(text: str, count: int) -> str:
+    """A text in which the teacher's T passes are a number."""
+    return text.replace("T passes", f"{count} passes")
+
+
 def defined(value: float, digits: int = 3) -> str:
     """A number in a figure, or `not defined` for NaN, such as a correlation with a constant."""
     return "not defined" if np.isnan(value) else f"{value:.{digits}f}"
@@ -118,18 +130,31 @@ def panels(
 
     left: what the vertical axes show of the measures that the rows are.
     """
-    figure = Figure(figsize=(size * len(columns) + 0.6, size * len(rows) + 1.0), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(9.5 * figure.get_figwidth())))
+    width = size * len(columns) + 0.6
+    lines = textwrap.wrap(title, int(9.5 * width))
+    figure = Figure(figsize=(width, size * len(rows) + 0.8 + 0.2 * len(lines)), layout="constrained")
+    figure.suptitle("\n".join(lines))
     axes = dict(zip(product(rows, columns), figure.subplots(len(rows), len(columns), squeeze=False).flat))
     for measure in rows if left else ():
         axes[measure, next(iter(columns))].set_ylabel(f"{axis_label(measure, lines=True)}\n{left}")
     return figure, axes
 
 
-def diagonal(axis: Axes, limit: float, colour: str = "black") -> None:
-    """A line where both coordinates are equal, and the same limits for both."""
-    axis.plot([0, limit], [0, limit], color=colour, linewidth=0.8)
-    axis.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+def diagonal(axis: Axes, limit: float, colour: str = "black", margin: float = 0.0) -> None:
+    """A line where both coordinates are equal, below all else, and the same limits for both. margin: the space around
+    0 to limit, as a share of it."""
+    ends = (-margin * limit, (1 + margin) * limit)
+    axis.plot(ends, ends, color=colour, linewidth=0.8, zorder=0)
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+
+
+def passes_axis(axis: Axes, count: int, end: int) -> None:
+    """A logarithmic axis of passes, from 1 to `end`, with ticks at all `count` passes and at `end`."""
+    ticks = sorted({1, count, end, *(n for n in (4, 16) if 2 * n < count)})
+    axis.set_xscale("log")
+    axis.set_xticks(ticks, map(str, ticks))
+    axis.set_xticks([], minor=True)
+    axis.set(xlabel="passes N", xlim=(0.9, 1.1 * end))
 
 
 def legend_below(figure: Figure, columns: int = 2) -> None:
@@ -140,10 +165,11 @@ def legend_below(figure: Figure, columns: int = 2) -> None:
     figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=columns)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG of 256 colours, which has about a third of the bytes of a full-colour one."""
+def save(figure: Figure, path: Path, count: int | None = None) -> None:
+    """Write a PNG of 256 colours, which has about a third of the bytes of a full-colour one. count: the T of the
+    teacher's T passes."""
     for text in figure.findobj(Text):  # a name of the user's can be in any script
-        text.set_text(drawable(text.get_text()))
+        text.set_text(drawable(text.get_text() if count is None else numbered(text.get_text(), count)))
     buffer = io.BytesIO()
     figure.savefig(buffer)
     with artifact.replacing(path) as temporary:

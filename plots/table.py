@@ -8,12 +8,12 @@ and tables of several students of one teacher.
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from plots import cells
 from plots.cells import Columns, Rows, average, markdown, nested, number, single, values
 from plots.decisions import passes_that_decide
-from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, passes, plain_name
+from plots.style import INFORMATION, MEASURE_NAMES, NAMES, TRUONG, numbered, passes, plain_name
 
 SCORES = {
     "accuracy": "accuracy",
@@ -81,6 +81,12 @@ def passes_at(entries: list[dict], path: str) -> str:
     return passes_cell(values(entries, path))
 
 
+def detection(entries: list[dict]) -> str:
+    """The student's and the teacher's AUROC of a data set, by predictive entropy; a dash if there is none."""
+    student, teacher = (average(entries, f"ood/{who}/predictive_entropy/auroc") for who in ("student", "teacher"))
+    return "-" if student == "-" else f"{student} ({teacher})"
+
+
 AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
     ("Pearson (95%)", with_interval, "pearson", "**"),
     ("equivalent passes (95%)", passes_cell),
@@ -95,6 +101,20 @@ AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
 ]
 
 
+FRONT_COLUMNS = [  # of the table that is printed: six with the data sets
+    ("total variance", single, "agreement/total_variance/pearson"),
+    ("passes", passes_at, "agreement/total_variance"),
+    ("predictive entropy", single, "agreement/predictive_entropy/pearson"),
+    ("passes", passes_at, "agreement/predictive_entropy"),
+    ("AUROC (teacher)", detection),
+]
+FRONT_MEANINGS = {
+    "total variance": "correlation of student and teacher over the images; the same for the predictive entropy",
+    "passes": "so many passes of the teacher would agree as well (95% interval)",
+    "AUROC": "how well the student's (the teacher's) predictive entropy tells the images from the first set",
+}
+
+
 @dataclass
 class Part:
     """A part of the results: a text, or a table with the meanings of its columns."""
@@ -104,6 +124,19 @@ class Part:
     rows: list[list[str]] = field(default_factory=list)
     meanings: dict[str, str] = field(default_factory=dict)
 
+    def numbered(self, count: int) -> "Part":
+        """The part with a number in place of the T of `T passes`."""
+        header, *rows = ([numbered(cell, count) for cell in line] for line in (self.header, *self.rows))
+        return replace(self, header=header, rows=rows)
+
+    def plain(self) -> str:
+        """The part for a terminal, in columns."""
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = ["   ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        meanings = [f"{column}: {meaning}." for column, meaning in self.meanings.items()]
+        return "\n".join([self.text, "", *rows, "", *meanings]).replace("**", "")
+
     def markdown(self) -> str:
         """The part in Markdown."""
         meanings = "\n".join(f"- *{column}*: {meaning}." for column, meaning in self.meanings.items())
@@ -112,11 +145,19 @@ class Part:
 
 def table(metrics: dict) -> str:
     """metrics.json in Markdown."""
-    return "\n\n".join(part.markdown() for part in parts(metrics))
+    return "\n\n".join(part.markdown() for part in (Part(sentences(metrics)), *parts(metrics)))
+
+
+def front(metrics: dict) -> Part:
+    """What metrics.json says first: a few sentences, and a table with a row for each data set."""
+    of_sets = {name: {"agreement": of, "ood": metrics["ood"].get(name)} for name, of in metrics["agreement"].items()}
+    rows = (([name], [of]) for name, of in of_sets.items())
+    shown = part("data set", FRONT_COLUMNS, rows, lambda of, cell, *at: cell(of, *at), FRONT_MEANINGS)
+    return replace(shown, text=sentences(metrics))
 
 
 def parts(metrics: dict) -> list[Part]:
-    """The results of metrics.json: in words; tables of predictions, agreement, OOD detection and more; speed."""
+    """The results of metrics.json, without the sentences: tables of predictions, agreement, OOD detection and more."""
     agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack some
     inside = next(iter(agreement))
     scored = [([NAMES[who]], [metrics[who]]) for who in NAMES]
@@ -159,7 +200,8 @@ def parts(metrics: dict) -> list[Part]:
             with_interval,
         ),
     ]
-    return [Part(sentences(metrics)), *(of for of in found if of.rows), Part(SPEED.format(**metrics["speed"]))]
+    count = agreement[inside]["total_variance"]["reference_passes"]
+    return [of.numbered(count) for of in found if of.rows]
 
 
 def part(
@@ -198,7 +240,7 @@ def sentences(metrics: dict) -> str:
     if enough := passes_that_decide(metrics.get("by_passes", {})):
         needed = [f"{count} for {what}" for what, count in enough.items()]
         lines.append(f"So many passes of the teacher decide as well as all (AUROC, to 0.005): {', '.join(needed)}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, SPEED.format(**metrics["speed"])])
 
 
 def students(runs: dict[str, dict]) -> str:

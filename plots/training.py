@@ -1,14 +1,15 @@
 """Training curves."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from plots.style import BLUE, GREY, ORANGE, panels
+from plots.style import BLUE, GREY, panels
 
 LOOKS = {  # name, colour and line of each column of a history
-    "loss": ("training loss", BLUE, "-"),
-    "validation_loss": ("validation loss", ORANGE, "-"),
-    "accuracy": ("accuracy", GREY, "--"),
-    "validation_accuracy": ("validation accuracy", GREY, ":"),
+    "loss": ("loss in training", BLUE, "-"),
+    "validation_loss": ("loss in validation (dashed)", BLUE, "--"),
+    "accuracy": ("accuracy in training", GREY, "-"),
+    "validation_accuracy": ("accuracy in validation (dashed)", GREY, "--"),
 }
 
 
@@ -20,7 +21,12 @@ def training_curves(histories: dict[str, list[dict[str, float]]], losses: dict[s
     which is left out. losses: what each one's loss is.
     """
     histories = {who: rows for who, rows in histories.items() if rows}
-    figure, axes = panels("Training", ["loss"], histories, 3.6)
+    lower = [who for who, rows in histories.items() if rows[-1].get("validation_loss", np.inf) < rows[-1]["loss"]]
+    title = "Training: loss and accuracy of each epoch"
+    if lower:
+        title = f"Training: validation lies below training ({' and '.join(lower)}), as its images are unchanged and "
+        title += "dropout is off"
+    figure, axes = panels(title, ["loss"], histories, 3.9)
     for (_, who), axis in axes.items():
         rows = histories[who]
         epochs = [row["epoch"] for row in rows]

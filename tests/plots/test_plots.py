@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import plots
 from plots import style
 from plots.comparison import kept, paired
-from plots.methods import quality, worth
-from plots.style import INFORMATION, TRUONG
+from plots.methods import fit, main_rows, quality, worth
+from plots.style import INFORMATION, PANELS, TRUONG
 from uncertainty.distribution import MEASURES
 
 RNG = np.random.default_rng(0)
@@ -23,7 +24,7 @@ def values() -> list[dict[str, dict[str, np.ndarray]]]:
 
 
 @pytest.mark.parametrize("measures", [TRUONG, INFORMATION])
-def test_every_image_is_in_the_density_or_counted_beyond_it(values, measures):
+def test_every_image_is_in_the_density_above_the_line(values, measures):
     entry = {
         "pearson": 0.876,
         "pearson_ci": [0.85, 0.9],
@@ -40,9 +41,9 @@ def test_every_image_is_in_the_density_or_counted_beyond_it(values, measures):
     assert said.count("Pearson 0.876: as 43 passes") == len(NAMES) * len(measures)
     panels = [axis for axis in figure.axes if axis.get_xlabel() == "teacher"]
     for axis, (measure, name) in zip(panels, [(m, name) for m in measures for name in NAMES], strict=True):
-        beyond = (np.maximum(*(of[name][measure] for of in values)) > axis.get_xlim()[1]).sum()
-        assert axis.collections[0].get_array().sum() == COUNT - beyond
-        assert f"{beyond} of {COUNT} beyond the axes" in axis.get_title(loc="left")
+        assert max(of[name][measure].max() for of in values) > axis.get_xlim()[1]  # drawn at the edge
+        assert axis.collections[0].get_array().sum() == COUNT
+        assert axis.lines[0].get_zorder() < axis.collections[0].get_zorder()
 
 
 def test_a_histogram_leaves_no_image_out(values):
@@ -52,6 +53,58 @@ def test_a_histogram_leaves_no_image_out(values):
         outlines = [patch.get_xy() for patch in axis.patches]
         assert len(outlines) == 4 and all(outline[1:-1:2, 1].sum() == pytest.approx(1) for outline in outlines)
         assert outlines[0][:, 0].max() == pytest.approx(max(of[name][measure].max() for of in values for name in NAMES))
+
+
+@pytest.mark.parametrize("worth", [20.0, 250.0])
+def test_the_crossing_of_student_and_teacher_is_marked(worth):
+    """On a curve that obeys 1 / c² = a (1 + k / N) exactly, also beyond its last point."""
+    passes = np.array([1, 2, 4, 8, 16, 24, 32, 50, 100])
+    c = lambda n: (1.02 * (1 + 3 / n)) ** -0.5  # noqa: E731
+    entry = {"pearson": c(worth), "pearson_ci": [c(worth)] * 2, "equivalent_passes": worth, "censored": False}
+    entry |= {"reference_passes": 100, "baseline_pearson": 0.5, "noise_ceiling": 0.99, "last_layer_pearson": None}
+    curves = {"digits": dict.fromkeys(PANELS, {"passes": passes.tolist(), "pearson": c(passes).tolist()})}
+    figure = plots.correlation_by_passes(curves, {"digits": dict.fromkeys(PANELS, entry)})
+    for axis in figure.axes:
+        assert f"{worth:.0f} passes" in [text.get_text() for text in axis.texts]
+        assert "100" in [tick.get_text() for tick in axis.get_xticklabels()]
+        (marked,) = [line.get_xydata()[0] for line in axis.lines if line.get_markersize() == 5]
+        ends = np.concatenate([x.get_xydata() for x in axis.lines if x.get_color() == style.COLOURS["teacher"]])
+        assert marked == pytest.approx([worth, np.interp(worth, *ends.T)], rel=3e-3)
+        assert axis.get_xlim()[0] < marked[0] < axis.get_xlim()[1]
+
+
+def test_few_images_get_few_bins_and_pale_dots(values):
+    few = [{"CIFAR-10": {m: x[:100] for m, x in of["CIFAR-10"].items()}} for of in values]
+    bins = [len(plots.histograms(*of, ["CIFAR-10"]).axes[0].patches[0].get_xy()) for of in (few, values)]
+    assert bins[0] < bins[1]
+    confidence = np.repeat([0.3, 0.9], [3, 97])
+    both = dict.fromkeys(style.NAMES, confidence), dict.fromkeys(style.NAMES, confidence > 0.5)
+    dots = plots.reliability(*both, "digits").axes[0].collections[1]
+    assert dots.get_alpha().tolist() == [0.2, 0.8] and dots.get_sizes().tolist() == pytest.approx([19, 301])
+
+
+def test_the_axis_of_risk_begins_where_the_errors_do():
+    confidence = dict.fromkeys(style.NAMES, np.linspace(1, 0, 1000))
+    correct = dict.fromkeys(style.NAMES, np.arange(1000) < 900)  # the last tenth is wrong
+    (axis,) = plots.risk_coverage(confidence, correct, "digits").axes
+    assert 0.85 < axis.get_xlim()[0] < 0.905 and axis.get_ylim()[1] == pytest.approx(0.105)
+
+
+def test_no_image_is_twice_among_the_extremes():
+    images, names = np.zeros((20, 8, 8, 1), np.uint8), [str(i) for i in range(20)]
+    uncertainty = dict.fromkeys(TRUONG, np.arange(20.0))  # all measures agree
+    figure = plots.extremes(images, uncertainty, uncertainty, names, ["cat"] * 20, ["dog"] * 20, "pets")
+    captions = [axis.title for axis in figure.axes]
+    assert [int(caption.get_text().split()[0]) for caption in captions] == [0, 1, 2, 3, 4, *range(19, 9, -1)]
+    assert all(x.get_fontsize() >= 8 and "true: cat; student: dog" in x.get_text() for x in captions)
+
+
+def test_a_comparison_draws_no_variants_and_writes_what_is_far_away_at_the_edge():
+    titles = ["EnD", "EnDD", "EnD, of an ensemble", "EnD without views", "Dirichlet, ours", "Dirichlet, ours, wide"]
+    assert list(main_rows(dict.fromkeys(titles, []))) == ["EnD", "EnDD", "Dirichlet, ours"]
+    axis = Figure().subplots()
+    fit(axis, np.array([[0.90, 0.91, 0.92, 0.91, 0.10]]))
+    assert axis.get_xlim()[0] > 0.85 and "◂ 0.100" in [text.get_text() for text in axis.texts]
 
 
 def test_a_new_measure_has_the_unit_that_it_was_given(monkeypatch):
@@ -64,7 +117,9 @@ def test_a_new_measure_has_the_unit_that_it_was_given(monkeypatch):
 def test_names_in_any_script_are_drawn_by_a_font_that_has_them_or_spelled(tmp_path, recwarn, monkeypatch):
     assert [style.drawable(x) for x in ("naïve\n−1", "\0")] == ["naïve\n−1", "\0"]
     images, values = np.zeros((2, 8, 8, 1), np.uint8), dict.fromkeys(TRUONG, np.zeros(2))
-    style.save(plots.extremes(images, values, values, ["犬.png"] * 2, ["猫 → ネコ"] * 2, "画像"), tmp_path / "x.png")
+    style.save(
+        plots.extremes(images, values, values, ["犬.png"] * 2, ["猫"] * 2, ["ネコ"] * 2, "画像"), tmp_path / "x.png"
+    )
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     monkeypatch.setattr(style, "glyphs", lambda: {ord(" "), ord("→")})  # as without such a font
     assert style.drawable("猫 → ネコ 고") == "u+732b → neko go"

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
+from PIL import Image
 
 from plots import report
+from plots.about import EVALUATION
 from plots.style import MEASURE_NAMES
 from plots.table import Part
 
@@ -18,6 +20,7 @@ RNG = np.random.default_rng(0)
 RESULTS = [
     Part("Two sentences.\nOne < two."),
     Part("", ["set", "score"], [["pets", "**0.9** (<b>)"]], {"score": "more is better"}),
+    Part("", [f"equivalent passes {i}" for i in range(9)], [["0.123 (0.100-0.200)"] * 9]),
 ]
 
 
@@ -50,11 +53,21 @@ def write(folder: Path, rows: list[dict], *arguments: Any, **options: str) -> st
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def page(tmp_path_factory) -> str:
+    """The report of a run with two plots."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "plots").mkdir()
+    for name in ("extremes_pets", "roc"):
+        Image.new("RGB", (900, 300)).save(folder / f"plots/{name}.png")
+    return write(folder, ROWS, "a run", RESULTS, folder / "plots")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, page):
     if CHROMIUM is None:
         pytest.skip("no Chromium: install it (apt-get install chromium) to test the report")
     browser = Browser(tmp_path_factory.mktemp("profile"))
-    browser.open(write(tmp_path_factory.mktemp("report"), ROWS, "a run", RESULTS))
+    browser.open(page)
     yield browser
     browser.close()
     assert not browser.errors
@@ -76,21 +89,29 @@ def text(browser: Browser, name: str) -> str:
     return browser.run(f"document.getElementById({name!r}).innerText")
 
 
-def test_results_come_first_with_bold_numbers_and_meanings(browser):
-    first = browser.run("[...document.querySelectorAll('section')].slice(0, 2).map(e => e.innerText.trim()).join('|')")
-    assert first.split() == "Two sentences. One < two.|set score pets 0.9 (<b>) score: more is better.".split()
-    bold = "[...document.querySelectorAll('td b')].map(e => e.innerText)"
+def test_images_come_first_then_results_then_plots_with_two_sentences(browser):
+    headings = browser.run("[...document.querySelectorAll('h2')].map(e => e.innerText)")
+    assert headings == ["Which images are answered", "Images", "Results", "Plots"]
+    said = " ".join(browser.run("document.querySelector('.results').textContent").split())
+    assert said.startswith("Two sentences. One < two. All tables setscore pets0.9 (<b>) score: more is better.")
+    plots = browser.run("[...document.querySelectorAll('figure')].map(e => e.innerText.split(/\\n+/))")
+    of_sets = EVALUATION["extremes"]
+    assert plots == [
+        [EVALUATION["roc"].title, " ".join(EVALUATION["roc"][1:])],
+        [f"{of_sets.title}: pets", " ".join(of_sets[1:])],
+    ]
+    bold = "[...document.querySelectorAll('td b')].map(e => e.textContent)"  # it may stand in a closed part
     assert browser.run(bold) == ["0.9"]
 
 
 def test_images_are_sorted_and_filtered(browser):
     choose(browser, sort="difference expected_entropy")
     by_value = sorted(ROWS, key=lambda row: row["teacher expected_entropy"] - row["expected_entropy"])
-    assert names(browser) == [row["image"] for row in by_value[:240]]
+    assert names(browser) == [row["image"] for row in by_value[:120]]
     choose(browser, set="0", predicted="2", right="0", label=str(sorted(CLASSES).index("dog")))
     chosen = [row for row in by_value if (row["class"], row["label"]) == (CLASSES[2], "dog") and row["set"] == "pets"]
-    assert names(browser) == [row["image"] for row in chosen] and 10 < len(chosen) < 240
-    assert text(browser, "count").startswith(f"{len(chosen)} of 1000")
+    assert names(browser) == [row["image"] for row in chosen] and 10 < len(chosen) < 120
+    assert text(browser, "count") == f"{len(chosen)} of 1000 images."
     choose(browser, set="", predicted="", right="", label="")
 
 
@@ -113,6 +134,32 @@ def test_the_stored_threshold_is_where_the_slider_starts(browser, tmp_path):
     assert text(browser, "below") == "at most 0.250"
     share = np.mean([row["predictive_entropy"] <= 0.25 for row in ROWS if row["set"] == next(iter(COUNTS))])
     assert float(browser.run("document.querySelector('#threshold').value")) == pytest.approx(100 * share, abs=0.5)
+
+
+def test_which_images_are_answered_and_why_not(browser, tmp_path):
+    browser.open(write(tmp_path, ROWS, "new photos", thresholds={"predictive_entropy": 0.25}))
+    choose(browser, sort="student predictive_entropy", answered="0")
+    last = min((row for row in ROWS if row["predictive_entropy"] > 0.25), key=lambda row: row["predictive_entropy"])
+    assert text(browser, "count").startswith(f"{sum(row['predictive_entropy'] > 0.25 for row in ROWS)} of 1000")
+    browser.run("document.getElementById('ascending').click()")
+    assert names(browser)[0] == last["image"]
+    browser.run("document.querySelector('#grid .image').focus()")
+    share = 100 * last["mutual_information"] / last["predictive_entropy"]
+    assert f"is above the threshold. Of its predictive entropy, {share:.1f}% is epistemic" in text(browser, "detail")
+    choose(browser, answered="")
+    framed = browser.run("[...document.querySelectorAll('#grid .image')].map(e => e.classList.contains('unanswered'))")
+    answered = sum(row["predictive_entropy"] <= 0.25 for row in ROWS)
+    assert framed == [place >= answered for place in range(120)]
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+def test_nothing_runs_off_the_page(browser, page, width):
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
+    browser.open(page)
+    browser.run("document.querySelector('details').open = true")
+    wide = "[...document.querySelectorAll('table, p, img, fieldset')].filter(e => e.getBoundingClientRect().right > {})"
+    assert browser.run(f"{wide.format(width)}.length") == 0
+    browser.call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_an_image_in_detail(browser):
