@@ -84,6 +84,9 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
 def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     """The evaluation sets: the in-distribution test set first, then every out-of-distribution set."""
     test = load(data.train, "test", data)
+    if data.train.source == "folder" and not test.classes:  # without a folder of that name, all images were taken
+        missing = Path(data.train.root) / "test"
+        raise UserError(f"{data.train.title}: no folder {missing}; test images belong in {missing}/<class>/")
     if test.classes != classes:
         other = min(set(test.classes) ^ set(classes))
         raise UserError(

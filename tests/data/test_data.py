@@ -205,6 +205,8 @@ def test_what_is_wrong_with_a_folder_is_named(photos):
         loaded(DataSet("folder", str(root / "test")), "train")
     with pytest.raises(UserError, match="no folder .*nowhere"):
         loaded(DataSet("folder", str(root / "nowhere")), "train")
+    with pytest.raises(UserError, match="no folder .*alone/test; test images belong in .*alone/test/<class>/"):
+        data.load_evaluation(Data(DataSet("folder", str(root.parent / "alone")), size=8, decoded=None), ["cat"], 0)
 
 
 def test_what_programs_put_into_folders_is_no_class_and_no_image_and_an_empty_class_is_left_out(photos, capsys):
