@@ -38,7 +38,7 @@ SETS = {  # the split with the images to train on, the size, channels, and the i
     "cifar10": ("train", 32, 3, slice(200)),
 }
 FOLDERS = """tiny_imagenet-50 tiny_imagenet-100 tiny_imagenet-400 fashion_mnist-100 fashion_mnist-1000
-    cifar10-100 cifar10-1000"""
+    cifar10-100 cifar10-1000 cifar10-5000"""
 GRID = {
     f"{network} x {width}, {lr}": {"network": network, "width": width, "lr": lr}
     for network, width, lr in (("vgg7", 0.5, 0.1), ("vgg11", 0.5, 0.02), ("resnet18", 0.25, 0.02))
@@ -51,7 +51,7 @@ class Settings:
     folder of the published sets."""
 
     folders: list[str] = field(default_factory=FOLDERS.split)
-    grid: list[str] = field(default_factory=lambda: ["tiny_imagenet-50", "fashion_mnist-100"])
+    grid: list[str] = field(default_factory=lambda: ["tiny_imagenet-50", "cifar10-100", "cifar10-1000"])
     root: str = "datasets"
     seed: int = 0
 
