@@ -39,7 +39,7 @@ SIMILARITIES = {
 
 MEANINGS = {
     "Pearson": "correlation of the student's uncertainty with the teacher's, over the images",
-    "equivalent passes": "so many passes of the teacher would agree as well with an independent reference",
+    "equivalent passes": "the number of the teacher's passes that agree as well with an independent reference",
     "beyond one softmax": "the same, for what one softmax of the teacher does not say",
     "noise ceiling": "what a perfect student would reach against this reference",
     "baseline": "what one softmax of the teacher without dropout reaches, at no cost",
@@ -110,7 +110,7 @@ FRONT_COLUMNS = [  # of the table that is printed: six with the data sets
 ]
 FRONT_MEANINGS = {
     "total variance": "correlation of student and teacher over the images; the same for the predictive entropy",
-    "passes": "so many passes of the teacher would agree as well (95% interval)",
+    "passes": "the number of the teacher's passes that agree as well (95% interval)",
     "AUROC": "how well the student's (the teacher's) predictive entropy tells the images from the first set",
 }
 
@@ -222,15 +222,15 @@ def part(
 def sentences(metrics: dict) -> str:
     """The main results, in words."""
     inside, *outside = agreement = metrics["agreement"]
-    ranks = [f"{name} as {passes_cell([of['total_variance']])}" for name, of in agreement.items()]
+    worth = [f"{passes_cell([of['total_variance']])} on {name}" for name, of in agreement.items()]
     student, teacher = (
         [number(metrics["ood"][name][who]["predictive_entropy"]["auroc"]) for name in outside]
         for who in ("student", "teacher")
     )
     lines = [
-        "By total variance, the student's one pass ranks images as so many passes of the teacher would: "
-        f"{', '.join(ranks)}.",
-        f"By predictive entropy, it tells other images from {inside}: AUROC "
+        "One pass of the student agrees with the teacher's total variance as well as some passes of the teacher do: "
+        f"{', '.join(worth)}.",
+        f"Its predictive entropy tells other images from {inside}: AUROC "
         f"{', '.join(map(' '.join, zip(outside, student)))} (teacher: {', '.join(teacher)}).",
         "Its accuracy is {student[accuracy]:.3f}, the teacher's {teacher[accuracy]:.3f}.".format(**metrics),
     ]
@@ -239,7 +239,7 @@ def sentences(metrics: dict) -> str:
         lines.insert(0, f"**Warning: {warning}.**")
     if enough := passes_that_decide(metrics.get("by_passes", {})):
         needed = [f"{count} for {what}" for what, count in enough.items()]
-        lines.append(f"So many passes of the teacher decide as well as all (AUROC, to 0.005): {', '.join(needed)}.")
+        lines.append(f"To decide as well as all passes do (AUROC, to 0.005), the teacher needs {', '.join(needed)}.")
     return "\n".join([*lines, SPEED.format(**metrics["speed"])])
 
 
