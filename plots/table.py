@@ -131,11 +131,11 @@ class Part:
 
     def plain(self) -> str:
         """The part for a terminal, in columns."""
-        lines = [self.header, *self.rows]
+        lines = [[cell.replace("**", "") for cell in line] for line in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rows = ["   ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         meanings = [f"{column}: {meaning}." for column, meaning in self.meanings.items()]
-        return "\n".join([self.text, "", *rows, "", *meanings]).replace("**", "")
+        return "\n".join([self.text.replace("**", ""), "", *rows, "", *meanings])
 
     def markdown(self) -> str:
         """The part in Markdown."""
