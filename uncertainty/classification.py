@@ -30,7 +30,7 @@ def chance_warning(accuracy: float, loss: float, labels: ndarray) -> str | None:
     most, guess = shares.max(), entropy(shares)
     if accuracy <= most + 2 * (most * (1 - most) / len(labels)) ** 0.5:
         return (
-            f"the teacher seems to have learnt nothing: its accuracy, {accuracy:.3f} on {len(labels)} images, is in the "
+            f"the teacher seems to have learnt nothing: its accuracy ({accuracy:.3f}, {len(labels)} images) is in the "
             f"noise of a guess (the largest class is {most:.3f} of them); try a lower teacher.lr, more epochs or "
             "another network"
         )
