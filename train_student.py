@@ -39,9 +39,9 @@ from training.run import Run, begin, made_anew
 from training.seeds import seed_of
 from training.state import State
 from uncertainty.any_network import PlainLoop
-from uncertainty.cache import SampleCache, plan_of
-from uncertainty.mc_dropout import Sampler, samples_of
-from uncertainty.samples import STATISTICS, statistics
+from uncertainty.cache import SampleCache
+from uncertainty.mc_dropout import Sampler
+from uncertainty.samples import STATISTICS
 from uncertainty.self_check import PASSES
 
 FEW = 50  # images that the teacher is checked on
@@ -137,16 +137,9 @@ def train_student(
         )
         return {name: samples[name] for name in needed}
 
-    def samples_now(images: Tensor, *key: int) -> dict[str, Tensor]:
-        plan = plan_of(config.sampling, (config.seed, "train", *key), config.sampling.stratified)
-        with compute.autocast():
-            drawn = samples_of(samplers[0], images, plan)
-        found = statistics(drawn) | {"log_probs": drawn.log_probs}
-        return {name: found[name] for name in needed}
-
     if config.sampling.every_epoch:
         some = torch.arange(min(SOME, len(train)))
-        samples = [samples_now(view.images(some), place) for place, view in enumerate(views)]
+        samples = [cache.now(view.images(some), config.sampling, (place,)) for place, view in enumerate(views)]
     else:
         samples = [samples_on(view, config.sampling.passes) for view in views]
     if validation:
@@ -176,7 +169,7 @@ def train_student(
             )
             progress = (epoch + step / len(batches)) / config.student.epochs
             if config.sampling.every_epoch:
-                sampled = samples_now(inputs, epoch, step)
+                sampled = cache.now(inputs, config.sampling, (epoch, step))
             else:
                 sampled = {name: torch.cat([samples[v][name][part] for v, part in batch]) for name in needed}
             labels = torch.cat([views[v].labels(part) for v, part in batch])

@@ -16,7 +16,7 @@ from configs.errors import UserError
 from configs.schema import Config, Data, Resize, TeacherSettings
 from data.dataset import PART, Dataset
 from methods import teacher_method
-from methods.interface import Sampling
+from methods.interface import GroupSampler
 from methods.prediction import BATCH, predictions
 from models import spectral_norm
 from models.architecture import Architecture
@@ -110,7 +110,7 @@ class Teacher:
         device = self.network.normalize.mean.device
         return predictions(sampled, self.architecture, self.classes, Path(images), device)
 
-    def samplers(self, method: str) -> tuple[Sampling, Sampling]:
+    def samplers(self, method: str) -> tuple[GroupSampler, GroupSampler]:
         """Two samplers of the networks: one for students and the reference's first half, one for its second half.
 
         Raises UserError if the method gives no samples.

@@ -17,7 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import McDropout
+from configs.schema import McDropout, Sampling
 from data.dataset import Dataset
 from data.loading import loader
 from data.views import View, make_views
@@ -25,7 +25,7 @@ from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
 from training.run import Run, difference
-from uncertainty.mc_dropout import Plan
+from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples, statistics
 
 VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
@@ -34,7 +34,7 @@ UNBIASED = 2  # blocks of stratified passes
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
-Sampling = Callable[..., Iterator[tuple[int, Tensor, Samples]]]
+GroupSampler = Callable[..., Iterator[tuple[int, Tensor, Samples]]]
 """(indices → images, groups, plan) → (group, indices, samples), group by group."""
 
 
@@ -47,7 +47,13 @@ class SampleCache:
     """
 
     def __init__(
-        self, folder: Path, run: Run, compute: Compute, samplers: tuple[Sampling, Sampling], checksum: str, seed: int
+        self,
+        folder: Path,
+        run: Run,
+        compute: Compute,
+        samplers: tuple[GroupSampler, GroupSampler],
+        checksum: str,
+        seed: int,
     ):
         self.folder = folder
         self.run = run
@@ -89,13 +95,20 @@ class SampleCache:
         self.seconds += metadata["seconds"]
         return tensors
 
+    def now(self, images: Tensor, settings: Sampling, key: tuple[int, ...]) -> dict[str, Tensor]:
+        """Statistics and samples of images [B, H, W, C] of a step; nothing is kept. key: another for each step."""
+        plan = plan_of(settings, (self.seed, "train", *key), settings.stratified)
+        with self.compute.autocast():
+            samples = samples_of(self.samplers[0], images, plan)
+        return statistics(samples) | {"log_probs": samples.log_probs}
+
     def reference(self, dataset: Dataset, settings: McDropout) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
         (view,) = make_views(["plain"], dataset, None, self.seed, self.compute.device)
         halves = [self.get(dataset, half, view, settings) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
-    def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: Sampling) -> None:
+    def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: GroupSampler) -> None:
         """Sample all groups, each process its share, which it saves now and then. The first process joins the
         shares."""
         rank, processes = process_group.rank(), process_group.world_size()

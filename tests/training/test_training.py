@@ -15,6 +15,7 @@ from configs.errors import UserError
 from methods.student import load_student
 from training import artifact
 from training.run import difference
+from uncertainty import cache
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.mc_dropout import samples_of
 
@@ -141,7 +142,7 @@ def test_without_a_cache_each_epoch_has_other_views_and_other_masks(trained, mon
         seen.append((images.flatten(1), plan.draw(0, 0)[0]))
         return samples_of(sampler, images, plan)
 
-    monkeypatch.setattr(train_student, "samples_of", spy)
+    monkeypatch.setattr(cache, "samples_of", spy)
     trained.sampling = replace(trained.sampling, every_epoch=True, views=["augmented"], passes=2)
     train_student.main(trained, overwrite=True)
     steps = seen[1:]  # the first call gives the deviations
