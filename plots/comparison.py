@@ -14,7 +14,18 @@ import numpy as np
 
 from configs.schema import StudentSettings
 from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
-from plots.methods import by_method, faithfulness, methods_under_shift, quality, shifts_of, worth
+from plots.methods import (
+    by_method,
+    faithfulness,
+    kept_by_epochs,
+    kept_shares,
+    lengths,
+    methods_under_shift,
+    quality,
+    shifts_of,
+    worth,
+    worths,
+)
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
 from plots.table import SIMILARITIES
@@ -59,6 +70,7 @@ UNDER_SHIFT = [
     ("accuracy", "accuracy"),
     ("NLL", "nll"),
     ("ECE", "ece"),
+    ("predictive entropy, mean", "means/predictive_entropy"),
     ("error AUROC", "errors/max_probability"),
     ("coverage", "coverage"),
     ("risk", "risk"),
@@ -136,27 +148,12 @@ def similar(by_title: Records) -> str:
 
 
 def kept(by_title: Records) -> str:
-    """The share of an ensemble's gain over one of its members that each of its students keeps; none where an ensemble
-    or its member is missing, or the accuracy is no gain."""
+    """The share of an ensemble's gain over one of its members that each of its students keeps."""
     done = finished(by_title)
-    several, one = (alone(done, method) for method in ("ensemble", "deterministic"))
-    if not several or not one or mean(several, "before/accuracy") <= mean(one, "before/accuracy"):
-        return ""
-    columns = [("accuracy", "before/accuracy", 1), ("NLL", "before/nll", -1)]
-    columns += [(f"AUROC {name}, by entropy", f"ood/{name}/predictive_entropy/auroc", 1) for name in several[0]["ood"]]
-
-    def share(seeds: list[Record], path: str, sign: int) -> str:
-        gain = mean(several, path) - mean(one, path)
-        return f"{(mean(seeds, path) - mean(one, path)) / gain:.0%}" if sign * gain > 0 else "-"
-
-    students = [of for of in done.values() if of[0]["kind"] == "student" and of[0]["teacher"] == "ensemble"]
-    rows = (([of[0]["title"], str(of[0]["settings"]["student"]["epochs"])], of) for of in students)
-    return text(["student", "epochs"], columns, rows, share)
-
-
-def alone(done: Records, method: str) -> list[Record]:
-    """The first row of a teacher of this method, without a student."""
-    return next((of for of in done.values() if of[0]["kind"] == "teacher" and of[0]["teacher"] == method), [])
+    shares = kept_shares(done)
+    columns = [(what, what) for what in next(iter(shares.values()), ())]
+    rows = (([title, str(done[title][0]["settings"]["student"]["epochs"])], [of]) for title, of in shares.items())
+    return text(["student", "epochs"], columns, rows, lambda of, what: f"{mean(of, what):.0%}".replace("nan%", "-"))
 
 
 def about(records: list[dict]) -> str:
@@ -272,10 +269,12 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
         if students := [record for record in shifted if record["kind"] == "student"]:
             save(shifts_of(max(students, key=faithfulness)), folder / "shifts_of_the_most_faithful_student.png")
     save(by_method(done), folder / "methods.png")
-    if any(values(records, "agreement/*/total_variance/equivalent_passes")):
-        save(worth(done), folder / "worth.png")
+    if points := worths(done):
+        save(worth(points), folder / "worth.png")
     if sum(record["kind"] == "teacher" and record["teacher"] == "ensemble" for record in records) > 1:
         save(quality(done), folder / "quality.png")
+    if len(by_epochs := kept_by_epochs(done)) > 1:
+        save(lengths(by_epochs), folder / "kept_by_epochs.png")
 
 
 if __name__ == "__main__":

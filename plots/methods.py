@@ -7,19 +7,21 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
+from matplotlib.ticker import PercentFormatter, SymmetricalLogLocator
 from numpy import ndarray
 
 from data.corruptions import SEVERITIES
 from plots.cells import mean, values
 from plots.records import Record, Records, by_severity, every, first_set
-from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK, drawable, plain_name
+from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK, drawable, legend_below, plain_name
 
+COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
     "accuracy": "accuracy",
     "ECE": "ece",
+    "mean predictive entropy": "means/predictive_entropy",
     "AUROC of errors": "errors/max_probability",
     "equivalent passes, total variance": f"{TOTAL_VARIANCE}/equivalent_passes",
 }
@@ -167,9 +169,9 @@ def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, st
     return figure
 
 
-def worth(done: Records) -> Figure:
-    """Equivalent passes of the total variance against the cost in passes, of the best variant of every method of a
-    dropout teacher. Above the line a method is worth more than the passes that take its time."""
+def worths(done: Records) -> list[tuple[float, float, str]]:
+    """Equivalent passes of the total variance, cost in passes, and title of the best variant of every method of a
+    dropout teacher; the best first."""
     path = f"agreement/{first_set(every(done))}/total_variance/equivalent_passes"
     best: dict[str, tuple[float, float, str]] = {}  # {method: (worth, cost, its title)}
     for title, seeds in done.items():
@@ -177,7 +179,11 @@ def worth(done: Records) -> Figure:
         if passes > 0 and seeds[0]["teacher"] != "ensemble" and not itself:
             method = re.split(",| without| from", title)[0]
             best[method] = max(best.get(method, (0, 0, "")), (passes, mean(seeds, "cost/ratio"), title))
-    points = sorted(best.values(), reverse=True)
+    return sorted(best.values(), reverse=True)
+
+
+def worth(points: list[tuple[float, float, str]]) -> Figure:
+    """The points of `worths`. Above the line a method is worth more than the passes that take its time."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     figure.suptitle(f"{points[0][2]}: one pass is worth {points[0][0]:.0f} passes of its teacher")
     axis = figure.subplots()
@@ -194,6 +200,63 @@ def worth(done: Records) -> Figure:
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter("{x:g}")
     axis.grid(linewidth=0.3)
+    return figure
+
+
+def kept_shares(done: Records) -> dict[str, dict[str, float]]:
+    """{student: {quality: share}}: what each student of an ensemble keeps of its gain over one of its members; NaN
+    where there is no gain. Empty without an ensemble and its member, or if the accuracy is no gain."""
+    teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
+    several, one = (
+        next((of for of in teachers if of[0]["teacher"] == method), []) for method in ("ensemble", "deterministic")
+    )
+    if not several or not one:
+        return {}
+    paths = {"accuracy": "before/accuracy", "NLL": "before/nll"}
+    paths |= {f"AUROC {name}, by entropy": f"ood/{name}/predictive_entropy/auroc" for name in several[0]["ood"]}
+    gains = {what: mean(several, path) - mean(one, path) for what, path in paths.items()}
+    if gains["accuracy"] <= 0:
+        return {}
+    gains = {what: gain if (gain < 0) == (what == "NLL") else np.nan for what, gain in gains.items()}
+    students = {t: of for t, of in done.items() if of[0]["kind"] == "student" and of[0]["teacher"] == "ensemble"}
+    return {
+        title: {what: (mean(of, path) - mean(one, path)) / gains[what] for what, path in paths.items()}
+        for title, of in students.items()
+    }
+
+
+def kept_by_epochs(done: Records) -> dict[str, list[tuple[int, dict[str, float]]]]:
+    """{student: (epochs, what it keeps) of each length}, for students of an ensemble that were trained for several
+    lengths; the titles of such rows differ only in the epochs."""
+    lines: dict[str, list[tuple[int, dict[str, float]]]] = {}
+    for title, shares in kept_shares(done).items():
+        epochs = done[title][0]["settings"]["student"]["epochs"]
+        lines.setdefault(title.removesuffix(f", {epochs} epochs"), []).append((epochs, shares))
+    return {title: points for title, points in lines.items() if len(points) > 1}
+
+
+def lengths(by_epochs: dict[str, list[tuple[int, dict[str, float]]]]) -> Figure:
+    """What students keep of an ensemble's gain over one member, against the length of their training: a panel for each
+    quality, a line for each student."""
+    best, epochs, shares = max(
+        ((title, *point) for title, points in by_epochs.items() for point in points),
+        key=lambda point: point[2]["accuracy"],
+    )
+    figure = Figure(figsize=(2.6 * len(shares), 3.6), layout="constrained")
+    kept = f"{best}, {epochs} epochs: one pass keeps {shares['accuracy']:.0%} of what the ensemble gains in accuracy"
+    figure.suptitle(kept)
+    for axis, what in zip(figure.subplots(1, len(shares), sharey=True), shares):
+        axis.axhline(1, color="black", linewidth=0.8)
+        for (title, points), colour in zip(by_epochs.items(), cycle((BLUE, ORANGE, GREEN, PINK, GREY))):
+            x, y = zip(*sorted((count, of[what]) for count, of in points))
+            axis.plot(x, y, "o-", markersize=4, linewidth=1.2, color=colour, label=title)
+        axis.set(xscale="log", xlabel="epochs", title=what)
+        axis.set_xticks(x, x, minor=False)
+        axis.minorticks_off()
+        axis.grid(linewidth=0.3)
+    figure.axes[0].set_ylabel("share of the gain that is kept")
+    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    legend_below(figure, 4)
     return figure
 
 
@@ -216,6 +279,8 @@ def quality(done: Records) -> Figure:
     figure.suptitle("Quality against cost")
     for axis, (what, path) in zip(figure.subplots(1, len(panels)), panels.items()):
         for label, (colour, rows) in lines.items():
+            if not rows:
+                continue
             points = sorted((mean(of, "cost/ratio"), mean(of, path)) for of in rows)
             axis.plot(*zip(*points), "o-", color=colour, markersize=4, label=label)
         for number, of in enumerate(students, 1):
@@ -224,7 +289,8 @@ def quality(done: Records) -> Figure:
             axis.plot(x, y, "o", color=colour, markersize=5)
             axis.annotate(str(number), (x, y), (5, 0), textcoords="offset points", va="center", fontsize=7)
         axis.set(xscale="log", xlabel="cost: time of a prediction, in passes", ylabel=what)
-        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xticks(COSTS, COSTS)
+        axis.minorticks_off()
         axis.grid(linewidth=0.3)
     figure.axes[0].legend()
     names = [f"{number}: {of[0]['title']}" for number, of in enumerate(students, 1)]

@@ -8,7 +8,7 @@ from matplotlib.text import Text
 import plots
 from plots import style
 from plots.comparison import kept, paired
-from plots.methods import fit, main_rows, quality, worth
+from plots.methods import fit, kept_by_epochs, lengths, main_rows, quality, worth, worths
 from plots.style import INFORMATION, PANELS, TRUONG
 from uncertainty.distribution import MEASURES
 
@@ -159,6 +159,25 @@ def test_what_a_student_keeps_of_an_ensemble_is_a_share_of_the_gain_over_its_mem
     assert kept({title: of for title, of in done.items() if title != "one"}) == ""
 
 
+def test_what_is_kept_of_an_ensembles_gain_is_drawn_for_students_of_several_lengths():
+    def row(title: str, kind: str, teacher: str, accuracy: float, epochs: int = 0) -> list[dict]:
+        about = {"title": title, "kind": kind, "teacher": teacher, "settings": {"student": {"epochs": epochs}}}
+        return [about | {"before": {"accuracy": accuracy, "nll": 1 - accuracy}, "ood": {}}]
+
+    rows = [
+        row("five", "teacher", "ensemble", 0.9),
+        row("one", "teacher", "deterministic", 0.8),
+        row("long, 40 epochs", "student", "ensemble", 0.88, 40),
+        row("long, 10 epochs", "student", "ensemble", 0.85, 10),
+        row("short, 8 epochs", "student", "ensemble", 0.81, 8),
+    ]
+    by_epochs = kept_by_epochs({of[0]["title"]: of for of in rows})
+    assert list(by_epochs) == ["long"]
+    for axis in lengths(by_epochs).axes:
+        _, line = axis.lines
+        np.testing.assert_allclose([line.get_xdata(), line.get_ydata()], [[10, 40], [0.5, 0.8]])
+
+
 def test_the_worth_of_methods_is_drawn_at_their_cost_the_best_variant_of_each():
     def row(title: str, kind: str, teacher: str, cost: float, passes: float) -> list[dict]:
         agreement = {"digits": {"total_variance": {"equivalent_passes": passes}}}
@@ -171,7 +190,7 @@ def test_the_worth_of_methods_is_drawn_at_their_cost_the_best_variant_of_each():
         row("Hydra, of an ensemble", "student", "ensemble", 1.0, 400),
         row("Dirichlet, ours", "student", "mc_dropout", 1.1, 90),
     ]
-    figure = worth({of[0]["title"]: of for of in rows})
+    figure = worth(worths({of[0]["title"]: of for of in rows}))
     assert figure.get_suptitle().startswith("Dirichlet, ours: one pass is worth 90 passes")
     line, *points = figure.axes[0].lines
     assert (line.get_xdata() == line.get_ydata()).all()
