@@ -108,6 +108,23 @@ COMPARISON = {
         "A row is a kind of change, a column its severity. The student is the one that agrees best with its teacher.",
         "The scale should stay near 1, and the risk low. Then the student notices that it can no longer answer.",
     ),
+    "worth": About(
+        "Worth against cost",
+        "A point is a method. Across: the time of a prediction, in passes. Up: the passes of the teacher that agree as "
+        "well.",
+        "On the line a method is worth what it costs, as MC-dropout itself is. Good methods are far above it.",
+    ),
+    "quality": About(
+        "Quality against cost",
+        "The lines are MC-dropout by its passes and ensembles by their members. The numbered points are students of "
+        "one pass.",
+        "A good student is as high as the ensemble's last point (in the NLL as low), at the cost of one network.",
+    ),
+    "kept_by_epochs": About(
+        "What students keep of an ensemble",
+        "0% is one member, 100% the ensemble. Across: the epochs of the student's training.",
+        "Lines that still rise at the right end would gain from longer training.",
+    ),
     "maps": About(
         "Uncertainty over a plane",
         "A row is a method, a column an uncertainty. Dark places are unsure, coloured dots are the training points.",
