@@ -16,7 +16,7 @@ from configs.schema import Config
 from methods import options_help
 from plots import about, comparison, records
 from plots.cells import markdown
-from plots.table import short_students, students
+from plots.table import equivalents, short_students, students
 from training import artifact
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,7 @@ def settings_page() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short_students(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
+    "equivalents": lambda: equivalents(json.loads((RESULTS / "cifar10_cpu" / "metrics.json").read_text())),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
     "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),

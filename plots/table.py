@@ -256,6 +256,31 @@ def students(runs: dict[str, dict]) -> str:
     return markdown(["", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
 
 
+def equivalents(metrics: dict) -> str:
+    """Markdown: what the student's one pass is worth for each data set and two measures: of all images, beyond one
+    softmax, and of the images on which one softmax is more and less confident."""
+    agreement = metrics["agreement"]
+    levels = next(iter(agreement.values()))["by_confidence"]
+    columns = [
+        *(column for column in AGREEMENT if column[0] not in ("baseline", "last layer", "Spearman", "scale")),
+        *((f"confidence {level.replace('-', ' to ')}", passes_at, f"by_confidence/{level}") for level in levels),
+        ("by energy distance", average, "energy", 0),
+    ]
+    rows = (
+        (
+            [f"{name}: {plain_name(measure)}"],
+            [
+                of[measure]
+                | {"by_confidence": {level: each[measure] for level, each in of["by_confidence"].items()}}
+                | {"energy": of["energy_distance"]["equivalent_passes"]}
+            ],
+        )
+        for name, of in agreement.items()
+        for measure in FRONT
+    )
+    return part("", columns, rows, lambda of, cell, *at: cell(of, *at)).markdown()
+
+
 def short_students(runs: dict[str, dict]) -> str:
     """Markdown: correlation and equivalent passes of two measures, on the in-distribution set and on the first OOD set;
     above them, what Truong 2019 reports.
