@@ -141,7 +141,7 @@ def begin(config: Config, stage: str, what: str = "") -> tuple[Run, Compute]:
 
 def made_by(device: str) -> dict[str, str]:
     """Where a result comes from: command, commit and device."""
-    return {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device}
+    return {"command": " ".join(["python", *sys.orig_argv[1:]]), "commit": commit(), "device": device}
 
 
 def provenance(seed: int, compute: Compute, data: dict[str, str]) -> dict[str, Any]:
