@@ -18,7 +18,6 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -126,21 +125,16 @@ def digamma(x: Tensor) -> Tensor:
 
 
 def write_onnx(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
-    """Write an .onnx file. Returns what onnxruntime computes from it."""
+    """Write an .onnx file. Returns what onnxruntime computes from it, with as many threads as torch has."""
+    import onnxruntime
+
     onnx = torch.onnx.export(program, input_names=["images"], output_names=exported.names, verbose=False)
     onnx.model.metadata_props.update(exported.metadata())
     onnx.save(path, external_data=False)
-    session = session_of(path)
-    return lambda images: tuple(torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()}))
-
-
-def session_of(path: Path) -> Any:
-    """onnxruntime's session of a file, with as many threads as torch has."""
-    import onnxruntime
-
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()}))
 
 
 def largest_difference(exported: Exported, outputs: Outputs) -> float:

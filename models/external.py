@@ -129,7 +129,7 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
 
     with hooked(part.register_forward_hook(note(name)) for name, part in module.named_modules()):
         work()
-    return {name: seen[0].clone() for name, seen in calls.items() if len(seen) == 1 and isinstance(seen[0], Tensor)}
+    return {name: seen[0] for name, seen in calls.items() if len(seen) == 1 and isinstance(seen[0], Tensor)}
 
 
 def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]:

@@ -78,12 +78,6 @@ def first_process_first() -> Iterator[None]:
         barrier()
 
 
-def require_alone(script: str) -> None:
-    """Raise UserError if there are several processes."""
-    if world_size() > 1:
-        raise UserError(f"{script} runs in one process: start it without torchrun")
-
-
 def own_gpu() -> torch.device:
     """This process's GPU: each process of a machine has its own. Raises UserError if there are fewer GPUs than
     processes."""

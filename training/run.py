@@ -79,7 +79,7 @@ class Run:
     def save_config(self, config: Config) -> None:
         """Write the settings of this call to config.yaml."""
         if process_group.is_first():
-            artifact.write_text(self / "config.yaml", as_yaml(config))
+            artifact.write_text(self / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
 
 
 @contextmanager
@@ -125,11 +125,6 @@ def remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
-
-
-def as_yaml(config: Config) -> str:
-    """All settings, as a file that `--config` reads."""
-    return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
 def begin(config: Config, stage: str, what: str = "") -> tuple[Run, Compute]:

@@ -51,19 +51,14 @@ class Reference:
         return {name: self._entry(name, student[name]) for name in self.together if name in student}
 
     def _entry(self, name: str, x: ndarray) -> dict[str, Any]:
-        pair, curve, teacher_mean = (
-            [half[name] for half in self.compared],
-            self.curves[name],
-            self.together[name].mean(),
-        )
+        pair, teacher_mean = [half[name] for half in self.compared], self.together[name].mean()
         first, second = (half[name] for half in self.measures)
-        ranks = self.once.pearson(rankdata(first), [rankdata(second)])
-        pearson = self.resamples.pearson(x, pair)
+        halves = correlations(self.once, first, [second])
         return {
             **correlations(self.resamples, x, pair),
-            **worth(curve, pearson),
-            "split_half_pearson": float(self.once.pearson(first, [second])[0]),
-            "split_half_spearman": float(ranks[0]),
+            **worth(self.curves[name], self.resamples.pearson(x, pair)),
+            "split_half_pearson": halves["pearson"],
+            "split_half_spearman": halves["spearman"],
             "student_mean": float(x.mean()),
             "teacher_mean": float(teacher_mean),
             "scale": float(x.mean() / teacher_mean),

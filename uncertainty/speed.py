@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from configs.schema import Evaluation
 from training.bar import progress_bar
 from training.compute import Compute
-from uncertainty.mc_dropout import Plan
+from uncertainty.mc_dropout import Plan, samples_of
 
 Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
 
@@ -34,9 +34,7 @@ def compare_speed(
 
     @torch.inference_mode()
     def teacher_pass(batch: Tensor) -> Tensor:
-        plan = Plan(passes, settings.masks, len(batch), (seed, "speed"))
-        samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan)
-        return torch.cat([drawn.mean for _, _, drawn in samples]).cpu()
+        return samples_of(sampler, batch, Plan(passes, settings.masks, len(batch), (seed, "speed"))).mean
 
     @torch.inference_mode()
     def student_pass(batch: Tensor) -> Tensor:
@@ -98,19 +96,13 @@ def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str | None 
     turns = range(rounds + 1)
     for turn in progress_bar(turns, desc=title, unit="round") if title else turns:
         for name, work in works.items():
-            taken = seconds_of(work)
+            started = time.perf_counter()
+            work()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             if turn:
-                seconds[name].append(taken)
+                seconds[name].append(time.perf_counter() - started)
     return seconds
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Seconds of one call of `work`, including its work on a GPU."""
-    started = time.perf_counter()
-    work()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
