@@ -178,7 +178,7 @@ def measure(
     } | {who: decisions(record) for who, record in records.items() if who != "teacher"}
     teacher_scores = metrics["teacher"]
     metrics["warning"] = chance_warning(teacher_scores["accuracy"], teacher_scores["nll"], labels)
-    metrics["rejected"] = rejected(values["teacher"], values["student"])
+    metrics["rejected"] = rejected(values)
     metrics["ood"] = {name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]}
     return metrics
 

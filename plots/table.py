@@ -158,15 +158,10 @@ def front(metrics: dict) -> Part:
 
 def parts(metrics: dict) -> list[Part]:
     """The results of metrics.json, without the sentences: tables of predictions, agreement, OOD detection and more."""
-    agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack some
+    agreement = metrics["agreement"]
     inside = next(iter(agreement))
     scored = [([NAMES[who]], [metrics[who]]) for who in NAMES]
     agreed = [([f"{name}: {MEASURE_NAMES[m]}"], [of[m]]) for name, of in agreement.items() for m in MEASURE_NAMES]
-    rejected = (
-        ([f"{name}: {NAMES[who]}"], [{measure: of[name][who] for measure, of in shares.items()}])
-        for name in agreement
-        for who in ("teacher", "student")
-    )
 
     def rows(path: str) -> Rows:
         return [([": ".join(keys)], found) for keys, found in nested([metrics], path)]
@@ -178,7 +173,7 @@ def parts(metrics: dict) -> list[Part]:
         part(
             "student's class probabilities against T passes of the teacher",
             [*((name, path) for path, name in SIMILARITIES.items()), ("equivalent passes by energy distance", ENERGY)],
-            rows("agreement/*") if shares else (),
+            rows("agreement/*"),
             meanings=ALIKE,
         ),
         part(
@@ -190,8 +185,8 @@ def parts(metrics: dict) -> list[Part]:
         part(
             f"rejected where the teacher rejects 5% of {inside}",
             [(plain_name(m), m) for m in MEASURE_NAMES],
-            rejected if shares else (),
-            lambda entries, measure: f"{100 * entries[0][measure]:.1f}%",
+            rows("rejected/*/*"),
+            lambda of, measure: f"{100 * of[0][measure]:.1f}%",
         ),
         part(
             "Spearman with the entropy of people's labels",
@@ -201,7 +196,7 @@ def parts(metrics: dict) -> list[Part]:
         ),
     ]
     count = agreement[inside]["total_variance"]["reference_passes"]
-    return [of.numbered(count) for of in found if of.rows]
+    return [of.numbered(count) for of in found if of.header[1:]]  # results of earlier versions lack some
 
 
 def part(

@@ -22,6 +22,7 @@ from uncertainty.samples import Samples
 
 BANDS = (0.0, 0.7, 0.95, 1.0)  # of confidence
 FEW = 200  # images; fewer give wide intervals
+REJECTED = 0.05  # share of the images in distribution
 
 
 class Reference:
@@ -167,22 +168,20 @@ def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dic
     }
 
 
-def rejected(
-    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], share: float = 0.05
-) -> dict[str, Any]:
-    """The shares of the images that teacher and student reject, where the teacher rejects `share` of the first set.
+def rejected(values: dict[str, dict[str, dict[str, ndarray]]]) -> dict[str, Any]:
+    """The shares of the images that teacher and student reject, where the teacher rejects REJECTED of the first set.
 
-    teacher, student: {data set: {measure: [N]}}. Returns {measure: {data set: {"teacher": share, "student": share}}}.
+    values: {"teacher": {data set: {measure: [N]}}, "student": the same}. Returns {data set: {who: {measure: share}}}.
     """
-    both = {"teacher": teacher, "student": student}
-    shares: dict[str, Any] = {}
-    for measure, values in next(iter(teacher.values())).items():
-        threshold = np.quantile(values, 1 - share)
-        shares[measure] = {
-            name: {who: float((measures[name][measure] > threshold).mean()) for who, measures in both.items()}
-            for name in teacher
+    inside = next(iter(values["teacher"].values()))
+    thresholds = {measure: np.quantile(x, 1 - REJECTED) for measure, x in inside.items()}
+    return {
+        name: {
+            who: {measure: float((sets[name][measure] > most).mean()) for measure, most in thresholds.items()}
+            for who, sets in values.items()
         }
-    return shares
+        for name in values["teacher"]
+    }
 
 
 def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
