@@ -7,12 +7,10 @@ Writes README.md (long tables) and, of a comparison on test images, the figures 
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from configs.schema import StudentSettings
 from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
 from plots.methods import by_method, faithfulness, methods_under_shift, quality, shifts_of, worth
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
@@ -160,16 +158,9 @@ def alone(done: Records, method: str) -> list[Record]:
 
 
 def about(records: list[dict]) -> str:
-    """Where the numbers of finished rows come from, how to read them, and which rows have settings that the present
-    code does not have."""
+    """Where the numbers of finished rows come from, and how to read them."""
     commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
-    text = ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
-    today = {field.name for field in fields(StudentSettings)}
-    older = dict.fromkeys(r["title"] for r in records if r["settings"]["student"].keys() - today)
-    if not older:
-        return text
-    rows = f"These rows ({', '.join(older)}) are" if {r["title"] for r in records} - older.keys() else "All rows are"
-    return f"{text}\n\n**{rows} of an earlier version of the code, in which some settings had other names.**"
+    return ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
 
 
 def long(by_title: Records) -> str:
