@@ -74,7 +74,7 @@ def train(config: Config, overwrite: bool = False, which: str = "") -> None:
     architecture = teacher.architecture(config.teacher, config.data, len(images.classes))
     settings = teacher.settings(config) | {"data": images.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
-        settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))}
+        settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))[:16]}
     if run.finished(teacher.FILE, settings, overwrite):
         return
     run.save_config(config)

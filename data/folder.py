@@ -19,6 +19,7 @@ from configs.schema import Data, DataSet, Resize
 from data.dataset import PART, UNLABELLED, Dataset, LazyPixels, Split
 from training import artifact
 from training.bar import note, progress_bar
+from training.external import digest_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 NOT_OURS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # made by systems and programs, like all that begins with a dot
@@ -195,7 +196,7 @@ def decoded(name: str, root: Path, files: list[str], labels: Tensor, classes: li
 def kept(images: LazyPixels, path: Path, name: str) -> Tensor:
     """The images in the file `path`, memory-mapped; if it is missing or damaged, it is made first."""
     checksum = path.with_suffix(".sha256")
-    if path.exists() and not (checksum.exists() and checksum.read_bytes() == digest_of_file(path).encode()):
+    if path.exists() and not (checksum.exists() and checksum.read_bytes() == digest_of(path).encode()):
         note(f"{path}: altered since it was written; making it again")
         path.unlink()
     if not path.exists():
@@ -204,14 +205,8 @@ def kept(images: LazyPixels, path: Path, name: str) -> Tensor:
             parts = torch.arange(len(images)).split(PART)  # an executor keeps all its inputs and results
             for part in progress_bar(parts, desc=f"decoding {name}", unit=f"x {PART} images", leave=False):
                 pixels[part] = torch.stack(list(pool.map(images.read, part.tolist())))
-            artifact.write_text(checksum, digest_of_file(temporary))
+            artifact.write_text(checksum, digest_of(temporary))
     return torch.from_numpy(np.load(path, mmap_mode="c"))
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mapped(path: Path, shape: torch.Size) -> Tensor:

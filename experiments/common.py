@@ -90,7 +90,7 @@ def table(rows: dict[str, dict]) -> str:
 
 def plot_lines(title: str, xlabel: str, panels: dict[str, list[tuple]]) -> Figure:
     """A panel for each title, with lines (x, y, label, options of the line); the last panel has the legend."""
-    figure = Figure(figsize=(3 + 3.5 * len(panels), 4), layout="constrained")
+    figure = Figure(figsize=(3 + 3.5 * len(panels), 4))
     figure.suptitle(title)
     for axis, (name, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for x, y, label, options in lines:

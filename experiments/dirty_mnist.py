@@ -118,7 +118,7 @@ def main(settings: Settings) -> None:
 
 def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     """A row for each method, a column for each score: its density on clean, ambiguous and unknown images."""
-    figure = Figure(figsize=(15, 2.1 * len(scores)), layout="constrained")
+    figure = Figure(figsize=(15, 2.1 * len(scores)))
     figure.suptitle("Clean, ambiguous and unknown images, by every uncertainty (density)")
     for row, (title, sets) in zip(figure.subplots(len(scores), 5), scores.items(), strict=True):
         columns = dict.fromkeys(["predictive_entropy", "expected_entropy", "mutual_information", OWN_SCORES[title]])

@@ -92,7 +92,7 @@ def main(settings: Settings) -> None:
     """Train every teacher and its students, measure, and write."""
     torch.manual_seed(settings.seed)
     record = common.provenance(settings, "cpu", "float32") | {"agreement": {}, "by_points": {}}
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(11, 7))
     figure.suptitle("Mean, epistemic and predictive band (two standard deviations) of all passes, and of one pass")
     for kind, axes in zip(KINDS, figure.subplots(2, 2, sharex=True, sharey=True), strict=True):
         by_points = record["by_points"][kind] = {}

@@ -85,7 +85,7 @@ def by_method(done: Records) -> Figure:
     panels = {name: kinds for name, kinds in panels.items() if any(values(records, path) for path in kinds.values())}
     colours = {"": BLUE, **dict(zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY))))}
     colours |= {plain_name(measure): MEASURE_COLOURS[measure] for measure in PANELS}
-    figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8), layout="constrained")
+    figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8))
     found = best_in_one_pass(done, f"agreement/{inside}/total_variance/equivalent_passes")
     figure.suptitle(f"{found or 'What each method gives'} (dots: means over seeds; lines: standard deviations)")
     for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
@@ -147,7 +147,7 @@ def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, st
 
     rows: {name: {severity: entries, whose mean is shown}}.
     """
-    figure = Figure(figsize=(2.3 * len(quantities) + 2.5, 0.24 * len(rows) + 1.5), layout="constrained")
+    figure = Figure(figsize=(2.3 * len(quantities) + 2.5, 0.24 * len(rows) + 1.5))
     figure.suptitle(title)
     columns = [level for level in next(iter(rows.values())) if level.isdigit()]
     for axis, (name, path) in zip(figure.subplots(1, len(quantities), sharey=True), quantities.items()):
@@ -178,7 +178,7 @@ def worth(done: Records) -> Figure:
             method = re.split(",| without| from", title)[0]
             best[method] = max(best.get(method, (0, 0, "")), (passes, mean(seeds, "cost/ratio"), title))
     points = sorted(best.values(), reverse=True)
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Figure(figsize=(7, 4.6))
     figure.suptitle(f"{points[0][2]}: one pass is worth {points[0][0]:.0f} passes of its teacher")
     axis = figure.subplots()
     axis.loglog([1, 100], [1, 100], color="black", linewidth=1)
@@ -212,7 +212,7 @@ def quality(done: Records) -> Figure:
         "ensemble, by members": (GREEN, [of for of in teachers if of[0]["teacher"] in ("ensemble", "deterministic")]),
     }
     students = [of for of in done.values() if of[0]["kind"] == "student"]
-    figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
+    figure = Figure(figsize=(4 * len(panels), 4))
     figure.suptitle("Quality against cost")
     for axis, (what, path) in zip(figure.subplots(1, len(panels)), panels.items()):
         for label, (colour, rows) in lines.items():

@@ -40,6 +40,7 @@ matplotlib.rcParams |= {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "figure.titlesize": 12,
+    "figure.constrained_layout.use": True,
     "savefig.dpi": 100,
 }
 
@@ -132,7 +133,7 @@ def panels(
     """
     width = size * len(columns) + 0.6
     lines = textwrap.wrap(title, int(9.5 * width))
-    figure = Figure(figsize=(width, size * len(rows) + 0.8 + 0.2 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(width, size * len(rows) + 0.8 + 0.2 * len(lines)))
     figure.suptitle("\n".join(lines))
     axes = dict(zip(product(rows, columns), figure.subplots(len(rows), len(columns), squeeze=False).flat))
     for measure in rows if left else ():

@@ -14,12 +14,9 @@ other comparison is reliable.
 import argparse
 import importlib.util
 import json
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,8 +34,9 @@ from docs.examples.my_models import make_mobilenet, make_resnet18
 from methods.student import Student, for_use
 from models.architecture import Architecture
 from models.networks import build
+from training import artifact
 from training.compute import choose
-from training.run import commit
+from training.run import provenance
 from uncertainty import mc_dropout
 from uncertainty.any_network import sampler_of
 from uncertainty.distribution import measures_of
@@ -416,18 +414,8 @@ def main() -> None:
     options = parser.parse_args()
     for part in PARTS if "all" in options.parts else options.parts:
         measure, rounds = PARTS[part]
-        record = {
-            "machine": {
-                "command": f"python -m speed.speed {' '.join(sys.argv[1:])}".strip(),
-                "commit": commit(),
-                "device": str(COMPUTE),
-                "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
-            },
-            **measure(options.rounds or rounds),
-        }
-        text = json.dumps(record, indent=1)
-        (RESULTS / f"{part}.json").write_text(text + "\n")
-        print(text)
+        record = {"machine": provenance(0, COMPUTE, {}), **measure(options.rounds or rounds)}
+        print(json.dumps(artifact.write_json(RESULTS / f"{part}.json", record), indent=1))
 
 
 if __name__ == "__main__":

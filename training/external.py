@@ -19,16 +19,17 @@ def is_external(name: str) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 (16 hex digits) of a file. Raises UserError if it cannot be read."""
+    """SHA-256 of a file. Raises UserError if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def digest_of_code(name: str) -> str | None:
-    """The digest of the user's file; None for a network of torchvision."""
-    return None if name.startswith("torchvision:") else digest_of(file_of(name))
+    """The digest (16 hex digits) of the user's file; None for a network of torchvision."""
+    return None if name.startswith("torchvision:") else digest_of(file_of(name))[:16]
 
 
 def file_of(name: str) -> Path:
