@@ -240,7 +240,7 @@ class Comparison:
         predictions = {dataset.name: subject.predict(dataset.images, dataset.name) for dataset in sets}
         scores = {name: scores_of(prediction) for name, prediction in predictions.items()}
         record = {
-            "provenance": provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets}),
+            "provenance": provenance(config.seed, compute, sets),
             "teacher": config.teacher.method,
             "student": config.student.method if row.kind == "student" else None,
             "seconds": subject.seconds,

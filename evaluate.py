@@ -106,7 +106,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
         who: {name: measures_of(prediction.distribution) for name, prediction in predictions[who].items()}
         for who in ("teacher", "student")
     }
-    origin = provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets})
+    origin = provenance(config.seed, compute, sets)
     origin |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
     origin["settings"] = settings_of(config)
     metrics = {"provenance": origin} | measure(predictions, references, values, inside.labels.numpy())

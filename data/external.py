@@ -40,7 +40,7 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     """
     if isinstance(items, IterableDataset) or not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
         raise UserError(
-            f"{name}: a {type(items).__name__}, but items have to be numbered, with a length: a torch.utils.data.Dataset"
+            f"{name}: a {type(items).__name__}, but items need numbers and a length, as in a torch.utils.data.Dataset"
         )
     shape = torch.Size((len(items), *data.shape))
     if not len(items):

@@ -31,11 +31,8 @@ BY_SHIFT = BY_METHOD | {
 
 def main_rows(done: Records) -> Records:
     """Without the variants of other rows, whose titles go on after a comma or `without`: the table has them."""
-
-    def is_variant(title: str) -> bool:
-        return any(title.startswith((f"{other}, ", f"{other} without ")) for other in done)
-
-    return {title: seeds for title, seeds in done.items() if not is_variant(title)}
+    starts = tuple(f"{title}{end} " for title in done for end in (",", " without"))
+    return {title: seeds for title, seeds in done.items() if not title.startswith(starts)}
 
 
 def fit(axis: Axes, numbers: ndarray) -> None:

@@ -32,7 +32,7 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
 def beside(name: str) -> dict[str, dict]:
     """The metrics of all students of the run `name`'s teacher that are there."""
     files = {title: RESULTS / f"{name}{kind}" / "metrics.json" for kind, title in STUDENTS.items()}
-    return {title: json.loads(file.read_text()) for title, file in files.items() if file.exists()}
+    return {title: artifact.read_json(file) for title, file in files.items() if file.exists()}
 
 
 def rows_of(name: str) -> list[dict]:
@@ -42,7 +42,7 @@ def rows_of(name: str) -> list[dict]:
 
 def card(name: str) -> str:
     """What a folder's networks are, and how good."""
-    metrics = json.loads((RESULTS / name / "metrics.json").read_text())
+    metrics = artifact.read_json(RESULTS / name / "metrics.json")
     passes = {
         "teacher": "50 to 100 passes with dropout",
         "student": f"one pass, {metrics['provenance']['method']}",

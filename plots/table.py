@@ -265,11 +265,6 @@ def short_students(runs: dict[str, dict]) -> str:
         *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
     ]
     header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
-    for (dataset, measure), title in zip(columns, header, strict=True):
-        beyond = [passes_at([run], f"agreement/{dataset}/{measure}/beyond_softmax") for run in runs.values()]
-        if set(beyond) - {"-"}:
-            header.append(f"{title}, beyond one softmax")
-            lines = [[*line, cell] for line, cell in zip(lines, ["", "", *beyond], strict=True)]
     return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
 
 

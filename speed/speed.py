@@ -414,7 +414,7 @@ def main() -> None:
     options = parser.parse_args()
     for part in PARTS if "all" in options.parts else options.parts:
         measure, rounds = PARTS[part]
-        record = {"machine": provenance(0, COMPUTE, {}), **measure(options.rounds or rounds)}
+        record = {"machine": provenance(0, COMPUTE, []), **measure(options.rounds or rounds)}
         print(json.dumps(artifact.write_json(RESULTS / f"{part}.json", record), indent=1))
 
 

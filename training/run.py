@@ -139,13 +139,13 @@ def made_by(device: str) -> dict[str, str]:
     return {"command": " ".join(["python", *sys.orig_argv[1:]]), "commit": commit(), "device": device}
 
 
-def provenance(seed: int, compute: Compute, data: dict[str, str]) -> dict[str, Any]:
+def provenance(seed: int, compute: Compute, sets: list[Any]) -> dict[str, Any]:
     """The origin of a result: command, commit, seed, device, versions and fingerprints of the data."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
     return made_by(str(compute)) | {
         "seed": seed,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "data": data,
+        "data": {dataset.name: dataset.fingerprint for dataset in sets},
     }
 
 
