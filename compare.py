@@ -265,9 +265,7 @@ class Comparison:
         }
         record["resampled"] = resampled(mean, labels, aurocs, settings.bootstrap)
         if settings.shifted:
-            record["shifts"] = self.under_shift(
-                subject.predict, inside, cache, compared_with, settings, config.split_seed
-            )
+            record["shifts"] = self.under_shift(subject.predict, inside, cache, compared_with, config)
         one_pass = self.deterministic(train)
         record["cost"] = cost(all_scores(subject.predict), all_scores(one_pass), subject.modules, inside.images[:256])
         return record | after_temperature(subject.predict, predictions[inside.name], labels, validation)
@@ -292,16 +290,16 @@ class Comparison:
         test: Dataset,
         cache: SampleCache | None,
         method: str | None,
-        settings: Evaluation,
-        seed: int,
+        config: Config,
     ) -> dict[str, Any]:
         """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
 
         Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
         """
-        key = (test.fingerprint, settings.shifted, seed)
+        settings = config.evaluation
+        key = (test.fingerprint, settings.shifted, config.split_seed)
         if key not in self.shifted:
-            self.shifted[key] = shifted_sets(test, settings.shifted, seed)
+            self.shifted[key] = shifted_sets(test, settings.shifted, config.split_seed)
         fewer = replace(settings, passes=min(SHIFTED_PASSES, settings.passes))
         threshold, record = None, {}
         for kind, by_severity in self.shifted[key].items():

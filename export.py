@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
 from configs.errors import UserError
 from methods.student import Student, load_student
@@ -99,19 +99,12 @@ def main() -> None:
     warnings.simplefilter("ignore")  # torch.export warns of its own code
     exported = Exported(load_student(options.run)).eval()
     with artifact.replacing(options.out) as temporary, torch.inference_mode():
-        difference = largest_difference(exported, write_onnx(traced(exported), exported, temporary))
+        difference = largest_difference(exported, write_onnx(exported, temporary))
         if not difference <= TOLERANCE:
             raise UserError(f"{options.out}: not written, as its outputs differ from the student's by {difference:.1e}")
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; outputs: {', '.join(exported.names)}")
     counts = ", ".join(map(str, CHECKED))
     print(f"largest difference from the student in PyTorch, for {counts} images: {difference:.0e}")
-
-
-def traced(exported: Exported) -> ExportedProgram:
-    """The student as a graph for any number of images."""
-    images = torch.zeros(3, *exported.shape, dtype=torch.uint8)
-    program = torch.export.export(exported, (images,), dynamic_shapes={"images": {0: Dim("N", min=1)}}, strict=False)
-    return program.run_decompositions({torch.ops.aten.digamma.default: digamma})
 
 
 def digamma(x: Tensor) -> Tensor:
@@ -124,10 +117,14 @@ def digamma(x: Tensor) -> Tensor:
     return series - sum(1 / (x + k) for k in range(6))
 
 
-def write_onnx(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
-    """Write an .onnx file. Returns what onnxruntime computes from it, with as many threads as torch has."""
+def write_onnx(exported: Exported, path: Path) -> Outputs:
+    """Write an .onnx file for any number of images. Returns what onnxruntime computes from it, with as many threads as
+    torch has."""
     import onnxruntime
 
+    images = torch.zeros(3, *exported.shape, dtype=torch.uint8)
+    program = torch.export.export(exported, (images,), dynamic_shapes={"images": {0: Dim("N", min=1)}}, strict=False)
+    program = program.run_decompositions({torch.ops.aten.digamma.default: digamma})
     onnx = torch.onnx.export(program, input_names=["images"], output_names=exported.names, verbose=False)
     onnx.model.metadata_props.update(exported.metadata())
     onnx.save(path, external_data=False)

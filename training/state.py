@@ -32,8 +32,7 @@ class State:
         self.model, self.optimizer, self.settings, self.count = model, optimizer, settings, count
         self.parallel = process_group.parallel(model)
         self.seed = torch.initial_seed()
-        self.batch_size = settings.batch_size
-        self.steps = len(shuffled(count, self.batch_size, 0))
+        self.steps = len(shuffled(count, settings.batch_size, 0))
         steps = settings.epochs * self.steps
         peaks = [group["lr"] for group in optimizer.param_groups]
         warmup = (
@@ -83,7 +82,8 @@ class State:
     def batches(self, epoch: int) -> list[Tensor]:
         """This process's part of each random batch of the epoch, as indices."""
         return [
-            process_group.shard(indices) for indices in shuffled(self.count, self.batch_size, seed_of(self.seed, epoch))
+            process_group.shard(indices)
+            for indices in shuffled(self.count, self.settings.batch_size, seed_of(self.seed, epoch))
         ]
 
     def step(self, loss: Tensor, **shown: Tensor) -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -116,12 +117,6 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler warns if it finds no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
-    held = peak = 0
-    events = (
-        profiled.profiler.kineto_results.events()
-    )  # in order of time; profiled.events() lacks operators' allocations
-    for event in events:
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
+    # In order of time; profiled.events() lacks operators' allocations.
+    events = profiled.profiler.kineto_results.events()
+    return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))
