@@ -45,7 +45,7 @@ from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
 from uncertainty.classification import chance_warning
 from uncertainty.delta import Delta
-from uncertainty.distribution import entropy, measures_of
+from uncertainty.distribution import Values, entropy, measures_of
 from uncertainty.mc_dropout import split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
@@ -53,7 +53,7 @@ from uncertainty.speed import compare_speed
 DECIDE = (1, 2, 4, 8, 16, 32, 64, 100)  # passes of the teacher
 MANY = 100  # with more classes, predictions.csv leaves out their probabilities: it would be very large
 Predictions = dict[str, dict[str, Prediction]]  # {who: {data set: prediction}}
-Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
+Uncertainties = dict[str, dict[str, Values]]  # {who: {data set: {measure: [N]}}}
 
 
 def main(config: Config, overwrite: bool = False) -> None:

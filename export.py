@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from configs.errors import UserError
+from configs.schema import Shape
 from methods.student import Student, load_student
 from models.folding import portable
 from training import artifact, script
@@ -64,7 +65,7 @@ class Exported(nn.Module):
             self.names.append("answer")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return self.student.architecture.shape
 

@@ -38,12 +38,14 @@ Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg7", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "mlp"]
 Dropped = Literal["units", "channels", "filters"]
+Shape = tuple[int, int, int]
+"""[H, W, C] of an image."""
 Size = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 Resize = Literal["squash", "crop", "pad"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong", "other"]
 
 
-def image_shape(size: int | list[int], channels: int) -> tuple[int, int, int]:
+def image_shape(size: int | list[int], channels: int) -> Shape:
     """[H, W, C] of an image."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width, channels
@@ -125,7 +127,7 @@ class Data:
             )
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return image_shape(self.size, self.channels)
 

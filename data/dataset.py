@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from configs.schema import Shape
+
 Split = Literal["train", "test"]
 UNLABELLED = -1
 PART = 1024  # images per batch, when all images are read
@@ -50,7 +52,7 @@ class Dataset:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return tuple(self.pixels.shape[1:])
 

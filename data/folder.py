@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import Data, DataSet, Resize
+from configs.schema import Data, DataSet, Resize, Shape
 from data.dataset import PART, UNLABELLED, Dataset, LazyPixels, Split
 from training import artifact
 from training.bar import note, progress_bar
@@ -139,7 +139,7 @@ def labelled(root: Path, searched: Path, classes: list[str]) -> tuple[list[str],
     return files, torch.tensor(labels, dtype=torch.int64)
 
 
-def decode(path: Path, shape: tuple[int, int, int], resize: Resize = "squash") -> np.ndarray:
+def decode(path: Path, shape: Shape, resize: Resize = "squash") -> np.ndarray:
     """One image as uint8 [H, W, C], upright, on a white background, resized by PIL's antialiased bilinear
     filter.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -29,7 +28,7 @@ from training.compute import Compute
 from training.external import is_external
 from training.run import require_same
 from training.state import decay_groups
-from uncertainty.distribution import Distribution
+from uncertainty.distribution import Distribution, Values
 from uncertainty.variance_propagation import propagate
 
 FILE = "student.safetensors"
@@ -296,7 +295,7 @@ def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Studen
     return student
 
 
-def keep_thresholds(folder: Path, values: dict[str, ndarray]) -> None:
+def keep_thresholds(folder: Path, values: Values) -> None:
     """Add to the student's file, for each measure, what ANSWERED of the in-distribution test images `values` [N] do not
     exceed."""
     tensors, about = artifact.load(folder / FILE, "student")

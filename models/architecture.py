@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.schema import image_shape
+from configs.schema import Shape, image_shape
 from models.contract import Network
 
 
@@ -43,7 +43,7 @@ class Architecture:
     digest: str | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return image_shape(self.size, self.channels)
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.schema import Shape
 from models.architecture import Architecture, Normalize
 from models.hooks import hooked
 from training.external import call, called
@@ -34,7 +35,7 @@ class External(nn.Module):
     shape: [H, W, C].
     """
 
-    def __init__(self, module: nn.Module, shape: tuple[int, int, int], outputs: int, layers: list[str] | None = None):
+    def __init__(self, module: nn.Module, shape: Shape, outputs: int, layers: list[str] | None = None):
         super().__init__()
         self.normalize, self.module, self.channels_last = Normalize(shape[-1]), module, True
         self.shape = shape

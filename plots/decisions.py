@@ -120,9 +120,9 @@ def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:
     return figure
 
 
-def passes_that_decide(by_passes: dict[str, dict], tolerance: float = 0.005) -> dict[str, int]:
+def passes_that_decide(by_passes: dict[str, dict]) -> dict[str, int]:
     """For errors and each OOD set, the fewest passes of the teacher whose AUROC by predictive entropy is at most
-    `tolerance` below that of all passes."""
+    0.005 below that of all passes."""
     counts = sorted(int(count) for count in by_passes if count.isdecimal())
     aurocs = {
         what: {count: by_passes[str(count)][what].get(OOD_SCORE) for count in counts}
@@ -130,7 +130,7 @@ def passes_that_decide(by_passes: dict[str, dict], tolerance: float = 0.005) -> 
         if what != "nll"
     }
     return {
-        what: min(count for count in counts if of[count] >= of[counts[-1]] - tolerance)
+        what: min(count for count in counts if of[count] >= of[counts[-1]] - 0.005)
         for what, of in aurocs.items()
         if None not in of.values()
     }

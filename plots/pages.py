@@ -88,11 +88,11 @@ PARTS: dict[str, Callable[[], str]] = {
 PAGES = ("README.md", "docs/results.md", "docs/configs.md", "docs/plots.md", "results/cifar10_cpu/README.md")
 
 
-def made(text: str, parts: dict[str, Callable[[], str]] = PARTS) -> str:
+def made(text: str) -> str:
     """A page with its parts made anew. Raises KeyError for an unknown part."""
     return re.sub(
         r"<!-- (?!end)(.+?) -->\n.*?<!-- end -->",
-        lambda m: f"<!-- {m[1]} -->\n\n{parts[m[1]]()}\n\n<!-- end -->",
+        lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]]()}\n\n<!-- end -->",
         text,
         flags=re.DOTALL,
     )

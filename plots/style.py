@@ -14,13 +14,12 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy import ndarray
 from PIL import Image
 
 from training import artifact
-from uncertainty.distribution import UNITS
+from uncertainty.distribution import UNITS, Values
 
-Uncertainties = dict[str, dict[str, ndarray]]  # {data set: {measure: [N]}}
+Uncertainties = dict[str, Values]  # {data set: {measure: [N]}}
 
 CJK = (  # fonts with Chinese, Japanese and Korean characters, of Linux, macOS and Windows
     "Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans SC, Source Han Sans SC, WenQuanYi Zen Hei, WenQuanYi Micro Hei, "

@@ -16,13 +16,14 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from uncertainty.distances import SIMILARITIES, energy_distance, equivalent_by_distance, samples_of
-from uncertainty.distribution import Distribution, entropy, measures_of
+from uncertainty.distribution import Distribution, Values, entropy, measures_of
 from uncertainty.equivalent_passes import Curve, Resamples, beyond_softmax, interval, passes_curves
 from uncertainty.samples import Samples
 
 BANDS = (0.0, 0.7, 0.95, 1.0)  # of confidence
 FEW = 200  # images; fewer give wide intervals
 REJECTED = 0.05  # share of the images in distribution
+Entries = dict[str, dict[str, Any]]  # of each measure or likeness
 
 
 class Reference:
@@ -47,7 +48,7 @@ class Reference:
         self.predicted = [half.predicted for half in compared]
         self.first_half = {name: similarity(*halves) for name, similarity in SIMILARITIES.items()}
 
-    def agreement(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
+    def agreement(self, student: Values) -> Entries:
         """An entry for each measure among the student's scores [N]; docs/method.md says how to read it."""
         return {name: self._entry(name, student[name]) for name in self.together if name in student}
 
@@ -66,7 +67,7 @@ class Reference:
             "reference_passes": self.passes,
         }
 
-    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> dict[str, dict[str, Any]]:
+    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> Entries:
         """For each measure, the correlations of estimates that cost little or nothing, and the softmax's equivalent
         passes.
 
@@ -87,13 +88,13 @@ class Reference:
             }
         return entries
 
-    def beyond(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
+    def beyond(self, student: Values, softmax: Tensor) -> Entries:
         """For each measure, the agreement in what the teacher's one softmax [N, C] does not say (`beyond_softmax`)."""
         of = beyond_softmax(softmax)
         curves = passes_curves(self.halves, self.resamples, self.fixed_samples, of)
         return self._worth_of(student, of, curves, self.resamples)
 
-    def by_confidence(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
+    def by_confidence(self, student: Values, softmax: Tensor) -> Entries:
         """{band: {"images": their number, measure: agreement}} of the images whose largest probability in the teacher's
         one softmax [N, C] lies in a band; bands of fewer than FEW images are left out."""
         confidence = softmax.amax(1).numpy()
@@ -110,8 +111,8 @@ class Reference:
         return found
 
     def _worth_of(
-        self, student: dict[str, ndarray], of: Callable[[ndarray], ndarray], curves: dict[str, Curve], rows: Resamples
-    ) -> dict[str, dict[str, Any]]:
+        self, student: Values, of: Callable[[ndarray], ndarray], curves: dict[str, Curve], rows: Resamples
+    ) -> Entries:
         """For each measure, what a part or a function `of` the student's values [N] is worth, by the curves of the
         same."""
         return {
@@ -119,7 +120,7 @@ class Reference:
             for name in self.together
         }
 
-    def similarities(self, student: Distribution) -> dict[str, dict[str, float | None]]:
+    def similarities(self, student: Distribution) -> Entries:
         """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}},
         each against the second half.
 
@@ -129,7 +130,7 @@ class Reference:
         """
         first, second = self.halves
         samples = samples_of(student, self.passes, self.seed)
-        entries: dict[str, dict[str, float | None]] = {
+        entries: Entries = {
             name: {"student": similarity(samples, second), "teacher": self.first_half[name]}
             for name, similarity in SIMILARITIES.items()
         }
@@ -168,7 +169,7 @@ def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dic
     }
 
 
-def rejected(values: dict[str, dict[str, dict[str, ndarray]]]) -> dict[str, Any]:
+def rejected(values: dict[str, dict[str, Values]]) -> dict[str, Any]:
     """The shares of the images that teacher and student reject, where the teacher rejects REJECTED of the first set.
 
     values: {"teacher": {data set: {measure: [N]}}, "student": the same}. Returns {data set: {who: {measure: share}}}.
@@ -184,8 +185,8 @@ def rejected(values: dict[str, dict[str, dict[str, ndarray]]]) -> dict[str, Any]
     }
 
 
-def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin
+def calibration(student: ndarray, teacher: ndarray) -> tuple[ndarray, ndarray]:
+    """The student's and the teacher's mean of an uncertainty in 20 quantile bins of the student's, at most one bin
     per input."""
-    parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
+    parts = np.array_split(np.argsort(student, kind="stable"), min(20, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])

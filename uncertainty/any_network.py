@@ -16,8 +16,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from configs.errors import UserError
 from models.external import External, logits_of, outputs_by_name
 from models.hooks import hooked
-from uncertainty.mc_dropout import Group, Plan, Sampler, dropout_masks, keep_mask, random_bits, samples_of, stratified
-from uncertainty.samples import Samples
+from uncertainty.mc_dropout import (
+    Group,
+    Plan,
+    Sampled,
+    Sampler,
+    dropout_masks,
+    keep_mask,
+    random_bits,
+    samples_of,
+    stratified,
+)
 from uncertainty.speed import in_turn
 
 ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -87,9 +96,7 @@ class PlainLoop:
         self.checked = False
 
     @torch.inference_mode()
-    def __call__(
-        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-    ) -> Iterator[tuple[int, Tensor, Samples]]:
+    def __call__(self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan) -> Sampled:
         """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch.
 
         Stratified if `dropouts` allows it. Raises UserError if the passes do not differ, if they change the network's

@@ -7,7 +7,7 @@ for each input, the statistics of `uncertainty.samples.statistics`, its mask gro
 
 import glob
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
 from training.run import Run, difference
-from uncertainty.mc_dropout import Plan, samples_of
+from uncertainty.mc_dropout import Plan, Sampled, samples_of
 from uncertainty.samples import Samples, statistics
 
 VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
@@ -34,7 +34,7 @@ UNBIASED = 2  # blocks of stratified passes
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
-GroupSampler = Callable[..., Iterator[tuple[int, Tensor, Samples]]]
+GroupSampler = Callable[..., Sampled]
 """(indices → images, groups, plan) → (group, indices, samples), group by group."""
 
 

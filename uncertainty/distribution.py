@@ -19,6 +19,7 @@ UNITS = {  # of every measure; empty: a plain number
     "entropy_minus_variance": "nats",
 }
 MEASURES = tuple(UNITS)
+Values = dict[str, ndarray]  # [N] of each measure
 
 
 def entropy(probs: Tensor) -> Tensor:
@@ -89,6 +90,6 @@ class Distribution(ABC):
         return self.mean.argmax(-1)
 
 
-def measures_of(distribution: Distribution) -> dict[str, ndarray]:
+def measures_of(distribution: Distribution) -> Values:
     """Every measure [N] of a distribution, as float64 arrays."""
     return {name: getattr(distribution, name).double().cpu().numpy() for name in MEASURES}

@@ -30,6 +30,8 @@ from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
+Sampled = Iterator[tuple[int, Tensor, Samples]]
+"""Number, positions and samples of one group after another."""
 Draw = tuple[int, int]
 """The seed of a block's numbers, and what a pass adds to them, in units of 2^-16."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
@@ -114,9 +116,7 @@ class Sampler:
         return self.folded[dtype]
 
     @torch.inference_mode()
-    def __call__(
-        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-    ) -> Iterator[tuple[int, Tensor, Samples]]:
+    def __call__(self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan) -> Sampled:
         """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
 
         Yields (group number, indices [G], samples of G images). Several passes of a group share a batch of up to BATCH;

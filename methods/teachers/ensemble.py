@@ -4,7 +4,7 @@
 students are compared with.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -17,14 +17,12 @@ from methods.interface import GroupSampler, Networks, Prediction, Predictor, Tea
 from models.folding import folded
 from models.inference import outputs_of
 from training.compute import Compute
-from uncertainty.mc_dropout import Group, Plan
+from uncertainty.mc_dropout import Group, Plan, Sampled
 from uncertainty.samples import Samples
 
 
 @torch.inference_mode()
-def sample(
-    networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-) -> Iterator[tuple[int, Tensor, Samples]]:
+def sample(networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan) -> Sampled:
     """The members' samples, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
 
     Raises UserError if the passes asked for are not as many as the networks.
