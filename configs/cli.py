@@ -90,10 +90,10 @@ def parse(arguments: list[str], kind: type = Config, default: str | None = DEFAU
         if key == "config":
             files.append(text)
         else:
-            nested = changes
-            for name in key.split(".")[:-1]:
-                nested = nested.setdefault(name, {})
-            nested[key.split(".")[-1]] = value_of(text, types.get(key))
+            change = value_of(text, types.get(key))
+            for name in reversed(key.split(".")):
+                change = {name: change}
+            changes = merged(changes, change)
     settings = {}
     for file in files or filter(None, [default]):
         values = read_yaml(file)

@@ -77,7 +77,7 @@ class External(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.normalize(images)
-        return logits_of(self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format)))
+        return first_of(self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format)))
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and the input of the classifier."""
@@ -126,7 +126,7 @@ def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Ten
     calls: dict[str, list[Tensor]] = {}
 
     def note(name: str) -> Callable:
-        return lambda _, __, output: calls.setdefault(name, []).append(logits_of(output))
+        return lambda _, __, output: calls.setdefault(name, []).append(first_of(output))
 
     with hooked(part.register_forward_hook(note(name)) for name, part in module.named_modules()):
         work()
@@ -148,13 +148,10 @@ def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]
 
 
 def first_of(output: Any) -> Any:
-    """The first of several outputs, such as an LSTM's."""
-    return output[0] if isinstance(output, (tuple, list)) and output else output
-
-
-def logits_of(output: Any) -> Any:
-    """The logits among a module's outputs: the field `logits`, or else the first output."""
-    return output.logits if hasattr(output, "logits") else first_of(output)
+    """The first of several outputs, such as an LSTM's; the field `logits`, if there is one."""
+    if isinstance(output, (tuple, list)) and output and not hasattr(output, "logits"):
+        return output[0]
+    return getattr(output, "logits", output)
 
 
 def mean_of(output: Any) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
-from models.external import External, logits_of, outputs_by_name
+from models.external import External, first_of, outputs_by_name
 from models.hooks import hooked
 from uncertainty.mc_dropout import (
     Group,
@@ -133,7 +133,7 @@ class PlainLoop:
             return partial(self.network, batch)
         head = self.network.get_submodule(self.head)
         seen = inputs_of(self.network, [self.head], batch)[self.head]
-        return lambda: logits_of(head(seen.clone()))  # the head may work in place
+        return lambda: first_of(head(seen.clone()))  # the head may work in place
 
     def _check(self, batch: Tensor) -> None:
         """Require that two passes on a batch differ and do not change the network. If they differ in one last module

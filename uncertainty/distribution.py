@@ -29,7 +29,9 @@ def entropy(probs: Tensor) -> Tensor:
 
 class Distribution(ABC):
     """A distribution of the class probabilities p of each of N inputs. Every property is a tensor [N], `mean` is [N,
-    C]."""
+    C]. draws: how many samples the measures are computed from; 0: closed forms."""
+
+    draws = 0
 
     @property
     @abstractmethod
@@ -63,11 +65,6 @@ class Distribution(ABC):
         """The mean log density on the simplex, in nats, of T samples [N, T, C] of p. Returns [N]; None: there is no
         density."""
         return None
-
-    @property
-    def draws(self) -> int:
-        """How many samples the measures are computed from; 0: closed forms."""
-        return 0
 
     @cached_property
     def predictive_entropy(self) -> Tensor:
