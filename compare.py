@@ -122,7 +122,7 @@ def main(config: Config, overwrite: bool = False) -> None:
     run.log(f"tables are in {folder / 'README.md'}, figures beside it")
 
 
-def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
+def finished(file: Path, settings: dict, config: Config) -> bool:
     """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only
     the results. Raises UserError if the result is damaged."""
     if not file.exists() or not config.folder.exists():
@@ -131,7 +131,7 @@ def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
     return isinstance(record, dict) and "failed" not in record and record.get("settings") == settings
 
 
-def plain(config: Config) -> dict[str, Any]:
+def plain(config: Config) -> dict:
     """The settings of one row."""
     return {key: value for key, value in asdict(config).items() if key not in ("rows", "results")}
 
@@ -167,12 +167,12 @@ def config_of(row: Row, seed: int, base: Config) -> Config:
     return cli.override(replace(base, rows=[]), changes, f"row {row.title}")
 
 
-def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
+def changes_of(row: Row, seed: int, base: Config) -> dict:
     """A row's changes, applied over those of its parent row `of`, whose networks it uses.
 
     Raises UserError if the parent row does not exist.
     """
-    changes: dict[str, Any] = {}
+    changes: dict = {}
     if row.of is not None:
         parent = next((other for other in base.rows if other.title == row.of), None)
         if parent is None:
@@ -221,7 +221,7 @@ class Comparison:
         self.references: dict[tuple, Reference] = {}
         self.shifted: dict[tuple, dict[str, dict[int, Dataset]]] = {}
 
-    def measured(self, config: Config, row: Row) -> dict[str, Any]:
+    def measured(self, config: Config, row: Row) -> dict:
         """All measurements of a trained row. Times are relative to a deterministic network of the comparison's
         config."""
         run, compute = begin(config, "compare")
@@ -291,7 +291,7 @@ class Comparison:
         cache: SampleCache | None,
         method: str | None,
         config: Config,
-    ) -> dict[str, Any]:
+    ) -> dict:
         """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
 
         Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
@@ -321,7 +321,7 @@ class Comparison:
         return record
 
 
-def shift_entry(mean: np.ndarray, labels: np.ndarray, scores: Scores, threshold: float) -> dict[str, Any]:
+def shift_entry(mean: np.ndarray, labels: np.ndarray, scores: Scores, threshold: float) -> dict:
     """Quality and mean uncertainties on shifted images. risk: the share of errors among those below the threshold."""
     right = mean.argmax(1) == labels
     answered = scores["max_probability"] <= threshold

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -71,7 +70,7 @@ def main(config: Config, overwrite: bool = False) -> None:
         evaluate(trained, model, config, compute, run)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config) -> dict:
     """All settings that determine what is measured of the networks."""
     data = {"ood": asdict(config.data)["ood"], "max_ood": config.data.max_ood}
     return {"evaluation": asdict(config.evaluation), "data": data}
@@ -148,9 +147,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     run.log(f"open {run / 'report.html'} in a browser; all tables: {run / 'table.md'}, all numbers: metrics.json")
 
 
-def measure(
-    predictions: Predictions, references: dict[str, Reference], values: Uncertainties, labels: ndarray
-) -> dict[str, Any]:
+def measure(predictions: Predictions, references: dict[str, Reference], values: Uncertainties, labels: ndarray) -> dict:
     """The parts of metrics.json that are about quality. labels: of the first data set."""
     records = {
         who: evaluation.measure(predictions[who], labels) for who in ("teacher_deterministic", "teacher", "student")
@@ -189,7 +186,7 @@ def of_passes(teacher: dict[str, Prediction], count: int) -> dict[str, Predictio
     return {name: Prediction(Delta(x[:, 0]) if count == 1 else Samples(x)) for name, x in few.items()}
 
 
-def decisions(record: dict[str, Any]) -> dict[str, Any]:
+def decisions(record: dict) -> dict:
     """What a decision needs of `evaluation.measure`: NLL, and each score's AUROC of errors and of OOD images."""
     aurocs = {"errors": record.get("errors", {}), **record["ood"]}
     return {"nll": record["before"]["nll"]} | {
@@ -220,7 +217,7 @@ def figures_of(
     sets: list[Dataset],
     predictions: Predictions,
     values: Uncertainties,
-    metrics: dict[str, Any],
+    metrics: dict,
     classes: list[str],
     config: Config,
 ) -> dict[str, Figure]:
@@ -262,7 +259,7 @@ def write_report(
 ) -> None:
     """Write predictions.csv, a row for each image, and the report that is made from it; it has `results`, too."""
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[dict]:
         for dataset in sets:
             both = (rows_of(predictions[who][dataset.name].distribution, classes) for who in ("student", "teacher"))
             for name, label, student_row, teacher_row in zip(

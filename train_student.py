@@ -105,7 +105,7 @@ def train_student(
     config: Config,
     compute: Compute,
     run: Run,
-    settings: dict[str, Any],
+    settings: dict,
 ) -> None:
     """Sample the teacher on views of the images, train the student by the method's loss with AdamW, and write its file.
 

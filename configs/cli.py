@@ -120,7 +120,7 @@ def value_of(text: str, kind: Any) -> Any:
     return value
 
 
-def read_yaml(file: str) -> dict[str, Any]:
+def read_yaml(file: str) -> dict:
     """The settings in a file. Raises UserError if it is missing or no YAML mapping."""
     try:
         values = yaml.load(Path(file).read_text(encoding="utf-8"), Loader) or {}
@@ -132,7 +132,7 @@ def read_yaml(file: str) -> dict[str, Any]:
     return values
 
 
-def override(config: Config, changes: dict[str, Any], where: str) -> Config:
+def override(config: Config, changes: dict, where: str) -> Config:
     """A config with some settings changed, as nested mappings: `{"student": {"lr": 1e-3}}`.
 
     Raises UserError, as `parse` does; `where` says whose changes they are.
@@ -140,7 +140,7 @@ def override(config: Config, changes: dict[str, Any], where: str) -> Config:
     return checked(type(config), merged(asdict(config), changes), where)
 
 
-def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(settings: dict, changes: dict) -> dict:
     """Nested mappings merged: values of `changes` replace those of `settings`."""
     both = settings | changes
     return both | {
@@ -150,7 +150,7 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def checked(kind: type, values: dict[str, Any], where: str) -> Any:
+def checked(kind: type, values: dict, where: str) -> Any:
     """The dataclass `kind` with these values. Raises UserError, in one line, for an unknown name or an impossible
     value."""
     try:

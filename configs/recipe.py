@@ -40,11 +40,11 @@ def for_student(settings: Any, count: int, size: int) -> Any:
     return filled(settings, {"epochs": epochs_of(count, size), "batch_size": 64 if count >= FEW else 32})
 
 
-def filled(settings: Any, values: dict[str, Any]) -> Any:
+def filled(settings: Any, values: dict) -> Any:
     """The settings with `values` for what they leave open."""
     return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
 
 
-def as_made(asked: Any, made: dict[str, Any]) -> Any:
+def as_made(asked: Any, made: dict) -> Any:
     """The settings with what they leave open as in `made`, the settings of a finished training."""
     return filled(asked, {name: made[name] for name in OPEN[type(asked)] if name in made})

@@ -9,7 +9,6 @@ new kind is one function, one line in `VIEWS` and its name in `configs.schema.Vi
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +143,7 @@ class View:
     """One view of a data set. spec: all that determines its pixels, besides the data."""
 
     name: str
-    spec: dict[str, Any]
+    spec: dict
     dataset: Dataset
     device: torch.device
     change: Change

@@ -46,7 +46,7 @@ def start(experiment: Callable[[Any], None], settings: type, description: str) -
     script.guard(lambda: experiment(cli.parse(sys.argv[1:], schema.dataclass(settings), None)[0]))
 
 
-def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict[str, Any]:
+def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict:
     """Where a record comes from: settings, command, commit and device."""
     return {"settings": asdict(settings), "provenance": made_by(str(choose(device, dtype)))}
 

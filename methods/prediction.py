@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from uncertainty.distribution import MEASURES, Distribution
 BATCH = 256  # images
 
 
-def rows_of(distribution: Distribution, classes: list[str], threshold: float | None = None) -> Iterator[dict[str, Any]]:
+def rows_of(distribution: Distribution, classes: list[str], threshold: float | None = None) -> Iterator[dict]:
     """A row for each input: its class and the class's probability, every measure, a Dirichlet's precision, and all
     probabilities. With a threshold also `answer`: whether the predictive entropy is not above it."""
     answers = [{}] * len(distribution.mean)
@@ -40,7 +39,7 @@ def rows_of(distribution: Distribution, classes: list[str], threshold: float | N
         yield {"class": classes[label]} | answer | dict(zip(numbers, row))
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_csv(path: Path, rows: Iterable[dict]) -> int:
     """Write a line for each row, as they come. Returns how many; there is no file if there are none. Raises UserError
     as `artifact`."""
     rows = iter(rows)
@@ -67,7 +66,7 @@ def predictions(
     folder: Path,
     device: torch.device,
     threshold: float | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict]:
     """A row for each image below `folder`, or of the file `folder`: its path, and the columns of `rows_of`. A broken
     image is skipped, and a line names it."""
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +98,7 @@ class Teacher:
         100 plain ones (docs/method.md)."""
         return samples_of(sampler_of(self.network), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
-    def predict(self, images: str | Path, passes: int) -> Iterator[dict[str, Any]]:
+    def predict(self, images: str | Path, passes: int) -> Iterator[dict]:
         """The same as `methods.student.Student.predict`, but from `passes` stratified passes with dropout."""
         sampler = sampler_of(self.network)
         plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)), 1)
@@ -121,7 +120,7 @@ class Teacher:
         return samplers(self.networks)
 
 
-def settings(config: Config) -> dict[str, Any]:
+def settings(config: Config) -> dict:
     """All settings that determine a network's weights."""
     values = asdict(config.teacher)
     for name in ("method", "members"):  # these say how the network is used

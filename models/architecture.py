@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class Architecture:
     whiten: bool = False
     dropped: str = "units"
     resize: str = "squash"
-    options: dict[str, Any] | None = None
+    options: dict | None = None
     layers: list[str] | None = None
     digest: str | None = None
 

@@ -1,14 +1,13 @@
 """The records of a comparison, which compare.py wrote."""
 
 from pathlib import Path
-from typing import Any
 
 from data.corruptions import SEVERITIES
 from methods import student_method, teacher_method
 from plots.cells import values
 from training import artifact
 
-Record = dict[str, Any]
+Record = dict
 Records = dict[str, list[Record]]  # {title: one for each seed}
 
 

@@ -87,6 +87,11 @@ def detection(entries: list[dict]) -> str:
     return "-" if student == "-" else f"{student} ({teacher})"
 
 
+def by_column(entries: list[dict], cell: Callable[..., str], *at: object) -> str:
+    """What the function that a column names makes of the entries."""
+    return cell(entries, *at)
+
+
 AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
     ("Pearson (95%)", with_interval, "pearson", "**"),
     ("equivalent passes (95%)", passes_cell),
@@ -152,7 +157,7 @@ def front(metrics: dict) -> Part:
     """What metrics.json says first: a few sentences, and a table with a row for each data set."""
     of_sets = {name: {"agreement": of, "ood": metrics["ood"].get(name)} for name, of in metrics["agreement"].items()}
     rows = (([name], [of]) for name, of in of_sets.items())
-    shown = part("data set", FRONT_COLUMNS, rows, lambda of, cell, *at: cell(of, *at), FRONT_MEANINGS)
+    shown = part("data set", FRONT_COLUMNS, rows, by_column, FRONT_MEANINGS)
     return replace(shown, text=sentences(metrics))
 
 
@@ -168,7 +173,7 @@ def parts(metrics: dict) -> list[Part]:
 
     found = [
         part(inside, [(name, score) for score, name in SCORES.items()], scored),
-        part("teacher against student", AGREEMENT, agreed, lambda of, cell, *at: cell(of, *at), MEANINGS),
+        part("teacher against student", AGREEMENT, agreed, by_column, MEANINGS),
         part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], rows("ood/*/*")),
         part(
             "student's class probabilities against T passes of the teacher",
@@ -180,7 +185,7 @@ def parts(metrics: dict) -> list[Part]:
             "equivalent passes of images by one softmax's largest probability",
             [("images", average, "images", 0), *((plain_name(m), passes_at, m) for m in FRONT)],
             rows("agreement/*/by_confidence/*"),
-            lambda of, cell, *at: cell(of, *at),
+            by_column,
         ),
         part(
             f"rejected where the teacher rejects 5% of {inside}",

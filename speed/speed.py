@@ -379,7 +379,7 @@ def measure_kinds(rounds: int) -> dict:
     return {"kinds": kinds}
 
 
-def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict[str, Any]]:
+def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict]:
     """One work's time over another's, round by round, for the pairs `a / b` that were measured."""
     works = {pair: pair.split(" / ") for pair in pairs}
     return {
@@ -389,7 +389,7 @@ def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def middle(values: list[float]) -> dict[str, Any]:
+def middle(values: list[float]) -> dict:
     """The median, the extremes, and all values."""
     return {"median": median(values), "low": min(values), "high": max(values), "all": values}
 

@@ -40,7 +40,7 @@ def file_of(name: str) -> Path:
     return path
 
 
-def call(place: str, options: dict[str, Any]) -> Any:
+def call(place: str, options: dict) -> Any:
     """Run the file of `file.py:callable`, call the callable with `options`, and return its result.
 
     The file's code can do anything. It can import modules of its own folder even if this project has modules of the
@@ -59,7 +59,7 @@ def call(place: str, options: dict[str, Any]) -> Any:
         return called(getattr(module, name), place, options)
 
 
-def called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
+def called(builder: Callable, place: str, options: dict) -> Any:
     """The result of a callable. Raises UserError, with the original message, if it fails."""
     try:
         return builder(**options)
@@ -78,7 +78,7 @@ def imports_from(folder: Path) -> Iterator[None]:
         else set()
     )
 
-    def taken() -> dict[str, Any]:
+    def taken() -> dict:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] in theirs}
 
     ours = taken()

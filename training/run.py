@@ -54,7 +54,7 @@ class Run:
         """The state of an unfinished training of this stage."""
         return self / f"checkpoints/{self.stage}.safetensors"
 
-    def finished(self, file: str, settings: dict[str, Any], overwrite: bool) -> bool:
+    def finished(self, file: str, settings: dict, overwrite: bool) -> bool:
         """Whether this stage has written `file`; the log says so in one line, or that the stage begins. A checkpoint of
         other settings is deleted with `overwrite`.
 
@@ -139,7 +139,7 @@ def made_by(device: str) -> dict[str, str]:
     return {"command": " ".join(["python", *sys.orig_argv[1:]]), "commit": commit(), "device": device}
 
 
-def provenance(seed: int, compute: Compute, sets: list[Any]) -> dict[str, Any]:
+def provenance(seed: int, compute: Compute, sets: list[Any]) -> dict:
     """The origin of a result: command, commit, seed, device, versions and fingerprints of the data."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
     return made_by(str(compute)) | {
@@ -149,7 +149,7 @@ def provenance(seed: int, compute: Compute, sets: list[Any]) -> dict[str, Any]:
     }
 
 
-def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+def require_same(path: Path, there: dict, asked: dict, folder: Path) -> None:
     """Raise UserError if the settings that made `path`, a file of the run in `folder`, are not those asked for."""
     if differs := difference(there, asked):
         raise UserError(
@@ -158,7 +158,7 @@ def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folde
         )
 
 
-def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
+def difference(there: dict, asked: dict, prefix: str = "") -> str:
     """The differences between two nested dictionaries, as `key: a there, b asked for`; empty if there are none.
 
     A setting that only one of them has, since it is newer or gone, is the same as one that is off (False or None).

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class State:
         self.seconds = 0.0
         self.best: dict[str, Tensor] = {}
 
-    def epochs(self, run: Run, settings: dict[str, Any]) -> Iterator[int]:
+    def epochs(self, run: Run, settings: dict) -> Iterator[int]:
         """Each epoch that is left. After it the state is saved in `run.checkpoint`, with `settings`, which determine
         the weights. At the end the model has the kept weights: of the best validated epoch, or else of the last one."""
         if run.checkpoint.exists():
@@ -126,7 +125,7 @@ class State:
         """Note the epoch's validation: `score`, higher is better, `loss`, and others to be logged."""
         self.validation = scores
 
-    def save(self, run: Run, settings: dict[str, Any]) -> None:
+    def save(self, run: Run, settings: dict) -> None:
         """Write the state to `run.checkpoint`."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -169,7 +168,7 @@ def is_best(history: list[dict[str, float]]) -> bool:
     return all(last > other for other in earlier)
 
 
-def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Parameter groups for an optimizer: weight decay on matrices and kernels, none on batch norm and biases."""
     parameters = list(parameters)
     decayed = [p for p in parameters if p.ndim > 1]

@@ -7,7 +7,6 @@ comparison is with the second half alone.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from uncertainty.samples import Samples
 BANDS = (0.0, 0.7, 0.95, 1.0)  # of confidence
 FEW = 200  # images; fewer give wide intervals
 REJECTED = 0.05  # share of the images in distribution
-Entries = dict[str, dict[str, Any]]  # of each measure or likeness
+Entries = dict[str, dict]  # of each measure or likeness
 
 
 class Reference:
@@ -52,7 +51,7 @@ class Reference:
         """An entry for each measure among the student's scores [N]; docs/method.md says how to read it."""
         return {name: self._entry(name, student[name]) for name in self.together if name in student}
 
-    def _entry(self, name: str, x: ndarray) -> dict[str, Any]:
+    def _entry(self, name: str, x: ndarray) -> dict:
         pair, teacher_mean = [half[name] for half in self.compared], self.together[name].mean()
         first, second = (half[name] for half in self.measures)
         halves = correlations(self.once, first, [second])
@@ -147,7 +146,7 @@ class Reference:
         return float(np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted]))
 
 
-def worth(curve: Curve, pearson: ndarray) -> dict[str, Any]:
+def worth(curve: Curve, pearson: ndarray) -> dict:
     """A correlation [1 + R], its interval, its equivalent passes, and the noise ceiling."""
     return {
         "pearson": float(pearson[0]),
@@ -157,7 +156,7 @@ def worth(curve: Curve, pearson: ndarray) -> dict[str, Any]:
     }
 
 
-def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dict[str, Any]:
+def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dict:
     """Pearson's and Spearman's correlation of x [N] with others [N], averaged, and their intervals."""
     pearson = resamples.pearson(x, others)
     spearman = resamples.pearson(rankdata(x), [rankdata(other) for other in others])
@@ -169,7 +168,7 @@ def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dic
     }
 
 
-def rejected(values: dict[str, dict[str, Values]]) -> dict[str, Any]:
+def rejected(values: dict[str, dict[str, Values]]) -> dict:
     """The shares of the images that teacher and student reject, where the teacher rejects REJECTED of the first set.
 
     values: {"teacher": {data set: {measure: [N]}}, "student": the same}. Returns {data set: {who: {measure: share}}}.

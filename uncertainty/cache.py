@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from numpy import ndarray
@@ -108,7 +107,7 @@ class SampleCache:
         halves = [self.get(dataset, half, view, settings) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
-    def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: GroupSampler) -> None:
+    def _make(self, path: Path, request: dict, plan: Plan, view: View, sampler: GroupSampler) -> None:
         """Sample all groups, each process its share, which it saves now and then. The first process joins the
         shares."""
         rank, processes = process_group.rank(), process_group.world_size()
@@ -152,7 +151,7 @@ class SampleCache:
             self.run.log(f"{path.name}: {len(order)} images x {plan.passes} passes in {about['seconds']:.0f} s")
         process_group.barrier()
 
-    def _read(self, path: Path, request: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict] | None:
         """The file's content if it is there, undamaged and matches `request`, else None."""
         if not path.exists():
             return None

@@ -15,7 +15,6 @@ error of student and curve together.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +113,7 @@ class Curve:
             fitted = slope / (self.pearson[0, self.chosen].clip(1e-3) ** -2.0 - a)
         return float(np.abs(fitted / self.passes[self.chosen] - 1).max())
 
-    def equivalent(self, student: ndarray) -> dict[str, Any]:
+    def equivalent(self, student: ndarray) -> dict:
         """The entries `equivalent_passes`, `equivalent_passes_ci` and `censored` for `student` [1 + R], its correlation
         in each row.
 
@@ -202,7 +201,7 @@ def beyond_softmax(softmax: Tensor) -> Callable[[ndarray], ndarray]:
 
 def equivalent_passes(
     student: ndarray, half_a: ndarray, half_b: ndarray, groups: ndarray, measure: str, resamples: int = 1000
-) -> dict[str, Any]:
+) -> dict:
     """How many passes of a teacher an estimate is worth. It needs arrays alone, from any method and any teacher.
 
     student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the
