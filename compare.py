@@ -172,7 +172,7 @@ def changes_of(row: Row, seed: int, base: Config) -> dict:
 
     Raises UserError if the parent row does not exist.
     """
-    changes: dict = {}
+    changes = {}
     if row.of is not None:
         parent = next((other for other in base.rows if other.title == row.of), None)
         if parent is None:

@@ -30,7 +30,7 @@ from methods.student import Student, load_student
 from models.folding import portable
 from training import artifact, script
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.distribution import UNITS, Distribution
+from uncertainty.distribution import UNITS
 from uncertainty.gaussian import LogitGaussian
 
 MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
@@ -70,7 +70,7 @@ class Exported(nn.Module):
         return self.student.architecture.shape
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        distribution: Distribution = self.student(images)
+        distribution = self.student(images)
         other = {"probabilities": distribution.mean}
         if "answer" in self.names:
             other["answer"] = distribution.predictive_entropy <= self.student.threshold

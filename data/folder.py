@@ -55,7 +55,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         note(f"{title}: {others} files below {searched} are not images ({kinds}) and are left out")
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
-        first: dict[bytes, tuple[int, str]] = {}  # the label and the name of the first one of equal images
+        first = {}  # the label and the name of the first one of equal images
         images = zip(dataset.digests(), labels.tolist(), dataset.names)
         pairs = [(*first.setdefault(digest, (label, name)), label, name) for digest, label, name in images]
         if twice := [f"{one} and {other}" for label, one, another, other in pairs if label != another]:
@@ -114,7 +114,7 @@ def class_folders(name: str, root: Path, split: Split) -> list[str]:
 
     Raises UserError for a class that is in test and not in train, and for a single class in train.
     """
-    found: dict[str, set[str]] = {}
+    found = {}
     for s in ("train", "test"):
         folders = [path for path in split_folder(root, s).glob("*") if path.is_dir() and ours(path.name)]
         empty = [path.name for path in folders if next(images_below(path), None) is None]

@@ -69,7 +69,7 @@ class Student(nn.Module):
         for layer in self.network.modules():
             if isinstance(layer, nn.RNNBase):
                 layer.dropout = 0.0
-        self.about: dict = {}
+        self.about = {}
         self.fixed_norm = False
         self.perceptron = None
         if outputs := self.method.perceptron_outputs(architecture.outputs):
@@ -190,7 +190,7 @@ def new_student(
     Raises UserError for options that the method does not have, and for settings that this teacher's network rules out.
     """
     method, from_teacher = student_method(settings.method, settings.options), settings.init == "teacher"
-    changes: dict = {"heads": method.heads, "layers": settings.layers, "spectral_norm": None}
+    changes = {"heads": method.heads, "layers": settings.layers, "spectral_norm": None}
     if not method.propagation:
         changes |= {"conv_dropout": 0.0, "head_dropout": 0.0}
     if settings.network != "teacher":

@@ -81,7 +81,7 @@ class External(nn.Module):
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and the input of the classifier."""
-        seen: dict[str, tuple] = {}  # of each layer: its inputs, and its mean output before a layer changes it in place
+        seen = {}  # of each layer: its inputs, and its mean output before a layer changes it in place
         ends = [] if self.last is None else [self.last]
         hooks = [
             self.module.get_submodule(name).register_forward_hook(
@@ -123,7 +123,7 @@ class External(nn.Module):
 def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Tensor]:
     """The output of each module that `work` calls exactly once and that gives a tensor, by name; `module`'s own name is
     empty."""
-    calls: dict[str, list[Tensor]] = {}
+    calls = {}
 
     def note(name: str) -> Callable:
         return lambda _, __, output: calls.setdefault(name, []).append(first_of(output))

@@ -25,7 +25,7 @@ def extremes(
     images: uint8 [N, H, W, C]; teacher, student: {measure: [N]}; names, true, said: of each image its name, its class
     ("?": unknown) and the student's class.
     """
-    chosen: dict[tuple[str, str], list[int]] = {}
+    chosen = {}
     for measure, which in ROWS:
         order = np.argsort(student[measure], kind="stable")[:: 1 if which == "least" else -1]
         before = sum(chosen.values(), [])

@@ -168,7 +168,7 @@ def worth(done: Records) -> Figure:
     """Equivalent passes of the total variance against the cost in passes, of the best variant of every method of a
     dropout teacher. Above the line a method is worth more than the passes that take its time."""
     path = f"agreement/{first_set(every(done))}/total_variance/equivalent_passes"
-    best: dict[str, tuple[float, float, str]] = {}  # {method: (worth, cost, its title)}
+    best = {}  # {method: (worth, cost, its title)}
     for title, seeds in done.items():
         passes, itself = mean(seeds, path), seeds[0]["kind"] == "teacher" and seeds[0]["teacher"] == "mc_dropout"
         if passes > 0 and seeds[0]["teacher"] != "ensemble" and not itself:

@@ -58,7 +58,7 @@ def card(name: str) -> str:
 
 def settings_page() -> str:
     """Every setting, its default and what it means."""
-    groups: dict[str, list[list[str]]] = {}
+    groups = {}
     for key, field in settings_of(Config):
         value = field.get_default(call_default_factory=True)
         default = value if isinstance(value, str) else json.dumps(value, default=asdict)

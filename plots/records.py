@@ -18,7 +18,7 @@ def load(folder: Path) -> Records:
     are 0.
     """
     records = [artifact.read_json(path) for path in folder.glob("*-[0-9]*.json")]
-    by_title: Records = {}
+    by_title = {}
     for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
         record["own"] = {name: by[own_score(record)] for name, by in record.get("ood", {}).items()}
         for entry in values([record], "agreement/*/*"):

@@ -149,7 +149,7 @@ class State:
         if self.average is not None:
             self.average.load_state_dict(part("average."))
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
+        state = {}
         for key, value in part("optimizer.").items():
             i, name = key.split(".")
             if value.ndim:  # fused optimizers need each state in its parameter's memory layout

@@ -129,7 +129,7 @@ class Reference:
         """
         first, second = self.halves
         samples = samples_of(student, self.passes, self.seed)
-        entries: Entries = {
+        entries = {
             name: {"student": similarity(samples, second), "teacher": self.first_half[name]}
             for name, similarity in SIMILARITIES.items()
         }

@@ -170,7 +170,7 @@ class PlainLoop:
 
 def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, Tensor]:
     """The inputs of the modules `names` in a pass on `batch`, of those modules that take one tensor."""
-    seen: dict[str, Tensor] = {}
+    seen = {}
 
     def note(name: str) -> Callable:
         def hook(_, inputs: tuple, others: dict) -> None:

@@ -24,7 +24,7 @@ class SelfCheck:
     cost: float
 
     def __str__(self) -> str:
-        places: dict[str, list[str]] = {}
+        places = {}
         for part in self.random:
             name, _, kind = part.partition(": ")
             places.setdefault(kind, []).append(name)

@@ -93,7 +93,7 @@ def seconds_per_image(
 def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str | None = None) -> Seconds:
     """The seconds of each work in each round. The works take turns, A B C A B C ..., so that other load on the machine
     affects all alike; a first round warms up and is not counted. title: of a progress bar."""
-    seconds: Seconds = {name: [] for name in works}
+    seconds = {name: [] for name in works}
     turns = range(rounds + 1)
     for turn in progress_bar(turns, desc=title, unit="round") if title else turns:
         for name, work in works.items():
