@@ -243,15 +243,15 @@ def draws_of(network: nn.Module, images: Tensor, dropout_on: bool = True) -> dic
     return draws.found
 
 
-def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
-    """The name and the kind of each module that draws random numbers in a pass with dropout on."""
-    described = []
+def what_is_random(network: nn.Module, images: Tensor) -> dict[str, list[str]]:
+    """The modules that draw random numbers in a pass with dropout on: {kind: names}."""
+    found = {}
     for name, operation in draws_of(network, images).items():
         part = network.get_submodule(name)
         kind = str(part) if isinstance(part, _DropoutNd) else f"{type(part).__name__}: {operation}"
         place = name.removeprefix("module").removeprefix(".") if isinstance(network, External) else name
-        described.append(f"{place or 'the network'}: {kind}")
-    return described
+        found.setdefault(kind, []).append(place or "the network")
+    return found
 
 
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:

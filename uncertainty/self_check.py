@@ -17,21 +17,17 @@ PASSES = 16  # whose cost is measured
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What the check found; `print` shows it as a table."""
+    """What the check found; `print` shows it as a table. random: {kind of randomness: names of modules}."""
 
-    random: list[str]
+    random: dict[str, list[str]]
     sampler: str
     cost: float
 
     def __str__(self) -> str:
-        places = {}
-        for part in self.random:
-            name, _, kind = part.partition(": ")
-            places.setdefault(kind, []).append(name)
         lines = {
             "without dropout": "two calls agree, and an image does not depend on its batch",
             "outputs": "logits",
-            "random with dropout on": "; ".join(f"{kind} ({', '.join(names)})" for kind, names in places.items()),
+            "random with dropout on": "; ".join(f"{kind} ({', '.join(names)})" for kind, names in self.random.items()),
             "sampled by": self.sampler,
             f"{PASSES} passes cost": f"{self.cost:.3g} single passes",
         }
