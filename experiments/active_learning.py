@@ -27,7 +27,7 @@ from experiments import ambiguous_digits, common
 from experiments.acquisitions import ACQUISITIONS, AGAIN, COMPUTE, DISTILLED, FEW_PASSES, PASSES, State
 from models.inference import outputs_of
 from training.bar import progress_bar
-from training.seeds import seed_of
+from training.seeds import permutation, seed_of
 
 CLEAN = 1000  # images of the pool, beside all ambiguous ones
 FIRST, STEP = 20, 10  # labels to begin with, as many of each class, and labels of a step
@@ -45,7 +45,7 @@ class Settings:
 
 def make_pool(train: Dataset, ambiguous: Tensor, labels: Tensor, seed: int) -> tuple[Dataset, Tensor]:
     """Clean and ambiguous digits together, an ambiguous one with the first of its labels; and which ones are clean."""
-    clean = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:CLEAN]
+    clean = permutation(len(train), seed)[:CLEAN]
     images = torch.cat([train.images[clean], ambiguous])
     pool = Dataset("pool", images, torch.cat([train.labels[clean], labels[:, 0]]), [""] * len(images), train.classes)
     return pool, torch.arange(len(images)) < len(clean)

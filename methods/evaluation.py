@@ -74,14 +74,12 @@ def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict:
     record = {
         "before": classification(mean, labels),
         "draws": predictions[inside].distribution.draws,
-        "confident": {
-            name: float((of_set["max_probability"] < 1 - CONFIDENT).mean()) for name, of_set in scores.items()
-        },
+        "confident": {name: (of_set["max_probability"] < 1 - CONFIDENT).mean() for name, of_set in scores.items()},
         "ood": {name: detection(scores[inside], scores[name]) for name in outside},
     }
     if all("mutual_information" in of_set for of_set in scores.values()):
         record["spearman_of_parts"] = {
-            name: float(spearmanr(of_set["mutual_information"], of_set["expected_entropy"]).statistic)
+            name: spearmanr(of_set["mutual_information"], of_set["expected_entropy"]).statistic
             for name, of_set in scores.items()
         }
     if of_errors := errors(scores[inside], mean.argmax(1) == labels):

@@ -13,7 +13,7 @@ from configs.schema import Training
 from training import artifact, process_group
 from training.bar import progress_bar
 from training.run import Run
-from training.seeds import seed_of
+from training.seeds import permutation, seed_of
 
 
 class State:
@@ -185,5 +185,4 @@ def shuffled(count: int, batch_size: int, seed: int) -> tuple[Tensor, ...]:
     size = min(batch_size, count - count % processes)
     if size % processes or size == 0:
         raise UserError(f"batch_size: {size} images cannot be divided evenly among {processes} processes")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[: count // size * size].split(size)
+    return permutation(count, seed)[: count // size * size].split(size)

@@ -60,9 +60,9 @@ class Reference:
             **worth(self.curves[name], self.resamples.pearson(x, pair)),
             "split_half_pearson": halves["pearson"],
             "split_half_spearman": halves["spearman"],
-            "student_mean": float(x.mean()),
-            "teacher_mean": float(teacher_mean),
-            "scale": float(x.mean() / teacher_mean),
+            "student_mean": x.mean(),
+            "teacher_mean": teacher_mean,
+            "scale": x.mean() / teacher_mean,
             "reference_passes": self.passes,
         }
 
@@ -81,9 +81,9 @@ class Reference:
             pair = [half[name] for half in self.compared]
             better = max((self.resamples.pearson(x, pair) for x in free), key=lambda rows: rows[0])
             entries[name] = {
-                "baseline_pearson": float(better[0]),
+                "baseline_pearson": better[0],
                 "baseline": self.curves[name].equivalent(better),
-                "last_layer_pearson": None if sampled is None else float(self.once.pearson(sampled[name], pair)[0]),
+                "last_layer_pearson": None if sampled is None else self.once.pearson(sampled[name], pair)[0],
             }
         return entries
 
@@ -143,16 +143,16 @@ class Reference:
 
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""
-        return float(np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted]))
+        return np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted])
 
 
 def worth(curve: Curve, pearson: ndarray) -> dict:
     """A correlation [1 + R], its interval, its equivalent passes, and the noise ceiling."""
     return {
-        "pearson": float(pearson[0]),
+        "pearson": pearson[0],
         "pearson_ci": interval(pearson),
         **curve.equivalent(pearson),
-        "noise_ceiling": float(max(curve.pearson[0, -1], 0.0) ** 0.5),
+        "noise_ceiling": max(curve.pearson[0, -1], 0.0) ** 0.5,
     }
 
 
@@ -161,9 +161,9 @@ def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dic
     pearson = resamples.pearson(x, others)
     spearman = resamples.pearson(rankdata(x), [rankdata(other) for other in others])
     return {
-        "pearson": float(pearson[0]),
+        "pearson": pearson[0],
         "pearson_ci": interval(pearson),
-        "spearman": float(spearman[0]),
+        "spearman": spearman[0],
         "spearman_ci": interval(spearman),
     }
 
@@ -177,7 +177,7 @@ def rejected(values: dict[str, dict[str, Values]]) -> dict:
     thresholds = {measure: np.quantile(x, 1 - REJECTED) for measure, x in inside.items()}
     return {
         name: {
-            who: {measure: float((sets[name][measure] > most).mean()) for measure, most in thresholds.items()}
+            who: {measure: (sets[name][measure] > most).mean() for measure, most in thresholds.items()}
             for who, sets in values.items()
         }
         for name in values["teacher"]

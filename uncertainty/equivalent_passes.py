@@ -144,8 +144,8 @@ def _between(c: float, passes: ndarray, curve: ndarray) -> float:
     correlation."""
     curve = np.maximum.accumulate(curve.clip(1e-3))
     if c <= curve[0]:
-        return float(passes[0] * max(c, 0.0) / curve[0])
-    return float(1 / np.interp(-(c**-2.0), -(curve**-2.0), 1 / passes))
+        return passes[0] * max(c, 0.0) / curve[0]
+    return 1 / np.interp(-(c**-2.0), -(curve**-2.0), 1 / passes)
 
 
 def passes_curves(

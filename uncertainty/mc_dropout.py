@@ -25,7 +25,7 @@ from configs.schema import MaskMode
 from models.folding import folded
 from models.hooks import hooked
 from training.bar import progress_bar
-from training.seeds import seed_of
+from training.seeds import permutation, seed_of
 from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
@@ -76,8 +76,7 @@ class Plan:
         The permutation leaves out the role: the two halves of a reference have the same groups.
         """
         seed, _, *rest = self.key
-        generator = torch.Generator().manual_seed(seed_of(seed, "groups", *rest))
-        return list(enumerate(torch.randperm(count, generator=generator).split(self.group_size)))
+        return list(enumerate(permutation(count, seed_of(seed, "groups", *rest)).split(self.group_size)))
 
     def draw(self, group: int, t: int) -> Draw:
         """Where the masks of pass t come from; in `function` mode the same for every group, data set and view."""
