@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from configs.errors import UserError
 from data.folder import decode, images_below
-from models.architecture import Architecture
 from training import artifact
 from training.bar import note, progress_bar
 from uncertainty.dirichlet import Dirichlet
@@ -60,15 +60,11 @@ def write_csv(path: Path, rows: Iterable[dict]) -> int:
 
 
 def predictions(
-    model: Callable[[Tensor], Distribution],
-    a: Architecture,
-    classes: list[str],
-    folder: Path,
-    device: torch.device,
-    threshold: float | None = None,
+    model: Any, predict: Callable[[Tensor], Distribution], folder: str | Path, threshold: float | None = None
 ) -> Iterator[dict]:
     """A row for each image below `folder`, or of the file `folder`: its path, and the columns of `rows_of`. A broken
-    image is skipped, and a line names it."""
+    image is skipped, and a line names it. model: a student or a teacher, whose predictions these are."""
+    a = model.architecture
 
     def read(path: Path) -> np.ndarray | None:
         try:
@@ -77,12 +73,14 @@ def predictions(
             note(f"skipped: {error}")
             return None
 
-    paths = images_below(folder)
+    paths = images_below(Path(folder))
     with ThreadPoolExecutor() as pool, progress_bar(unit="image") as bar:
         while batch := list(islice(paths, BATCH)):
             kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
             if kept:
-                distribution = model(torch.from_numpy(np.stack(list(kept.values()))).to(device))
-                for path, row in zip(kept, rows_of(distribution, classes, threshold)):
+                pixels = torch.from_numpy(np.stack(list(kept.values())))
+                with torch.inference_mode():
+                    distribution = predict(pixels.to(model.network.normalize.mean.device))
+                for path, row in zip(kept, rows_of(distribution, model.classes, threshold)):
                     yield {"image": str(path)} | row
             bar.update(len(batch))

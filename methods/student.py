@@ -143,9 +143,7 @@ class Student(nn.Module):
     def predict(self, images: str | Path) -> Iterator[dict]:
         """The class, the probabilities and all uncertainties of each image below a folder (or of one file), as
         `methods.prediction.predictions`."""
-        device = self.network.normalize.mean.device
-        with torch.inference_mode():
-            yield from predictions(self, self.architecture, self.classes, Path(images), device, self.threshold)
+        return predictions(self, self, images, self.threshold)
 
     @property
     def threshold(self) -> float | None:

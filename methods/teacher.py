@@ -103,11 +103,7 @@ class Teacher:
         sampler = sampler_of(self.network)
         plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)), 1)
 
-        def sampled(batch: Tensor) -> Samples:
-            return samples_of(sampler, batch, plan)
-
-        device = self.network.normalize.mean.device
-        return predictions(sampled, self.architecture, self.classes, Path(images), device)
+        return predictions(self, lambda batch: samples_of(sampler, batch, plan), images)
 
     def samplers(self, method: str) -> tuple[GroupSampler, GroupSampler]:
         """Two samplers of the networks: one for students and the reference's first half, one for its second half.
