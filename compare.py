@@ -128,7 +128,7 @@ def finished(file: Path, settings: dict, config: Config) -> bool:
     if not file.exists() or not config.folder.exists():
         return False
     record = artifact.read_json(file)
-    return isinstance(record, dict) and "failed" not in record and record.get("settings") == settings
+    return "failed" not in record and record.get("settings") == settings
 
 
 def plain(config: Config) -> dict:

@@ -63,8 +63,9 @@ def main(config: Config, overwrite: bool = False) -> None:
     config = replace(teacher.as_trained(config), student=model.settings)
     file, settings = run / "metrics.json", settings_of(config)
     with made_anew([config.source / "reference", file], overwrite):
-        there = artifact.read_json(file)["provenance"] if file.exists() else {}  # of an earlier version: no settings
-        require_same(file, there.get("settings", settings), settings, config.folder)
+        if file.exists():  # one of an earlier version has no settings
+            there = artifact.read_json(file)["provenance"].get("settings", settings)
+            require_same(file, there, settings, config.folder)
         run.log(run.begins)
         run.save_config(config)
         evaluate(trained, model, config, compute, run)

@@ -175,14 +175,9 @@ def difference(there: dict, asked: dict, prefix: str = "") -> str:
 
 def commit() -> str:
     """The commit of the code, marked `+changes` if the tracked files differ from it; `unknown` outside a repository."""
-    here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"]
     try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True
-        )
+        described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return revision.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    return described.stdout.strip()
