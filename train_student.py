@@ -127,9 +127,7 @@ def train_student(
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
     def samples_on(view: View, passes: int) -> dict[str, Tensor]:
-        samples = cache.get(
-            view.dataset, "train", view, replace(config.sampling, passes=passes), config.sampling.stratified
-        )
+        samples = cache.get("train", view, replace(config.sampling, passes=passes))
         return {name: samples[name] for name in needed}
 
     if config.sampling.every_epoch:

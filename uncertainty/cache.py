@@ -62,16 +62,14 @@ class SampleCache:
         self.seed = seed
         self.seconds = 0.0
 
-    def get(
-        self, dataset: Dataset, role: str, view: View, settings: McDropout, stratified: bool = False
-    ) -> dict[str, Tensor]:
-        """Statistics, mask groups and samples of the teacher on a view of `dataset`, in its order.
+    def get(self, role: str, view: View, settings: McDropout) -> dict[str, Tensor]:
+        """Statistics, mask groups and samples of the teacher on a view of a data set, in its order.
 
         role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
         is made again, and the log says why. A partial file is continued.
         """
-        key = (self.seed, role, dataset.name, view.name)
-        plan = plan_of(settings, key, stratified)
+        dataset = view.dataset
+        plan = plan_of(settings, (self.seed, role, dataset.name, view.name))
         request = {
             "version": VERSION,
             "teacher": self.checksum,
@@ -96,7 +94,7 @@ class SampleCache:
 
     def now(self, images: Tensor, settings: Sampling, key: tuple[int, ...]) -> dict[str, Tensor]:
         """Statistics and samples of images [B, H, W, C] of a step; nothing is kept. key: another for each step."""
-        plan = plan_of(settings, (self.seed, "train", *key), settings.stratified)
+        plan = plan_of(settings, (self.seed, "train", *key))
         with self.compute.autocast():
             samples = samples_of(self.samplers[0], images, plan)
         return statistics(samples) | {"log_probs": samples.log_probs}
@@ -104,7 +102,7 @@ class SampleCache:
     def reference(self, dataset: Dataset, settings: McDropout) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
         (view,) = make_views(["plain"], dataset, None, self.seed, self.compute.device)
-        halves = [self.get(dataset, half, view, settings) for half in REFERENCE]
+        halves = [self.get(half, view, settings) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
     def _make(self, path: Path, request: dict, plan: Plan, view: View, sampler: GroupSampler) -> None:
@@ -166,9 +164,10 @@ class SampleCache:
         return tensors, metadata
 
 
-def plan_of(settings: McDropout, key: tuple, stratified: bool) -> Plan:
-    """How the settings sample; a student's targets are unbiased."""
-    return Plan(settings.passes, settings.masks, settings.group_size, key, UNBIASED if stratified else 0)
+def plan_of(settings: McDropout, key: tuple) -> Plan:
+    """How the settings sample; a student's targets, which alone can be stratified, are unbiased."""
+    blocks = UNBIASED if isinstance(settings, Sampling) and settings.stratified else 0
+    return Plan(settings.passes, settings.masks, settings.group_size, key, blocks)
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
