@@ -104,12 +104,10 @@ def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:
     for (_, what), axis in axes.items():
         for score, style in {None: "-"}.items() if what == "nll" else DECISION_STYLES.items():
             value = {who: of[what] if score is None else of[what].get(score) for who, of in by_passes.items()}
-            known = [count for count in counts if value[count] is not None]
             dotted = style == ":" and f"dotted: by {plain_name(score)}, otherwise by {plain_name(OOD_SCORE)}"
             look = {"linestyle": style, "linewidth": 1.2}
-            x, y = [int(count) for count in known], [value[count] for count in known]
-            label = dotted or "teacher, N passes"
-            axis.plot(x, y, marker="o", markersize=3, color=COLOURS["teacher"], label=label, **look)
+            line = {"marker": "o", "markersize": 3, "color": COLOURS["teacher"], "label": dotted or "teacher, N passes"}
+            axis.plot(list(map(int, counts)), [value[count] for count in counts], **line, **look)
             for who in ("student", "teacher_deterministic"):
                 if value[who] is not None:
                     axis.axhline(value[who], color=COLOURS[who], label=None if dotted else NAMES[who], **look)
