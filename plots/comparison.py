@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
-from plots.methods import by_method, faithfulness, methods_under_shift, quality, shifts_of, worth
+from plots.methods import by_method, methods_under_shift, quality, shifts_of_the_best, worth
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
 from plots.table import SIMILARITIES
@@ -261,7 +261,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     if shifted := [seeds[0] for seeds in done.values() if "shifts" in seeds[0]]:
         save(methods_under_shift(shifted), folder / "shifts_by_method.png")
         if students := [record for record in shifted if record["kind"] == "student"]:
-            save(shifts_of(max(students, key=faithfulness)), folder / "shifts_of_the_most_faithful_student.png")
+            save(shifts_of_the_best(students), folder / "shifts_of_the_most_faithful_student.png")
     save(by_method(done), folder / "methods.png")
     if any(values(records, "agreement/*/total_variance/equivalent_passes")):
         save(worth(done), folder / "worth.png")

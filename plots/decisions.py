@@ -78,17 +78,13 @@ def risk_coverage(confidence: dict[str, ndarray], correct: dict[str, ndarray], d
     for who, (coverage, risk) in curves.items():
         label = f"{NAMES[who]}: AURC {classification.aurc(confidence[who], correct[who]):.4f}"
         axis.plot(coverage, risk, color=COLOURS[who], label=label)
-    start = max(0, 1.1 * min(rise(*curve) for curve in curves.values()) - 0.1)
+    rises = [coverage[risk < risk[-1] / 20].max(initial=0) for coverage, risk in curves.values()]  # 0: from the start
+    start = max(0, 1.1 * min(rises) - 0.1)
     top = max(risk[coverage >= start].max() for coverage, risk in curves.values())
     axis.set(xlabel="share of images kept, most confident first", ylabel="error rate among them")
     axis.set(xlim=(start, 1), ylim=(0, 1.05 * top or 1))
     axis.legend()
     return figure
-
-
-def rise(coverage: ndarray, risk: ndarray) -> float:
-    """The last coverage at which the risk is below a twentieth of that of all images; 0 if there is none."""
-    return coverage[risk < risk[-1] / 20].max(initial=0)
 
 
 def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:

@@ -122,8 +122,11 @@ def methods_under_shift(records: list[Record]) -> Figure:
     return heat_maps(rows, BY_METHOD, title)
 
 
-def shifts_of(record: Record) -> Figure:
-    """A heat map for each quantity of one method: a row for each shift, a column for each severity."""
+def shifts_of_the_best(records: list[Record]) -> Figure:
+    """A heat map for each quantity of the method with the most equivalent passes (total variance) over all shifts: a
+    row for each shift, a column for each severity."""
+    path = f"shifts/*/*/{TOTAL_VARIANCE}/equivalent_passes"
+    record = max(records, key=lambda record: mean([record], path, missing=-1))
     none, *kinds = record["shifts"]  # images without a shift come first
     by_level = {kind: record["shifts"][none] | record["shifts"][kind] for kind in kinds}
     rows = {kind.replace("_", " "): {level: [entry] for level, entry in of.items()} for kind, of in by_level.items()}
@@ -131,12 +134,6 @@ def shifts_of(record: Record) -> Figure:
     worst = min(lowest, key=lowest.get)
     title = f"{record['title']}: accuracy {lowest[worst]:.2f} by the worst shift, {worst.replace('_', ' ')}"
     return heat_maps(rows, BY_SHIFT, f"{title} (severity 0: no shift)")
-
-
-def faithfulness(record: Record) -> float:
-    """The mean of a row's equivalent passes (total variance) over all shifts and severities; -1 if the row has no
-    variance."""
-    return mean([record], f"shifts/*/*/{TOTAL_VARIANCE}/equivalent_passes", missing=-1)
 
 
 def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, str], title: str) -> Figure:

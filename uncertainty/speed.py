@@ -32,18 +32,12 @@ def compare_speed(
     """Images per second at batch sizes 256 and 1, of the teacher (PASSES samples, or as many as there are in a half of
     the reference) and the student, measured in turn."""
     passes = min(PASSES, settings.passes)
-
-    @torch.inference_mode()
-    def teacher_pass(batch: Tensor) -> Tensor:
-        return samples_of(sampler, batch, Plan(passes, settings.masks, len(batch), (seed, "speed"))).mean
-
-    @torch.inference_mode()
-    def student_pass(batch: Tensor) -> Tensor:
-        return student(batch).mean.cpu()
-
     result = {"teacher_passes": passes}
-    works = {"teacher": teacher_pass, "student": student_pass}
-    with compute.autocast():
+    works = {
+        "teacher": lambda x: samples_of(sampler, x, Plan(passes, settings.masks, len(x), (seed, "speed"))).mean,
+        "student": lambda x: student(x).mean.cpu(),
+    }
+    with compute.autocast(), torch.inference_mode():
         for suffix, size in BATCHES:
             seconds = seconds_per_image(works, images[: IMAGES if size > 1 else 16], size, rounds=3)
             result |= {f"{who}_images_per_s{suffix}": 1 / value for who, value in seconds.items()}
