@@ -25,10 +25,10 @@ from training import artifact
 from training.compute import Compute
 from training.external import digest_of_code, is_external
 from training.run import require_same
-from uncertainty.any_network import sampler_of
+from uncertainty.any_network import PlainLoop, cost_in_passes, sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
-from uncertainty.self_check import SelfCheck, require_fit, self_check
+from uncertainty.self_check import PASSES, SelfCheck, require_fit
 
 FILE = "teacher.safetensors"
 ENOUGH_TO_WHITEN = 2_000
@@ -90,8 +90,18 @@ class Teacher:
             )
 
     def check(self, images: Tensor, autocast: Callable[[], AbstractContextManager] = nullcontext) -> SelfCheck:
-        """What is random in the network and where, how it is sampled, and at what cost; images uint8 [N, H, W, C]."""
-        return self_check(self.network, images, autocast)
+        """What is random in the network and where, how it is sampled, and at what cost, in `autocast` as it will be
+        sampled; images uint8 [N, H, W, C].
+
+        Raises UserError as `require_fit`, and if nothing is random.
+        """
+        require_fit(self.network, images)
+        sampler = sampler_of(self.network)
+        with autocast():
+            cost = cost_in_passes(sampler, self.network, images, PASSES)
+        outside = isinstance(sampler, PlainLoop) and isinstance(self.network, External)
+        why = f" ({sampler.why})" if outside else ""
+        return SelfCheck(what_is_random(self.network, images), f"{sampler}{why}", cost)
 
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth some 50 to
