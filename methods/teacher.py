@@ -15,7 +15,7 @@ from configs.errors import UserError
 from configs.schema import Config, Data, Resize, TeacherSettings
 from data.dataset import PART, Dataset
 from methods import teacher_method
-from methods.interface import GroupSampler
+from methods.interface import Samplers
 from methods.prediction import BATCH, predictions
 from models import spectral_norm
 from models.architecture import Architecture
@@ -115,7 +115,7 @@ class Teacher:
 
         return predictions(self, lambda batch: samples_of(sampler, batch, plan), images)
 
-    def samplers(self, method: str) -> tuple[GroupSampler, GroupSampler]:
+    def samplers(self, method: str) -> Samplers:
         """Two samplers of the networks: one for students and the reference's first half, one for its second half.
 
         Raises UserError if the method gives no samples.

@@ -35,6 +35,8 @@ REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halve
 
 GroupSampler = Callable[..., Sampled]
 """(indices → images, groups, plan) → (group, indices, samples), group by group."""
+Samplers = tuple[GroupSampler, GroupSampler]
+"""One for students and the first half of a reference, one for its second half."""
 
 
 class SampleCache:
@@ -50,7 +52,7 @@ class SampleCache:
         folder: Path,
         run: Run,
         compute: Compute,
-        samplers: tuple[GroupSampler, GroupSampler],
+        samplers: Samplers,
         checksum: str,
         seed: int,
     ):

@@ -13,7 +13,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import Evaluation
 from data.dataset import Dataset
-from methods.interface import GroupSampler, Networks, Prediction, Predictor, TeacherMethod
+from methods.interface import Networks, Prediction, Predictor, Samplers, TeacherMethod
 from models.folding import folded
 from models.inference import outputs_of
 from training.compute import Compute
@@ -51,7 +51,7 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     return predict
 
 
-def samplers(networks: Networks) -> tuple[GroupSampler, GroupSampler]:
+def samplers(networks: Networks) -> Samplers:
     """One sampler of the first M networks, one of the others."""
     networks = [folded(network) for network in networks]
     members = len(networks) // 2
