@@ -70,7 +70,8 @@ SHIFTED_PASSES = 50  # of one half of the reference on shifted images, if the re
 
 def main(config: Config, overwrite: bool = False) -> None:
     """Run every row with every seed, then make the table."""
-    process_group.require_alone("compare.py")
+    if process_group.world_size() > 1:
+        raise UserError("compare.py runs in one process: start it without torchrun")
     if not config.rows:
         raise UserError("rows: this config has none")
     if config.compared_on == "test" and not config.data.ood:
@@ -121,16 +122,16 @@ def main(config: Config, overwrite: bool = False) -> None:
     run.log(f"tables are in {folder / 'README.md'}, figures beside it")
 
 
-def finished(file: Path, settings: dict[str, Any], config: Config) -> bool:
+def finished(file: Path, settings: dict, config: Config) -> bool:
     """Whether a row's result exists with the same settings, and the folder of its run exists: a fresh clone has only
     the results. Raises UserError if the result is damaged."""
     if not file.exists() or not config.folder.exists():
         return False
     record = artifact.read_json(file)
-    return isinstance(record, dict) and "failed" not in record and record.get("settings") == settings
+    return "failed" not in record and record.get("settings") == settings
 
 
-def plain(config: Config) -> dict[str, Any]:
+def plain(config: Config) -> dict:
     """The settings of one row."""
     return {key: value for key, value in asdict(config).items() if key not in ("rows", "results")}
 
@@ -166,12 +167,12 @@ def config_of(row: Row, seed: int, base: Config) -> Config:
     return cli.override(replace(base, rows=[]), changes, f"row {row.title}")
 
 
-def changes_of(row: Row, seed: int, base: Config) -> dict[str, Any]:
+def changes_of(row: Row, seed: int, base: Config) -> dict:
     """A row's changes, applied over those of its parent row `of`, whose networks it uses.
 
     Raises UserError if the parent row does not exist.
     """
-    changes: dict[str, Any] = {}
+    changes = {}
     if row.of is not None:
         parent = next((other for other in base.rows if other.title == row.of), None)
         if parent is None:
@@ -220,7 +221,7 @@ class Comparison:
         self.references: dict[tuple, Reference] = {}
         self.shifted: dict[tuple, dict[str, dict[int, Dataset]]] = {}
 
-    def measured(self, config: Config, row: Row) -> dict[str, Any]:
+    def measured(self, config: Config, row: Row) -> dict:
         """All measurements of a trained row. Times are relative to a deterministic network of the comparison's
         config."""
         run, compute = begin(config, "compare")
@@ -230,8 +231,6 @@ class Comparison:
             raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
         trained.require_same_data(train, config.student.other_images)
         subject = subject_of(config, row.kind, trained, train, compute)
-        if config.compared_on == "validation" and row.kind == "student" and config.sampling.held_out:
-            raise UserError("sampling.held_out: the student would be measured on images that it learned from")
         on_test, settings = config.compared_on == "test", config.evaluation
         if on_test:
             sets = data.load_evaluation(config.data, train.classes, config.split_seed)
@@ -241,7 +240,7 @@ class Comparison:
         predictions = {dataset.name: subject.predict(dataset.images, dataset.name) for dataset in sets}
         scores = {name: scores_of(prediction) for name, prediction in predictions.items()}
         record = {
-            "provenance": provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets}),
+            "provenance": provenance(config.seed, compute, sets),
             "teacher": config.teacher.method,
             "student": config.student.method if row.kind == "student" else None,
             "seconds": subject.seconds,
@@ -266,9 +265,7 @@ class Comparison:
         }
         record["resampled"] = resampled(mean, labels, aurocs, settings.bootstrap)
         if settings.shifted:
-            record["shifts"] = self.under_shift(
-                subject.predict, inside, cache, compared_with, settings, config.split_seed
-            )
+            record["shifts"] = self.under_shift(subject.predict, inside, cache, compared_with, config)
         one_pass = self.deterministic(train)
         record["cost"] = cost(all_scores(subject.predict), all_scores(one_pass), subject.modules, inside.images[:256])
         return record | after_temperature(subject.predict, predictions[inside.name], labels, validation)
@@ -293,16 +290,16 @@ class Comparison:
         test: Dataset,
         cache: SampleCache | None,
         method: str | None,
-        settings: Evaluation,
-        seed: int,
-    ) -> dict[str, Any]:
+        config: Config,
+    ) -> dict:
         """Quality, uncertainties and agreement with the teacher under covariate shift: {shift: {severity: entry}}.
 
         Selective prediction answers where the largest probability is above a threshold, the same for all shifts.
         """
-        key = (test.fingerprint, settings.shifted, seed)
+        settings = config.evaluation
+        key = (test.fingerprint, settings.shifted, config.split_seed)
         if key not in self.shifted:
-            self.shifted[key] = shifted_sets(test, settings.shifted, seed)
+            self.shifted[key] = shifted_sets(test, settings.shifted, config.split_seed)
         fewer = replace(settings, passes=min(SHIFTED_PASSES, settings.passes))
         threshold, record = None, {}
         for kind, by_severity in self.shifted[key].items():
@@ -324,7 +321,7 @@ class Comparison:
         return record
 
 
-def shift_entry(mean: np.ndarray, labels: np.ndarray, scores: Scores, threshold: float) -> dict[str, Any]:
+def shift_entry(mean: np.ndarray, labels: np.ndarray, scores: Scores, threshold: float) -> dict:
     """Quality and mean uncertainties on shifted images. risk: the share of errors among those below the threshold."""
     right = mean.argmax(1) == labels
     answered = scores["max_probability"] <= threshold

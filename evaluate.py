@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -45,7 +44,7 @@ from uncertainty.agreement import Reference, correlations, rejected
 from uncertainty.cache import SampleCache
 from uncertainty.classification import chance_warning
 from uncertainty.delta import Delta
-from uncertainty.distribution import entropy, measures_of
+from uncertainty.distribution import Values, entropy, measures_of
 from uncertainty.mc_dropout import split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
@@ -53,7 +52,7 @@ from uncertainty.speed import compare_speed
 DECIDE = (1, 2, 4, 8, 16, 32, 64, 100)  # passes of the teacher
 MANY = 100  # with more classes, predictions.csv leaves out their probabilities: it would be very large
 Predictions = dict[str, dict[str, Prediction]]  # {who: {data set: prediction}}
-Uncertainties = dict[str, dict[str, dict[str, ndarray]]]  # {who: {data set: {measure: [N]}}}
+Uncertainties = dict[str, dict[str, Values]]  # {who: {data set: {measure: [N]}}}
 
 
 def main(config: Config, overwrite: bool = False) -> None:
@@ -64,14 +63,15 @@ def main(config: Config, overwrite: bool = False) -> None:
     config = replace(teacher.as_trained(config), student=model.settings)
     file, settings = run / "metrics.json", settings_of(config)
     with made_anew([config.source / "reference", file], overwrite):
-        there = artifact.read_json(file)["provenance"] if file.exists() else {}  # of an earlier version: no settings
-        require_same(file, there.get("settings", settings), settings, config.folder)
+        if file.exists():  # one of an earlier version has no settings
+            there = artifact.read_json(file)["provenance"].get("settings", settings)
+            require_same(file, there, settings, config.folder)
         run.log(run.begins)
         run.save_config(config)
         evaluate(trained, model, config, compute, run)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config) -> dict:
     """All settings that determine what is measured of the networks."""
     data = {"ood": asdict(config.data)["ood"], "max_ood": config.data.max_ood}
     return {"evaluation": asdict(config.evaluation), "data": data}
@@ -106,7 +106,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
         who: {name: measures_of(prediction.distribution) for name, prediction in predictions[who].items()}
         for who in ("teacher", "student")
     }
-    origin = provenance(config.seed, compute, {dataset.name: dataset.fingerprint for dataset in sets})
+    origin = provenance(config.seed, compute, sets)
     origin |= {"method": described(config), "student_seed": config.student.seed, "teacher_data": trained.data}
     origin["settings"] = settings_of(config)
     metrics = {"provenance": origin} | measure(predictions, references, values, inside.labels.numpy())
@@ -148,9 +148,7 @@ def evaluate(trained: Teacher, model: Student, config: Config, compute: Compute,
     run.log(f"open {run / 'report.html'} in a browser; all tables: {run / 'table.md'}, all numbers: metrics.json")
 
 
-def measure(
-    predictions: Predictions, references: dict[str, Reference], values: Uncertainties, labels: ndarray
-) -> dict[str, Any]:
+def measure(predictions: Predictions, references: dict[str, Reference], values: Uncertainties, labels: ndarray) -> dict:
     """The parts of metrics.json that are about quality. labels: of the first data set."""
     records = {
         who: evaluation.measure(predictions[who], labels) for who in ("teacher_deterministic", "teacher", "student")
@@ -178,7 +176,7 @@ def measure(
     } | {who: decisions(record) for who, record in records.items() if who != "teacher"}
     teacher_scores = metrics["teacher"]
     metrics["warning"] = chance_warning(teacher_scores["accuracy"], teacher_scores["nll"], labels)
-    metrics["rejected"] = rejected(values["teacher"], values["student"])
+    metrics["rejected"] = rejected(values)
     metrics["ood"] = {name: {who: records[who]["ood"][name] for who in values} for name in list(references)[1:]}
     return metrics
 
@@ -189,7 +187,7 @@ def of_passes(teacher: dict[str, Prediction], count: int) -> dict[str, Predictio
     return {name: Prediction(Delta(x[:, 0]) if count == 1 else Samples(x)) for name, x in few.items()}
 
 
-def decisions(record: dict[str, Any]) -> dict[str, Any]:
+def decisions(record: dict) -> dict:
     """What a decision needs of `evaluation.measure`: NLL, and each score's AUROC of errors and of OOD images."""
     aurocs = {"errors": record.get("errors", {}), **record["ood"]}
     return {"nll": record["before"]["nll"]} | {
@@ -220,7 +218,7 @@ def figures_of(
     sets: list[Dataset],
     predictions: Predictions,
     values: Uncertainties,
-    metrics: dict[str, Any],
+    metrics: dict,
     classes: list[str],
     config: Config,
 ) -> dict[str, Figure]:
@@ -262,7 +260,7 @@ def write_report(
 ) -> None:
     """Write predictions.csv, a row for each image, and the report that is made from it; it has `results`, too."""
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[dict]:
         for dataset in sets:
             both = (rows_of(predictions[who][dataset.name].distribution, classes) for who in ("student", "teacher"))
             for name, label, student_row, teacher_row in zip(

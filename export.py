@@ -18,19 +18,19 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
 from configs.errors import UserError
+from configs.schema import Shape
 from methods.student import Student, load_student
 from models.folding import portable
 from training import artifact, script
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.distribution import UNITS, Distribution
+from uncertainty.distribution import UNITS
 from uncertainty.gaussian import LogitGaussian
 
 MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
@@ -65,12 +65,12 @@ class Exported(nn.Module):
             self.names.append("answer")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return self.student.architecture.shape
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        distribution: Distribution = self.student(images)
+        distribution = self.student(images)
         other = {"probabilities": distribution.mean}
         if "answer" in self.names:
             other["answer"] = distribution.predictive_entropy <= self.student.threshold
@@ -100,19 +100,12 @@ def main() -> None:
     warnings.simplefilter("ignore")  # torch.export warns of its own code
     exported = Exported(load_student(options.run)).eval()
     with artifact.replacing(options.out) as temporary, torch.inference_mode():
-        difference = largest_difference(exported, write_onnx(traced(exported), exported, temporary))
+        difference = largest_difference(exported, write_onnx(exported, temporary))
         if not difference <= TOLERANCE:
             raise UserError(f"{options.out}: not written, as its outputs differ from the student's by {difference:.1e}")
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; outputs: {', '.join(exported.names)}")
     counts = ", ".join(map(str, CHECKED))
     print(f"largest difference from the student in PyTorch, for {counts} images: {difference:.0e}")
-
-
-def traced(exported: Exported) -> ExportedProgram:
-    """The student as a graph for any number of images."""
-    images = torch.zeros(3, *exported.shape, dtype=torch.uint8)
-    program = torch.export.export(exported, (images,), dynamic_shapes={"images": {0: Dim("N", min=1)}}, strict=False)
-    return program.run_decompositions({torch.ops.aten.digamma.default: digamma})
 
 
 def digamma(x: Tensor) -> Tensor:
@@ -125,22 +118,21 @@ def digamma(x: Tensor) -> Tensor:
     return series - sum(1 / (x + k) for k in range(6))
 
 
-def write_onnx(program: ExportedProgram, exported: Exported, path: Path) -> Outputs:
-    """Write an .onnx file. Returns what onnxruntime computes from it."""
+def write_onnx(exported: Exported, path: Path) -> Outputs:
+    """Write an .onnx file for any number of images. Returns what onnxruntime computes from it, with as many threads as
+    torch has."""
+    import onnxruntime
+
+    images = torch.zeros(3, *exported.shape, dtype=torch.uint8)
+    program = torch.export.export(exported, (images,), dynamic_shapes={"images": {0: Dim("N", min=1)}}, strict=False)
+    program = program.run_decompositions({torch.ops.aten.digamma.default: digamma})
     onnx = torch.onnx.export(program, input_names=["images"], output_names=exported.names, verbose=False)
     onnx.model.metadata_props.update(exported.metadata())
     onnx.save(path, external_data=False)
-    session = session_of(path)
-    return lambda images: tuple(torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()}))
-
-
-def session_of(path: Path) -> Any:
-    """onnxruntime's session of a file, with as many threads as torch has."""
-    import onnxruntime
-
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()}))
 
 
 def largest_difference(exported: Exported, outputs: Outputs) -> float:

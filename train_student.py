@@ -21,7 +21,6 @@ from torch import Tensor
 
 import data
 from configs import cli, recipe
-from configs.errors import UserError
 from configs.schema import Config
 from data import Images
 from data.dataset import Dataset
@@ -55,10 +54,6 @@ def main(config: Config, overwrite: bool = False) -> None:
     student.check(config)  # before images are decoded, which takes time
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     trained.require_same_data(train, config.student.other_images)
-    if config.sampling.held_out:
-        if validation is None:
-            raise UserError("sampling.held_out: no images are held out; set teacher.train_on_all: false")
-        train, validation = train.joined(validation, config.sampling.held_out), None
     distil(trained, train, validation, config=config, overwrite=overwrite)
 
 
@@ -110,7 +105,7 @@ def train_student(
     config: Config,
     compute: Compute,
     run: Run,
-    settings: dict[str, Any],
+    settings: dict,
 ) -> None:
     """Sample the teacher on views of the images, train the student by the method's loss with AdamW, and write its file.
 
@@ -132,9 +127,7 @@ def train_student(
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
     def samples_on(view: View, passes: int) -> dict[str, Tensor]:
-        samples = cache.get(
-            view.dataset, "train", view, replace(config.sampling, passes=passes), config.sampling.stratified
-        )
+        samples = cache.get("train", view, replace(config.sampling, passes=passes))
         return {name: samples[name] for name in needed}
 
     if config.sampling.every_epoch:

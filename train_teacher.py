@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +73,7 @@ def train(config: Config, overwrite: bool = False, which: str = "") -> None:
     architecture = teacher.architecture(config.teacher, config.data, len(images.classes))
     settings = teacher.settings(config) | {"data": images.fingerprint, "dtype": compute.dtype}
     if config.teacher.weights:
-        settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))}
+        settings |= {"data": UNKNOWN, "weights": digest_of(Path(config.teacher.weights))[:16]}
     if run.finished(teacher.FILE, settings, overwrite):
         return
     run.save_config(config)
@@ -123,8 +122,8 @@ def fit(
     config: Config,
     compute: Compute,
     run: Run,
-    settings: dict[str, Any],
-) -> dict[str, Any]:
+    settings: dict,
+) -> dict:
     """Train by SGD: cross-entropy with the labels of augmented images. Returns the history and the seconds that it
     took.
 
@@ -166,7 +165,7 @@ def scores(model: nn.Module, validation: Dataset, compute: Compute) -> dict[str,
     return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "score": accuracy}
 
 
-def parameter_groups(model: nn.Module, settings: TeacherSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, settings: TeacherSettings) -> list[dict]:
     """Groups for the optimizer: kernels and matrices; other parameters; with `shift_lr`, batch norm's shifts."""
     shifts = [layer.bias for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)] if settings.shift_lr else []
     shift_ids = {id(p) for p in shifts}

@@ -18,14 +18,7 @@ from configs.errors import UserError
 from configs.schema import Config
 
 DEFAULT = str(Path(__file__).parent / "digits.yaml")
-FORMER = {"loss": "it is now called objective"} | dict.fromkeys(
-    (
-        "teacher.compile student.compile sampling.dtype sampling.keep_samples sampling.batch_size evaluation.dtype "
-        "evaluation.batch_size evaluation.speed_images evaluation.speed_passes evaluation.shifted_passes"
-    ).split(),
-    "which is no longer a setting: leave it out",
-)
-USAGE = "[--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
+USAGE = "usage: [--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
 
 
 class Loader(yaml.SafeLoader):
@@ -42,7 +35,7 @@ def show_help(description: str, shown: Collection[str], kind: type = Config) -> 
     arguments = [word for word in sys.argv[1:] if word not in ("--help", "-h")]
     try:
         config, _ = parse(arguments, kind, DEFAULT if kind is Config else None)
-        print(f"usage: {sys.argv[0]} {USAGE}\n\n{description}\n{settings_help(config, shown)}")
+        print(f"{USAGE}\n\n{description}\n{settings_help(config, shown)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -88,7 +81,7 @@ def parse(arguments: list[str], kind: type = Config, default: str | None = DEFAU
     for word in words:
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--"):
-            raise UserError(f"command line: {word!r} is not an option; usage: {sys.argv[0]} {USAGE}")
+            raise UserError(f"command line: {word!r} is not an option; {USAGE}")
         if word == "--overwrite":
             overwrite = True
             continue
@@ -97,10 +90,10 @@ def parse(arguments: list[str], kind: type = Config, default: str | None = DEFAU
         if key == "config":
             files.append(text)
         else:
-            nested = changes
-            for name in key.split(".")[:-1]:
-                nested = nested.setdefault(name, {})
-            nested[key.split(".")[-1]] = value_of(text, types.get(key))
+            change = value_of(text, types.get(key))
+            for name in reversed(key.split(".")):
+                change = {name: change}
+            changes = merged(changes, change)
     settings = {}
     for file in files or filter(None, [default]):
         values = read_yaml(file)
@@ -127,7 +120,7 @@ def value_of(text: str, kind: Any) -> Any:
     return value
 
 
-def read_yaml(file: str) -> dict[str, Any]:
+def read_yaml(file: str) -> dict:
     """The settings in a file. Raises UserError if it is missing or no YAML mapping."""
     try:
         values = yaml.load(Path(file).read_text(encoding="utf-8"), Loader) or {}
@@ -139,7 +132,7 @@ def read_yaml(file: str) -> dict[str, Any]:
     return values
 
 
-def override(config: Config, changes: dict[str, Any], where: str) -> Config:
+def override(config: Config, changes: dict, where: str) -> Config:
     """A config with some settings changed, as nested mappings: `{"student": {"lr": 1e-3}}`.
 
     Raises UserError, as `parse` does; `where` says whose changes they are.
@@ -147,7 +140,7 @@ def override(config: Config, changes: dict[str, Any], where: str) -> Config:
     return checked(type(config), merged(asdict(config), changes), where)
 
 
-def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(settings: dict, changes: dict) -> dict:
     """Nested mappings merged: values of `changes` replace those of `settings`."""
     both = settings | changes
     return both | {
@@ -157,7 +150,7 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def checked(kind: type, values: dict[str, Any], where: str) -> Any:
+def checked(kind: type, values: dict, where: str) -> Any:
     """The dataclass `kind` with these values. Raises UserError, in one line, for an unknown name or an impossible
     value."""
     try:
@@ -171,8 +164,7 @@ def checked(kind: type, values: dict[str, Any], where: str) -> Any:
         known = [key for key, _ in settings_of(kind)]
         near = difflib.get_close_matches(key, known + sorted({key.split(".")[0] for key in known}), 1)
         every = "see --help for all keys" if kind is Config else f"there are: {', '.join(known) or 'none'}"
-        hint = FORMER.get(key) or (f"did you mean {near[0]}?" if near else every)
-        raise UserError(f"{where}: unknown key {key}, {hint}")
+        raise UserError(f"{where}: unknown key {key}, {f'did you mean {near[0]}?' if near else every}")
     if first["type"] == "value_error":
         raise UserError(f"{where}: {first['ctx']['error']}")
     names = [name for name in key.split(".") if name not in ("float", "int", "str", "bool")]

@@ -13,11 +13,6 @@ SMALL = 64  # pixels; larger images need a network that shrinks them at once
 FEW = 1280  # images; fewer need small steps
 
 
-def batch_of(count: int) -> int:
-    """64, or 32 for fewer than 1,280 images: many small steps."""
-    return 64 if count >= FEW else 32
-
-
 def epochs_of(count: int, size: int) -> int:
     """From 10 to 100, so that a network sees 200,000 images of 32 pixels or fewer, or 50,000 of 64 pixels or more: some
     five minutes of two CPU cores."""
@@ -34,26 +29,22 @@ def for_teacher(settings: TeacherSettings, count: int, size: int) -> TeacherSett
     """
     named = settings.network is not None
     network = settings.network or ("vgg7" if size <= SMALL else "resnet18")
-    rules = {
-        "network": network,
-        "width": 1.0 if named else 0.5,
-        "lr": 0.1 if network == "vgg7" and count >= FEW else 0.02,
-        "epochs": epochs_of(count, size),
-        "batch_size": batch_of(count),
-    }
-    return filled(settings, rules)
+    lr = 0.1 if network == "vgg7" and count >= FEW else 0.02
+    settings = filled(settings, {"network": network, "width": 1.0 if named else 0.5, "lr": lr})
+    return for_student(settings, count, size)
 
 
-def for_student(settings: StudentSettings, count: int, size: int) -> StudentSettings:
-    """The same for a student: epochs and batch. Its network is the teacher's."""
-    return filled(settings, {"epochs": epochs_of(count, size), "batch_size": batch_of(count)})
+def for_student(settings: Any, count: int, size: int) -> Any:
+    """The same for a student, whose network is the teacher's: epochs, and a batch of 64, or of 32 for fewer than 1,280
+    images: many small steps."""
+    return filled(settings, {"epochs": epochs_of(count, size), "batch_size": 64 if count >= FEW else 32})
 
 
-def filled(settings: Any, values: dict[str, Any]) -> Any:
+def filled(settings: Any, values: dict) -> Any:
     """The settings with `values` for what they leave open."""
     return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
 
 
-def as_made(asked: Any, made: dict[str, Any]) -> Any:
+def as_made(asked: Any, made: dict) -> Any:
     """The settings with what they leave open as in `made`, the settings of a finished training."""
     return filled(asked, {name: made[name] for name in OPEN[type(asked)] if name in made})

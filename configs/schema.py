@@ -38,12 +38,14 @@ Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "
 MaskMode = Literal["independent", "grouped", "function"]
 Network = Literal["vgg5", "vgg7", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "mlp"]
 Dropped = Literal["units", "channels", "filters"]
+Shape = tuple[int, int, int]
+"""[H, W, C] of an image."""
 Size = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 Resize = Literal["squash", "crop", "pad"]
 View = Literal["plain", "augmented", "mixup", "cutmix", "strong", "other"]
 
 
-def image_shape(size: int | list[int], channels: int) -> tuple[int, int, int]:
+def image_shape(size: int | list[int], channels: int) -> Shape:
     """[H, W, C] of an image."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width, channels
@@ -125,7 +127,7 @@ class Data:
             )
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return image_shape(self.size, self.channels)
 
@@ -222,9 +224,6 @@ class Sampling(McDropout):
     every_epoch: bool = False
     """New draws of the views in each epoch, which the teacher samples in the step: nothing is cached (function
     matching, Beyer et al. 2022). For many epochs, and a teacher of few passes, such as an ensemble."""
-    held_out: Whole = 0
-    """The validation images, which the teacher has not seen, are among the student's training images, so many times
-    each, with other draws of every view. Then the student's last epoch is kept."""
     other: DataSet | None = None
     """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says
     of them."""

@@ -19,8 +19,7 @@ def before_imports(description: str = "", shown: Collection[str] | None = None, 
     the script answers `--help` itself. kind: the dataclass of the settings; without it, `Config`.
     """
     sys.excepthook = _in_one_line
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python's own handling is a traceback for each writer
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python's own handling is a traceback for each writer
     if shown is not None and {"--help", "-h"} & set(sys.argv):
         from configs.cli import show_help
 

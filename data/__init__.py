@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
@@ -17,6 +16,7 @@ from data.dataset import Dataset, LazyPixels, Split
 from data.resize import fit_to
 from training import process_group
 from training.external import is_external
+from training.seeds import permutation
 
 SOURCES = {
     "digits": builtin.digits,
@@ -76,7 +76,7 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
     count = data.validation if data.validation >= 1 else max(1, round(data.validation * len(full)))
     if count >= len(full):
         raise UserError(f"data.validation: {data.validation} of {len(full)} training images leaves none to train on")
-    order = shuffled(len(full), seed)
+    order = permutation(len(full), seed)
     validation = full.subset(order[:count])
     return full.subset(order[count:]), replace(validation, name=f"{full.name}-validation")
 
@@ -96,7 +96,7 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     for source in data.ood:
         ood = load(source, "test", data)
         if data.max_ood is not None and len(ood) > data.max_ood:
-            ood = ood.subset(shuffled(len(ood), seed)[: data.max_ood])
+            ood = ood.subset(permutation(len(ood), seed)[: data.max_ood])
         sets.append(ood)
     names = [dataset.name for dataset in sets]
     if len(set(names)) < len(names):
@@ -111,8 +111,3 @@ def shared(train: Dataset, test: Dataset) -> int:
         return 0
     known = set(train.digests())
     return sum(digest in known for digest in test.digests())
-
-
-def shuffled(count: int, seed: int) -> Tensor:
-    """The indices of `count` images in a random order."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from configs.schema import Shape
+
 Split = Literal["train", "test"]
 UNLABELLED = -1
 PART = 1024  # images per batch, when all images are read
@@ -50,7 +52,7 @@ class Dataset:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return tuple(self.pixels.shape[1:])
 
@@ -81,12 +83,6 @@ class Dataset:
         names = [self.names[i] for i in indices.tolist()]
         order = indices if self.order is None else self.order[indices]
         return replace(self, labels=self.labels[indices], names=names, order=order)
-
-    def joined(self, other: "Dataset", times: int) -> "Dataset":
-        """These images, and `times` times those of another subset of the same set."""
-        places = [torch.arange(len(of.pixels)) if of.order is None else of.order for of in (self, other)]
-        order, labels = (torch.cat([a, b.repeat(times)]) for a, b in (places, (self.labels, other.labels)))
-        return replace(self, labels=labels, names=self.names + times * other.names, order=order)
 
     @cached_property
     def fingerprint(self) -> str:

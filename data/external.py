@@ -25,14 +25,9 @@ from training.external import call
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The data set that a callable of the user's own file, such as `my_data.py:spectrograms`, returns for a split.
 
-    Its classes are its attribute `classes`, or else the numbers up to the largest label. Raises UserError for any other
-    result.
+    Its classes are its attribute `classes`, or else the numbers up to the largest label.
     """
     items = call(source.source, {"split": split})
-    if not hasattr(items, "__getitem__") or not hasattr(items, "__len__"):
-        raise UserError(
-            f"{source.source}: returns a {type(items).__name__}, but a torch.utils.data.Dataset with a length is needed"
-        )
     return dataset_of(items, source.title, data, list(getattr(items, "classes", [])) or None)
 
 
@@ -43,8 +38,10 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
     Raises UserError for an item that is not an image, or a label that is not one class: several labels per image are
     not supported.
     """
-    if isinstance(items, IterableDataset) or not hasattr(items, "__len__"):
-        raise UserError(f"{name}: items have to be numbered, with a length: a torch.utils.data.Dataset, not a stream")
+    if isinstance(items, IterableDataset) or not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
+        raise UserError(
+            f"{name}: a {type(items).__name__}, but items need numbers and a length, as in a torch.utils.data.Dataset"
+        )
     shape = torch.Size((len(items), *data.shape))
     if not len(items):
         raise UserError(f"{name}: no items")

@@ -15,10 +15,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import Data, DataSet, Resize
+from configs.schema import Data, DataSet, Resize, Shape
 from data.dataset import PART, UNLABELLED, Dataset, LazyPixels, Split
 from training import artifact
 from training.bar import note, progress_bar
+from training.external import digest_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 NOT_OURS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # made by systems and programs, like all that begins with a dot
@@ -54,7 +55,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         note(f"{title}: {others} files below {searched} are not images ({kinds}) and are left out")
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
-        first: dict[bytes, tuple[int, str]] = {}  # the label and the name of the first one of equal images
+        first = {}  # the label and the name of the first one of equal images
         images = zip(dataset.digests(), labels.tolist(), dataset.names)
         pairs = [(*first.setdefault(digest, (label, name)), label, name) for digest, label, name in images]
         if twice := [f"{one} and {other}" for label, one, another, other in pairs if label != another]:
@@ -113,7 +114,7 @@ def class_folders(name: str, root: Path, split: Split) -> list[str]:
 
     Raises UserError for a class that is in test and not in train, and for a single class in train.
     """
-    found: dict[str, set[str]] = {}
+    found = {}
     for s in ("train", "test"):
         folders = [path for path in split_folder(root, s).glob("*") if path.is_dir() and ours(path.name)]
         empty = [path.name for path in folders if next(images_below(path), None) is None]
@@ -138,7 +139,7 @@ def labelled(root: Path, searched: Path, classes: list[str]) -> tuple[list[str],
     return files, torch.tensor(labels, dtype=torch.int64)
 
 
-def decode(path: Path, shape: tuple[int, int, int], resize: Resize = "squash") -> np.ndarray:
+def decode(path: Path, shape: Shape, resize: Resize = "squash") -> np.ndarray:
     """One image as uint8 [H, W, C], upright, on a white background, resized by PIL's antialiased bilinear
     filter.
 
@@ -195,7 +196,7 @@ def decoded(name: str, root: Path, files: list[str], labels: Tensor, classes: li
 def kept(images: LazyPixels, path: Path, name: str) -> Tensor:
     """The images in the file `path`, memory-mapped; if it is missing or damaged, it is made first."""
     checksum = path.with_suffix(".sha256")
-    if path.exists() and not (checksum.exists() and checksum.read_bytes() == digest_of_file(path).encode()):
+    if path.exists() and not (checksum.exists() and checksum.read_bytes() == digest_of(path).encode()):
         note(f"{path}: altered since it was written; making it again")
         path.unlink()
     if not path.exists():
@@ -204,14 +205,8 @@ def kept(images: LazyPixels, path: Path, name: str) -> Tensor:
             parts = torch.arange(len(images)).split(PART)  # an executor keeps all its inputs and results
             for part in progress_bar(parts, desc=f"decoding {name}", unit=f"x {PART} images", leave=False):
                 pixels[part] = torch.stack(list(pool.map(images.read, part.tolist())))
-            artifact.write_text(checksum, digest_of_file(temporary))
+            artifact.write_text(checksum, digest_of(temporary))
     return torch.from_numpy(np.load(path, mmap_mode="c"))
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mapped(path: Path, shape: torch.Size) -> Tensor:

@@ -49,7 +49,7 @@ def rows_of(path: Path, dataset: Dataset) -> dict[str, list]:
         table = list(csv.DictReader(file))
     if missing := {"image", "test_index", *classes} - set(table[0] if table else ()):
         raise UserError(f"{path}: no column {min(missing)!r}")
-    rows: dict[str, list] = {}
+    rows = {}
     for row in table:
         for name in (row["image"], PLACE.format(int(row["test_index"]))):
             if name in rows:

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.schema import Resize
+from configs.schema import Resize, Shape
 
 
-def fit_to(images: Tensor, shape: tuple[int, int, int], resize: Resize = "squash") -> Tensor:
+def fit_to(images: Tensor, shape: Shape, resize: Resize = "squash") -> Tensor:
     """uint8 [N, H, W, C] → uint8 [N, *shape]: bilinear with antialiasing.
 
     The proportions first: `crop` cuts the ends of the longer side, `pad` adds black to the shorter one.

@@ -9,13 +9,12 @@ new kind is one function, one line in `VIEWS` and its name in `configs.schema.Vi
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.schema import Augmentation
+from configs.schema import Augmentation, Shape
 from data import distort
 from data.augment import augment, draw_changes
 from data.dataset import UNLABELLED, Dataset
@@ -23,6 +22,7 @@ from training.seeds import seed_of
 
 Change = Callable[[Tensor, Tensor, Tensor], Tensor]
 Mix = Callable[[Tensor], tuple[Tensor, Tensor]] | None  # None: images are not mixed
+Kind = tuple[Change, Mix]
 Pixels = tuple[Tensor, Tensor]  # own and other images of a batch
 
 
@@ -31,7 +31,7 @@ class Draws:
     """What is drawn for each of `count` images of one shape [H, W, C]."""
 
     count: int
-    shape: tuple[int, int, int]
+    shape: Shape
     augmentation: Augmentation | None
     generator: torch.Generator
 
@@ -55,18 +55,18 @@ class Draws:
         return lambda own, other, indices: (first(own, indices), second(other, partner[indices])), partner
 
 
-def plain(draws: Draws) -> tuple[Change, Mix]:
+def plain(draws: Draws) -> Kind:
     """The images as they are."""
     return lambda own, other, indices: own, None
 
 
-def augmented(draws: Draws) -> tuple[Change, Mix]:
+def augmented(draws: Draws) -> Kind:
     """The teacher's own training augmentation, one draw for each image."""
     changed = draws.augmented()
     return lambda own, other, indices: changed(own, indices), None
 
 
-def mixup(draws: Draws) -> tuple[Change, Mix]:
+def mixup(draws: Draws) -> Kind:
     """Each augmented image mixed with another one, in a share uniform on [0, 1] (Zhang et al. 2018, eq. 1)."""
     pair, partner = draws.pairs()
     share = draws.uniform()
@@ -79,7 +79,7 @@ def mixup(draws: Draws) -> tuple[Change, Mix]:
     return change, lambda indices: (partner[indices], share[indices])
 
 
-def cutmix(draws: Draws) -> tuple[Change, Mix]:
+def cutmix(draws: Draws) -> Kind:
     """Each augmented image with a rectangle of another one (Yun et al. 2019), whose area is a share uniform on [0,
     1]."""
     pair, partner = draws.pairs()
@@ -101,7 +101,7 @@ def cutmix(draws: Draws) -> tuple[Change, Mix]:
     return change, lambda indices: (partner[indices], 1 - box(indices).float().mean((1, 2)))
 
 
-def strong(draws: Draws) -> tuple[Change, Mix]:
+def strong(draws: Draws) -> Kind:
     """Augmented images, zoomed and rotated. By chance, each is blurred, recoloured, lit (or negated), cut into shuffled
     patches, noisy."""
     changed, uniform = draws.augmented(), draws.uniform
@@ -143,7 +143,7 @@ class View:
     """One view of a data set. spec: all that determines its pixels, besides the data."""
 
     name: str
-    spec: dict[str, Any]
+    spec: dict
     dataset: Dataset
     device: torch.device
     change: Change

@@ -43,11 +43,6 @@ class State:
         return Teacher.from_module(self.network, [0.0], [1.0], size=28, classes=self.pool.classes, channels=1)
 
 
-def by_chance(state: State) -> Tensor:
-    """A random order."""
-    return torch.rand(len(state.pool))
-
-
 def by_softmax(state: State) -> Tensor:
     """The entropy of one pass without dropout."""
     return entropy(outputs_of(state.teacher.network, state.pool, COMPUTE).softmax(-1))
@@ -87,7 +82,7 @@ def by_density(state: State) -> Tensor:
 
 
 ACQUISITIONS: dict[str, tuple[Callable[[State], Tensor], str]] = {  # and their colours
-    "random": (by_chance, GREY),
+    "random": (lambda state: torch.rand(len(state.pool)), GREY),
     "softmax entropy": (by_softmax, GREEN),
     "teacher (BALD)": (partial(by_teacher, passes=PASSES), BLUE),
     "teacher, few passes": (partial(by_teacher, passes=FEW_PASSES), SKY),

@@ -1,7 +1,7 @@
 """Which images should be labelled next (Gal et al. 2017; Mukhoti et al. 2021)? By chance, by softmax entropy, by the
 teacher's mutual information (BALD), by its student's, or by the density of features.
 
-    python experiments/active_learning.py          # some two hours on one CPU core
+    python -m experiments.active_learning          # some two hours on one CPU core
 
 The pool has few clean and many ambiguous digits (`ambiguous_digits`, of MNIST from datasets/), so an acquisition that
 takes uncertain images of any kind wastes labels. Every network is a LeNet with dropout, trained anew on the labels so
@@ -10,16 +10,12 @@ of the teacher cost as little as a student: is it better than they? Writes resul
 continues: what is finished is kept in runs/active_learning/.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +27,7 @@ from experiments import ambiguous_digits, common
 from experiments.acquisitions import ACQUISITIONS, AGAIN, COMPUTE, DISTILLED, FEW_PASSES, PASSES, State
 from models.inference import outputs_of
 from training.bar import progress_bar
-from training.seeds import seed_of
+from training.seeds import permutation, seed_of
 
 CLEAN = 1000  # images of the pool, beside all ambiguous ones
 FIRST, STEP = 20, 10  # labels to begin with, as many of each class, and labels of a step
@@ -49,7 +45,7 @@ class Settings:
 
 def make_pool(train: Dataset, ambiguous: Tensor, labels: Tensor, seed: int) -> tuple[Dataset, Tensor]:
     """Clean and ambiguous digits together, an ambiguous one with the first of its labels; and which ones are clean."""
-    clean = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:CLEAN]
+    clean = permutation(len(train), seed)[:CLEAN]
     images = torch.cat([train.images[clean], ambiguous])
     pool = Dataset("pool", images, torch.cat([train.labels[clean], labels[:, 0]]), [""] * len(images), train.classes)
     return pool, torch.arange(len(images)) < len(clean)

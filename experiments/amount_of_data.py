@@ -1,17 +1,12 @@
 """Does the epistemic uncertainty fall as training images are added, and does the aleatoric one stay (Kendall & Gal
 2017, table 3)?
 
-    python experiments/amount_of_data.py          # some 40 minutes on one CPU core with bfloat16 instructions
+    python -m experiments.amount_of_data          # some 40 minutes on one CPU core with bfloat16 instructions
 
 Teachers of a quarter, a half and all of CIFAR-10's training images, each trained for the same number of steps, and a
 Gaussian and a Dirichlet student of each. CIFAR-100 is unknown to them. Takes both from datasets/, or downloads them.
 Writes results/amount_of_data/; networks are in runs/amount_of_data/.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dataclasses import dataclass, replace
 from functools import partial

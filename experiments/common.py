@@ -46,7 +46,7 @@ def start(experiment: Callable[[Any], None], settings: type, description: str) -
     script.guard(lambda: experiment(cli.parse(sys.argv[1:], schema.dataclass(settings), None)[0]))
 
 
-def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict[str, Any]:
+def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict:
     """Where a record comes from: settings, command, commit and device."""
     return {"settings": asdict(settings), "provenance": made_by(str(choose(device, dtype)))}
 
@@ -90,7 +90,7 @@ def table(rows: dict[str, dict]) -> str:
 
 def plot_lines(title: str, xlabel: str, panels: dict[str, list[tuple]]) -> Figure:
     """A panel for each title, with lines (x, y, label, options of the line); the last panel has the legend."""
-    figure = Figure(figsize=(3 + 3.5 * len(panels), 4), layout="constrained")
+    figure = Figure(figsize=(3 + 3.5 * len(panels), 4))
     figure.suptitle(title)
     for axis, (name, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for x, y, label, options in lines:

@@ -1,17 +1,12 @@
 """Dropout rates that are learned with the weights (Gal, Hron & Kendall 2017): does the epistemic part fall with more
 data, and do such rates make a better teacher?
 
-    python experiments/concrete_dropout.py          # some 15 minutes on one CPU core with bfloat16 instructions
+    python -m experiments.concrete_dropout          # some 15 minutes on one CPU core with bfloat16 instructions
 
 First in one dimension, on the data of regression.py. Then on CIFAR-10, with a VGG of seven layers at a quarter of the
 width: prints the learned rates as a list for `teacher.conv_dropout`, and trains an ordinary teacher with it, beside one
 with the usual rates. Writes results/concrete_dropout/; networks are in runs/concrete_dropout/.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import math
 from dataclasses import dataclass, field, replace

@@ -1,17 +1,14 @@
 """Ambiguous and unknown images (Mukhoti et al. 2021, figures 1 and 2): which uncertainty tells which of them apart, and
 does a student's split into aleatoric and epistemic survive?
 
-    python experiments/dirty_mnist.py          # an hour and a half on one CPU core
+    python -m experiments.dirty_mnist          # an hour and a half on one CPU core
 
 Networks are trained on MNIST and ambiguous digits together; Fashion-MNIST is unknown to them. The same networks on
 Fashion-MNIST, and on MNIST, are set beside published figures. Takes MNIST and Fashion-MNIST from datasets/, or
 downloads them, and notMNIST from datasets/notmnist/. Writes results/dirty_mnist/; networks are in runs/dirty_mnist/.
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -121,7 +118,7 @@ def main(settings: Settings) -> None:
 
 def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     """A row for each method, a column for each score: its density on clean, ambiguous and unknown images."""
-    figure = Figure(figsize=(15, 2.1 * len(scores)), layout="constrained")
+    figure = Figure(figsize=(15, 2.1 * len(scores)))
     figure.suptitle("Clean, ambiguous and unknown images, by every uncertainty (density)")
     for row, (title, sets) in zip(figure.subplots(len(scores), 5), scores.items(), strict=True):
         columns = dict.fromkeys(["predictive_entropy", "expected_entropy", "mutual_information", OWN_SCORES[title]])

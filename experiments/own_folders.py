@@ -1,6 +1,6 @@
 """Does a config of ten lines train a usable network on a folder of photos, whatever their number and size?
 
-    python experiments/own_folders.py          # some two hours on one CPU core with bfloat16 instructions
+    python -m experiments.own_folders          # some two hours on one CPU core with bfloat16 instructions
 
 Folders as a user has them, made from CIFAR-10, Fashion-MNIST (grey) and Tiny-ImageNet (64x64; five kinds of ten classes
 each). The config names only folder and size: configs/recipe.py chooses the rest. Beside it: other networks and rates,
@@ -8,12 +8,8 @@ with the same epochs and batches. Takes the sets from datasets/, or downloads th
 and networks are in runs/own_folders/. The same command again continues.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from PIL import Image
 

@@ -1,17 +1,12 @@
 """Regression in one dimension: aleatoric and epistemic bands of MC-dropout, and of a student that gives them in one
 pass.
 
-    python experiments/regression.py          # no data; a few minutes on one CPU core
+    python -m experiments.regression          # no data; a few minutes on one CPU core
 
 Two teachers: one whose noise is a constant 1/τ, and one that learns its noise as a second output. Both are trained on
 N/4, N/2 and N points, each with the dropout rate that is best for its number of points, by the likelihood of other
 points: more data should lower the epistemic part, and not the aleatoric one. Writes results/regression/.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dataclasses import dataclass
 from itertools import product
@@ -97,7 +92,7 @@ def main(settings: Settings) -> None:
     """Train every teacher and its students, measure, and write."""
     torch.manual_seed(settings.seed)
     record = common.provenance(settings, "cpu", "float32") | {"agreement": {}, "by_points": {}}
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(11, 7))
     figure.suptitle("Mean, epistemic and predictive band (two standard deviations) of all passes, and of one pass")
     for kind, axes in zip(KINDS, figure.subplots(2, 2, sharex=True, sharey=True), strict=True):
         by_points = record["by_points"][kind] = {}

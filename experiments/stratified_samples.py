@@ -1,19 +1,15 @@
 """How much less noise stratified passes have than plain ones, and what they cost (docs/method.md).
 
-    python experiments/stratified_samples.py          # half an hour on one CPU core with bfloat16 instructions
+    python -m experiments.stratified_samples          # half an hour on one CPU core with bfloat16 instructions
 
 The committed teacher of CIFAR-10 is sampled several times in each way, on test images of CIFAR-10 and of CIFAR-100. All
 estimates are unbiased (tests/uncertainty/test_mc_dropout.py), so their variance between repeats is their noise. Takes
 both sets from datasets/, or downloads them. Writes results/stratified_samples/.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch

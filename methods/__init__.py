@@ -1,8 +1,6 @@
 """All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` of
 STUDENTS."""
 
-from typing import Any
-
 from configs.cli import checked, settings_of
 from configs.errors import UserError
 from methods.interface import Method, TeacherMethod
@@ -62,7 +60,7 @@ def options_help() -> str:
     return "student.options of each student.method, with their defaults:\n" + "\n".join(lines)
 
 
-def student_method(name: str, options: dict[str, Any] | None = None) -> Method:
+def student_method(name: str, options: dict | None = None) -> Method:
     """The student method of that name with its options. Raises UserError for an unknown name or a wrong option."""
     if name not in STUDENTS:
         raise UserError(f"student.method: {name} is not one of {', '.join(STUDENTS)}")

@@ -1,7 +1,5 @@
 """What is measured of a method's predictions: plain numbers, the same for teachers, students and every script."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy import ndarray
@@ -63,7 +61,7 @@ def scores_of(prediction: Prediction) -> Scores:
     return scores
 
 
-def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict[str, Any]:
+def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict:
     """The quality of a method's predictions, by data set; `labels` are those of the first set, the others are OOD.
 
     before: the quality of the class probabilities (before temperature scaling). ood, errors: how well each score tells
@@ -76,14 +74,12 @@ def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict[str, An
     record = {
         "before": classification(mean, labels),
         "draws": predictions[inside].distribution.draws,
-        "confident": {
-            name: float((of_set["max_probability"] < 1 - CONFIDENT).mean()) for name, of_set in scores.items()
-        },
+        "confident": {name: (of_set["max_probability"] < 1 - CONFIDENT).mean() for name, of_set in scores.items()},
         "ood": {name: detection(scores[inside], scores[name]) for name in outside},
     }
     if all("mutual_information" in of_set for of_set in scores.values()):
         record["spearman_of_parts"] = {
-            name: float(spearmanr(of_set["mutual_information"], of_set["expected_entropy"]).statistic)
+            name: spearmanr(of_set["mutual_information"], of_set["expected_entropy"]).statistic
             for name, of_set in scores.items()
         }
     if of_errors := errors(scores[inside], mean.argmax(1) == labels):
@@ -91,7 +87,7 @@ def measure(predictions: dict[str, Prediction], labels: ndarray) -> dict[str, An
     return record
 
 
-def after_temperature(predict: Predictor, inside: Prediction, labels: ndarray, validation: Dataset) -> dict[str, Any]:
+def after_temperature(predict: Predictor, inside: Prediction, labels: ndarray, validation: Dataset) -> dict:
     """The temperature that suits the validation images, and the quality of the class probabilities with it."""
     fitted_on = predict(validation.images, validation.name).distribution.mean
     temperature = fit_temperature(fitted_on, validation.labels)

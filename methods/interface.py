@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from configs.schema import Evaluation
 from data.dataset import Dataset
 from training.compute import Compute
-from uncertainty.cache import GroupSampler
+from uncertainty.cache import Samplers
 from uncertainty.distribution import Distribution
 
 Matched = Literal["total_variance", "expected_entropy"]
@@ -105,6 +105,6 @@ class TeacherMethod:
     """
 
     predictor: Callable[[Networks, Dataset, Evaluation, int, Compute], Predictor]
-    samplers: Callable[[Networks], tuple[GroupSampler, GroupSampler]] | None = None
+    samplers: Callable[[Networks], Samplers] | None = None
     fixed_samples: bool = False
     ood_score: str = "mutual_information"

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from configs.errors import UserError
 from data.folder import decode, images_below
-from models.architecture import Architecture
 from training import artifact
 from training.bar import note, progress_bar
 from uncertainty.dirichlet import Dirichlet
@@ -23,7 +22,7 @@ from uncertainty.distribution import MEASURES, Distribution
 BATCH = 256  # images
 
 
-def rows_of(distribution: Distribution, classes: list[str], threshold: float | None = None) -> Iterator[dict[str, Any]]:
+def rows_of(distribution: Distribution, classes: list[str], threshold: float | None = None) -> Iterator[dict]:
     """A row for each input: its class and the class's probability, every measure, a Dirichlet's precision, and all
     probabilities. With a threshold also `answer`: whether the predictive entropy is not above it."""
     answers = [{}] * len(distribution.mean)
@@ -40,7 +39,7 @@ def rows_of(distribution: Distribution, classes: list[str], threshold: float | N
         yield {"class": classes[label]} | answer | dict(zip(numbers, row))
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_csv(path: Path, rows: Iterable[dict]) -> int:
     """Write a line for each row, as they come. Returns how many; there is no file if there are none. Raises UserError
     as `artifact`."""
     rows = iter(rows)
@@ -61,15 +60,11 @@ def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def predictions(
-    model: Callable[[Tensor], Distribution],
-    a: Architecture,
-    classes: list[str],
-    folder: Path,
-    device: torch.device,
-    threshold: float | None = None,
-) -> Iterator[dict[str, Any]]:
+    model: Any, predict: Callable[[Tensor], Distribution], folder: str | Path, threshold: float | None = None
+) -> Iterator[dict]:
     """A row for each image below `folder`, or of the file `folder`: its path, and the columns of `rows_of`. A broken
-    image is skipped, and a line names it."""
+    image is skipped, and a line names it. model: a student or a teacher, whose predictions these are."""
+    a = model.architecture
 
     def read(path: Path) -> np.ndarray | None:
         try:
@@ -78,12 +73,14 @@ def predictions(
             note(f"skipped: {error}")
             return None
 
-    paths = images_below(folder)
+    paths = images_below(Path(folder))
     with ThreadPoolExecutor() as pool, progress_bar(unit="image") as bar:
         while batch := list(islice(paths, BATCH)):
             kept = {path: image for path, image in zip(batch, pool.map(read, batch)) if image is not None}
             if kept:
-                distribution = model(torch.from_numpy(np.stack(list(kept.values()))).to(device))
-                for path, row in zip(kept, rows_of(distribution, classes, threshold)):
+                pixels = torch.from_numpy(np.stack(list(kept.values())))
+                with torch.inference_mode():
+                    distribution = predict(pixels.to(model.network.normalize.mean.device))
+                for path, row in zip(kept, rows_of(distribution, model.classes, threshold)):
                     yield {"image": str(path)} | row
             bar.update(len(batch))

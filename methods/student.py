@@ -4,11 +4,9 @@ import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -29,14 +27,14 @@ from training.compute import Compute
 from training.external import is_external
 from training.run import require_same
 from training.state import decay_groups
-from uncertainty.distribution import Distribution
+from uncertainty.distribution import Distribution, Values
 from uncertainty.variance_propagation import propagate
 
 FILE = "student.safetensors"
 ANSWERED = 0.95  # share of the in-distribution test images
 
 
-def settings(config: Config) -> dict[str, Any]:
+def settings(config: Config) -> dict:
     """All settings that determine the student's weights, besides the teacher and the data."""
     return {"seed": config.seed, "student": asdict(config.student), "sampling": asdict(config.sampling)}
 
@@ -71,7 +69,7 @@ class Student(nn.Module):
         for layer in self.network.modules():
             if isinstance(layer, nn.RNNBase):
                 layer.dropout = 0.0
-        self.about: dict[str, Any] = {}
+        self.about = {}
         self.fixed_norm = False
         self.perceptron = None
         if outputs := self.method.perceptron_outputs(architecture.outputs):
@@ -142,12 +140,10 @@ class Student(nn.Module):
         shape = gaussian.factor[:, rows, columns] / deviation[:, rows]
         return torch.cat([gaussian.loc, gaussian.loc.softmax(-1), deviation.log(), shape], 1)
 
-    def predict(self, images: str | Path) -> Iterator[dict[str, Any]]:
+    def predict(self, images: str | Path) -> Iterator[dict]:
         """The class, the probabilities and all uncertainties of each image below a folder (or of one file), as
         `methods.prediction.predictions`."""
-        device = self.network.normalize.mean.device
-        with torch.inference_mode():
-            yield from predictions(self, self.architecture, self.classes, Path(images), device, self.threshold)
+        return predictions(self, self, images, self.threshold)
 
     @property
     def threshold(self) -> float | None:
@@ -192,7 +188,7 @@ def new_student(
     Raises UserError for options that the method does not have, and for settings that this teacher's network rules out.
     """
     method, from_teacher = student_method(settings.method, settings.options), settings.init == "teacher"
-    changes: dict[str, Any] = {"heads": method.heads, "layers": settings.layers, "spectral_norm": None}
+    changes = {"heads": method.heads, "layers": settings.layers, "spectral_norm": None}
     if not method.propagation:
         changes |= {"conv_dropout": 0.0, "head_dropout": 0.0}
     if settings.network != "teacher":
@@ -230,7 +226,7 @@ def first_channels(tensor: Tensor, shape: torch.Size) -> Tensor | None:
     return tensor[tuple(map(slice, wanted))].expand(shape)
 
 
-def parameter_groups(student: Student, settings: StudentSettings) -> list[dict[str, Any]]:
+def parameter_groups(student: Student, settings: StudentSettings) -> list[dict]:
     """Groups for the optimizer. The network is trained at lr. What the teacher does not have (perceptron, last layer or
     heads) is trained at head_lr, without weight decay."""
     heads = [layer for layer in student.network.modules() if isinstance(layer, HeadsLinear)]
@@ -296,7 +292,7 @@ def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Studen
     return student
 
 
-def keep_thresholds(folder: Path, values: dict[str, ndarray]) -> None:
+def keep_thresholds(folder: Path, values: Values) -> None:
     """Add to the student's file, for each measure, what ANSWERED of the in-distribution test images `values` [N] do not
     exceed."""
     tensors, about = artifact.load(folder / FILE, "student")

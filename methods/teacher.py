@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from configs.errors import UserError
 from configs.schema import Config, Data, Resize, TeacherSettings
 from data.dataset import PART, Dataset
 from methods import teacher_method
-from methods.interface import GroupSampler
+from methods.interface import Samplers
 from methods.prediction import BATCH, predictions
 from models import spectral_norm
 from models.architecture import Architecture
@@ -26,10 +25,10 @@ from training import artifact
 from training.compute import Compute
 from training.external import digest_of_code, is_external
 from training.run import require_same
-from uncertainty.any_network import sampler_of
+from uncertainty.any_network import PlainLoop, cost_in_passes, sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
-from uncertainty.self_check import SelfCheck, require_fit, self_check
+from uncertainty.self_check import PASSES, SelfCheck, require_fit
 
 FILE = "teacher.safetensors"
 ENOUGH_TO_WHITEN = 2_000
@@ -91,26 +90,32 @@ class Teacher:
             )
 
     def check(self, images: Tensor, autocast: Callable[[], AbstractContextManager] = nullcontext) -> SelfCheck:
-        """What is random in the network and where, how it is sampled, and at what cost; images uint8 [N, H, W, C]."""
-        return self_check(self.network, images, autocast)
+        """What is random in the network and where, how it is sampled, and at what cost, in `autocast` as it will be
+        sampled; images uint8 [N, H, W, C].
+
+        Raises UserError as `require_fit`, and if nothing is random.
+        """
+        require_fit(self.network, images)
+        sampler = sampler_of(self.network)
+        with autocast():
+            cost = cost_in_passes(sampler, self.network, images, PASSES)
+        outside = isinstance(sampler, PlainLoop) and isinstance(self.network, External)
+        why = f" ({sampler.why})" if outside else ""
+        return SelfCheck(what_is_random(self.network, images), f"{sampler}{why}", cost)
 
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth some 50 to
         100 plain ones (docs/method.md)."""
         return samples_of(sampler_of(self.network), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
-    def predict(self, images: str | Path, passes: int) -> Iterator[dict[str, Any]]:
+    def predict(self, images: str | Path, passes: int) -> Iterator[dict]:
         """The same as `methods.student.Student.predict`, but from `passes` stratified passes with dropout."""
         sampler = sampler_of(self.network)
         plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)), 1)
 
-        def sampled(batch: Tensor) -> Samples:
-            return samples_of(sampler, batch, plan)
+        return predictions(self, lambda batch: samples_of(sampler, batch, plan), images)
 
-        device = self.network.normalize.mean.device
-        return predictions(sampled, self.architecture, self.classes, Path(images), device)
-
-    def samplers(self, method: str) -> tuple[GroupSampler, GroupSampler]:
+    def samplers(self, method: str) -> Samplers:
         """Two samplers of the networks: one for students and the reference's first half, one for its second half.
 
         Raises UserError if the method gives no samples.
@@ -121,7 +126,7 @@ class Teacher:
         return samplers(self.networks)
 
 
-def settings(config: Config) -> dict[str, Any]:
+def settings(config: Config) -> dict:
     """All settings that determine a network's weights."""
     values = asdict(config.teacher)
     for name in ("method", "members"):  # these say how the network is used

@@ -3,14 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.schema import image_shape
+from configs.schema import Shape, image_shape
 from models.contract import Network
 
 
@@ -38,12 +38,12 @@ class Architecture:
     whiten: bool = False
     dropped: str = "units"
     resize: str = "squash"
-    options: dict[str, Any] | None = None
+    options: dict | None = None
     layers: list[str] | None = None
     digest: str | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """[H, W, C] of an image."""
         return image_shape(self.size, self.channels)
 

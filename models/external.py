@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.schema import Shape
 from models.architecture import Architecture, Normalize
 from models.hooks import hooked
 from training.external import call, called
@@ -34,7 +35,7 @@ class External(nn.Module):
     shape: [H, W, C].
     """
 
-    def __init__(self, module: nn.Module, shape: tuple[int, int, int], outputs: int, layers: list[str] | None = None):
+    def __init__(self, module: nn.Module, shape: Shape, outputs: int, layers: list[str] | None = None):
         super().__init__()
         self.normalize, self.module, self.channels_last = Normalize(shape[-1]), module, True
         self.shape = shape
@@ -76,11 +77,11 @@ class External(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.normalize(images)
-        return logits_of(self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format)))
+        return first_of(self.module(x if self.channels_last else x.clone(memory_format=torch.contiguous_format)))
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The mean output of each of `layers` (float32), and the input of the classifier."""
-        seen: dict[str, tuple] = {}  # of each layer: its inputs, and its mean output before a layer changes it in place
+        seen = {}  # of each layer: its inputs, and its mean output before a layer changes it in place
         ends = [] if self.last is None else [self.last]
         hooks = [
             self.module.get_submodule(name).register_forward_hook(
@@ -122,14 +123,14 @@ class External(nn.Module):
 def outputs_by_name(module: nn.Module, work: Callable[[], Any]) -> dict[str, Tensor]:
     """The output of each module that `work` calls exactly once and that gives a tensor, by name; `module`'s own name is
     empty."""
-    calls: dict[str, list[Tensor]] = {}
+    calls = {}
 
     def note(name: str) -> Callable:
-        return lambda _, __, output: calls.setdefault(name, []).append(logits_of(output))
+        return lambda _, __, output: calls.setdefault(name, []).append(first_of(output))
 
     with hooked(part.register_forward_hook(note(name)) for name, part in module.named_modules()):
         work()
-    return {name: seen[0].clone() for name, seen in calls.items() if len(seen) == 1 and isinstance(seen[0], Tensor)}
+    return {name: seen[0] for name, seen in calls.items() if len(seen) == 1 and isinstance(seen[0], Tensor)}
 
 
 def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]:
@@ -147,13 +148,10 @@ def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]
 
 
 def first_of(output: Any) -> Any:
-    """The first of several outputs, such as an LSTM's."""
-    return output[0] if isinstance(output, (tuple, list)) and output else output
-
-
-def logits_of(output: Any) -> Any:
-    """The logits among a module's outputs: the field `logits`, or else the first output."""
-    return output.logits if hasattr(output, "logits") else first_of(output)
+    """The first of several outputs, such as an LSTM's; the field `logits`, if there is one."""
+    if isinstance(output, (tuple, list)) and output and not hasattr(output, "logits"):
+        return output[0]
+    return getattr(output, "logits", output)
 
 
 def mean_of(output: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """Hooks of modules, for the length of a context."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch.utils.hooks import RemovableHandle
 
@@ -9,9 +9,7 @@ from torch.utils.hooks import RemovableHandle
 @contextmanager
 def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
     """A context in which these hooks of modules are registered."""
-    hooks = list(hooks)
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for hook in hooks:
-            hook.remove()
+            stack.enter_context(hook)
+        yield

@@ -18,7 +18,7 @@ def mlp(a: Architecture) -> nn.Sequential:
     """
     if a.dropped != "units":
         raise UserError(f"teacher.dropped: a perceptron has no {a.dropped}")
-    layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
+    layers = {"normalize": Normalize(a.channels), "flatten": nn.Flatten()}
     units = math.prod(a.shape)
     for i, (base, rate) in enumerate(zip(HIDDEN, rates(a, "conv", len(HIDDEN))), 1):
         width = scaled(base, a.width)

@@ -29,7 +29,7 @@ class Residual(nn.Module):
             *([dropout] if filters else []),
             nn.BatchNorm2d(width),
         )
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut = nn.Identity()
         if (stride, inputs) != (1, width):
             projection = (nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
             average = (
@@ -58,7 +58,7 @@ def resnet18(a: Architecture) -> nn.Sequential:
     """
     dropout, channels = rates(a, "conv", 2 * len(CHANNELS)), scaled(CHANNELS[0], a.width)
     large = max(a.shape[:2]) > SMALL
-    layers: dict[str, nn.Module] = {
+    layers = {
         "normalize": Normalize(a.channels),
         "conv": nn.Conv2d(a.channels, channels, *((7, 2, 3) if large else (3, 1, 1)), bias=False),
         "norm": nn.BatchNorm2d(channels),

@@ -50,7 +50,7 @@ class SpectralNorm(nn.Module):
 def normalize(network: nn.Sequential, coefficient: float, blank: Tensor) -> None:
     """Keep the spectral norm of every layer but the last at or below `coefficient`, for images of the size of `blank`
     [1, H, W, C]."""
-    shapes: dict[nn.Module, tuple[int, ...]] = {}
+    shapes = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         shapes[layer] = (*inputs[0].shape[1:], 1, 1)[:3]  # [C, H, W], or [F, 1, 1]

@@ -30,7 +30,7 @@ def vgg(a: Architecture) -> nn.Sequential:
     if min(a.shape[:2]) - (quick and a.whiten) < 2 ** len(blocks):
         raise UserError(f"data.size: {a.network} halves the image {len(blocks)} times, {a.size} pixels are too few")
 
-    layers: dict[str, nn.Module] = {"normalize": Normalize(a.channels)}
+    layers = {"normalize": Normalize(a.channels)}
     channels = a.channels
     if a.whiten:  # padded where 31 pixels could not be halved five times
         layers |= {"whiten": Whiten(channels, padding=0 if quick else 1), "whiten_relu": nn.ReLU(inplace=True)}

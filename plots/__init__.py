@@ -6,18 +6,3 @@ from plots.humans import humans
 from plots.images import extremes
 from plots.maps import maps
 from plots.training import training_curves
-
-__all__ = [
-    "correlation_by_passes",
-    "decisions_by_passes",
-    "extremes",
-    "histograms",
-    "humans",
-    "maps",
-    "reliability",
-    "risk_coverage",
-    "roc",
-    "scale",
-    "teacher_against_student",
-    "training_curves",
-]

@@ -7,13 +7,12 @@ Writes README.md (long tables) and, of a comparison on test images, the figures 
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from configs.schema import StudentSettings
 from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
+<<<<<<< HEAD
 from plots.methods import (
     by_method,
     faithfulness,
@@ -26,6 +25,9 @@ from plots.methods import (
     worth,
     worths,
 )
+=======
+from plots.methods import by_method, methods_under_shift, quality, shifts_of_the_best, worth
+>>>>>>> code42
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
 from plots.table import SIMILARITIES
@@ -157,16 +159,9 @@ def kept(by_title: Records) -> str:
 
 
 def about(records: list[dict]) -> str:
-    """Where the numbers of finished rows come from, how to read them, and which rows have settings that the present
-    code does not have."""
+    """Where the numbers of finished rows come from, and how to read them."""
     commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
-    text = ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
-    today = {field.name for field in fields(StudentSettings)}
-    older = dict.fromkeys(r["title"] for r in records if r["settings"]["student"].keys() - today)
-    if not older:
-        return text
-    rows = f"These rows ({', '.join(older)}) are" if {r["title"] for r in records} - older.keys() else "All rows are"
-    return f"{text}\n\n**{rows} of an earlier version of the code, in which some settings had other names.**"
+    return ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
 
 
 def long(by_title: Records) -> str:
@@ -267,7 +262,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     if shifted := [seeds[0] for seeds in done.values() if "shifts" in seeds[0]]:
         save(methods_under_shift(shifted), folder / "shifts_by_method.png")
         if students := [record for record in shifted if record["kind"] == "student"]:
-            save(shifts_of(max(students, key=faithfulness)), folder / "shifts_of_the_most_faithful_student.png")
+            save(shifts_of_the_best(students), folder / "shifts_of_the_most_faithful_student.png")
     save(by_method(done), folder / "methods.png")
     if points := worths(done):
         save(worth(points), folder / "worth.png")

@@ -78,17 +78,13 @@ def risk_coverage(confidence: dict[str, ndarray], correct: dict[str, ndarray], d
     for who, (coverage, risk) in curves.items():
         label = f"{NAMES[who]}: AURC {classification.aurc(confidence[who], correct[who]):.4f}"
         axis.plot(coverage, risk, color=COLOURS[who], label=label)
-    start = max(0, 1.1 * min(rise(*curve) for curve in curves.values()) - 0.1)
+    rises = [coverage[risk < risk[-1] / 20].max(initial=0) for coverage, risk in curves.values()]  # 0: from the start
+    start = max(0, 1.1 * min(rises) - 0.1)
     top = max(risk[coverage >= start].max() for coverage, risk in curves.values())
     axis.set(xlabel="share of images kept, most confident first", ylabel="error rate among them")
     axis.set(xlim=(start, 1), ylim=(0, 1.05 * top or 1))
     axis.legend()
     return figure
-
-
-def rise(coverage: ndarray, risk: ndarray) -> float:
-    """The last coverage at which the risk is below a twentieth of that of all images; 0 if there is none."""
-    return coverage[risk < risk[-1] / 20].max(initial=0)
 
 
 def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:
@@ -104,12 +100,10 @@ def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:
     for (_, what), axis in axes.items():
         for score, style in {None: "-"}.items() if what == "nll" else DECISION_STYLES.items():
             value = {who: of[what] if score is None else of[what].get(score) for who, of in by_passes.items()}
-            known = [count for count in counts if value[count] is not None]
             dotted = style == ":" and f"dotted: by {plain_name(score)}, otherwise by {plain_name(OOD_SCORE)}"
             look = {"linestyle": style, "linewidth": 1.2}
-            x, y = [int(count) for count in known], [value[count] for count in known]
-            label = dotted or "teacher, N passes"
-            axis.plot(x, y, marker="o", markersize=3, color=COLOURS["teacher"], label=label, **look)
+            line = {"marker": "o", "markersize": 3, "color": COLOURS["teacher"], "label": dotted or "teacher, N passes"}
+            axis.plot(list(map(int, counts)), [value[count] for count in counts], **line, **look)
             for who in ("student", "teacher_deterministic"):
                 if value[who] is not None:
                     axis.axhline(value[who], color=COLOURS[who], label=None if dotted else NAMES[who], **look)
@@ -120,9 +114,9 @@ def decisions_by_passes(by_passes: dict[str, dict], inside: str) -> Figure:
     return figure
 
 
-def passes_that_decide(by_passes: dict[str, dict], tolerance: float = 0.005) -> dict[str, int]:
+def passes_that_decide(by_passes: dict[str, dict]) -> dict[str, int]:
     """For errors and each OOD set, the fewest passes of the teacher whose AUROC by predictive entropy is at most
-    `tolerance` below that of all passes."""
+    0.005 below that of all passes."""
     counts = sorted(int(count) for count in by_passes if count.isdecimal())
     aurocs = {
         what: {count: by_passes[str(count)][what].get(OOD_SCORE) for count in counts}
@@ -130,7 +124,7 @@ def passes_that_decide(by_passes: dict[str, dict], tolerance: float = 0.005) -> 
         if what != "nll"
     }
     return {
-        what: min(count for count in counts if of[count] >= of[counts[-1]] - tolerance)
+        what: min(count for count in counts if of[count] >= of[counts[-1]] - 0.005)
         for what, of in aurocs.items()
         if None not in of.values()
     }

@@ -6,9 +6,10 @@ from numpy import ndarray
 
 from plots.style import COLOURS, MEASURE_COLOURS, MEASURE_NAMES, NAMES, panels, plain_name
 from uncertainty.agreement import calibration
+from uncertainty.distribution import Values
 
 
-def humans(entropy: ndarray, student: dict[str, ndarray], metrics: dict[str, dict]) -> Figure:
+def humans(entropy: ndarray, student: Values, metrics: dict[str, dict]) -> Figure:
     """Left: rank correlation of the entropy of people's labels [N] with each measure. Right: its mean in 20 bins of the
     student's."""
     best = max(metrics["student"][measure]["spearman"] for measure in MEASURE_NAMES)

@@ -4,20 +4,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from plots.style import MEASURE_NAMES, UNITS, panels
+from plots.style import MEASURE_NAMES, UNITS, Values, panels
 
+COUNT = 5  # images in a row
 ROWS = (("predictive_entropy", "least"), ("total_variance", "most"), ("entropy_minus_variance", "most"))
 
 
 def extremes(
     images: ndarray,
-    teacher: dict[str, ndarray],
-    student: dict[str, ndarray],
+    teacher: Values,
+    student: Values,
     names: list[str],
     true: list[str],
     said: list[str],
     dataset: str,
-    count: int = 5,
 ) -> Figure:
     """The images with the least uncertainty, with the most epistemic and with the most aleatoric uncertainty, by the
     student; no image twice. Each with its name, its class, and the values of student and teacher.
@@ -25,17 +25,17 @@ def extremes(
     images: uint8 [N, H, W, C]; teacher, student: {measure: [N]}; names, true, said: of each image its name, its class
     ("?": unknown) and the student's class.
     """
-    chosen: dict[tuple[str, str], list[int]] = {}
+    chosen = {}
     for measure, which in ROWS:
         order = np.argsort(student[measure], kind="stable")[:: 1 if which == "least" else -1]
         before = sum(chosen.values(), [])
-        chosen[measure, which] = [i for i in order.tolist() if i not in before][:count]
+        chosen[measure, which] = [i for i in order.tolist() if i not in before][:COUNT]
     right = [np.sum([true[i] == said[i] for i in of]) for of in chosen.values()]
     title = f"{dataset}: what the student is surest and least sure of"
     if any(right):  # the set has the student's classes
-        title = f"{dataset}: the student is right on {right[0]} of the {count} images that it is surest of, "
-        title += f"and on {sum(right[1:])} of the {2 * count} that it is least sure of"
-    figure, axes = panels(title, chosen, range(count), 2.1)
+        title = f"{dataset}: the student is right on {right[0]} of the {COUNT} images that it is surest of, "
+        title += f"and on {sum(right[1:])} of the {2 * COUNT} that it is least sure of"
+    figure, axes = panels(title, chosen, range(COUNT), 2.1)
     for (row, place), axis in axes.items():
         measure, which = row
         axis.set(xticks=[], yticks=[])

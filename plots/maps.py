@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from scipy.stats import rankdata
 
-from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK, panels
+from plots.style import BLUE, MEASURE_NAMES, ORANGE, PINK, Uncertainties, panels
 from uncertainty.distribution import MEASURES
 
 COLUMNS = ("predictive_entropy", "expected_entropy", "mutual_information", "total_variance")
@@ -15,7 +15,7 @@ OWN = "a score of its own"
 CLASSES = (BLUE, ORANGE, PINK)
 
 
-def maps(scores: dict[str, dict[str, ndarray]], points: ndarray, labels: ndarray) -> Figure:
+def maps(scores: Uncertainties, points: ndarray, labels: ndarray) -> Figure:
     """A row for each method, a column for each measure and one for the method's own score. Dark is unsure; each map has
     its own scale. A method's own scores are shown by rank, because a log density has no lower bound.
 

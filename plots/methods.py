@@ -33,11 +33,8 @@ BY_SHIFT = BY_METHOD | {
 
 def main_rows(done: Records) -> Records:
     """Without the variants of other rows, whose titles go on after a comma or `without`: the table has them."""
-
-    def is_variant(title: str) -> bool:
-        return any(title.startswith((f"{other}, ", f"{other} without ")) for other in done)
-
-    return {title: seeds for title, seeds in done.items() if not is_variant(title)}
+    starts = tuple(f"{title}{end} " for title in done for end in (",", " without"))
+    return {title: seeds for title, seeds in done.items() if not title.startswith(starts)}
 
 
 def fit(axis: Axes, numbers: ndarray) -> None:
@@ -87,7 +84,7 @@ def by_method(done: Records) -> Figure:
     panels = {name: kinds for name, kinds in panels.items() if any(values(records, path) for path in kinds.values())}
     colours = {"": BLUE, **dict(zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY))))}
     colours |= {plain_name(measure): MEASURE_COLOURS[measure] for measure in PANELS}
-    figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8), layout="constrained")
+    figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8))
     found = best_in_one_pass(done, f"agreement/{inside}/total_variance/equivalent_passes")
     figure.suptitle(f"{found or 'What each method gives'} (dots: means over seeds; lines: standard deviations)")
     for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
@@ -127,8 +124,11 @@ def methods_under_shift(records: list[Record]) -> Figure:
     return heat_maps(rows, BY_METHOD, title)
 
 
-def shifts_of(record: Record) -> Figure:
-    """A heat map for each quantity of one method: a row for each shift, a column for each severity."""
+def shifts_of_the_best(records: list[Record]) -> Figure:
+    """A heat map for each quantity of the method with the most equivalent passes (total variance) over all shifts: a
+    row for each shift, a column for each severity."""
+    path = f"shifts/*/*/{TOTAL_VARIANCE}/equivalent_passes"
+    record = max(records, key=lambda record: mean([record], path, missing=-1))
     none, *kinds = record["shifts"]  # images without a shift come first
     by_level = {kind: record["shifts"][none] | record["shifts"][kind] for kind in kinds}
     rows = {kind.replace("_", " "): {level: [entry] for level, entry in of.items()} for kind, of in by_level.items()}
@@ -138,18 +138,12 @@ def shifts_of(record: Record) -> Figure:
     return heat_maps(rows, BY_SHIFT, f"{title} (severity 0: no shift)")
 
 
-def faithfulness(record: Record) -> float:
-    """The mean of a row's equivalent passes (total variance) over all shifts and severities; -1 if the row has no
-    variance."""
-    return mean([record], f"shifts/*/*/{TOTAL_VARIANCE}/equivalent_passes", missing=-1)
-
-
 def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, str], title: str) -> Figure:
     """A heat map for each quantity {name: path}, beside each other, with the numbers in them.
 
     rows: {name: {severity: entries, whose mean is shown}}.
     """
-    figure = Figure(figsize=(2.3 * len(quantities) + 2.5, 0.24 * len(rows) + 1.5), layout="constrained")
+    figure = Figure(figsize=(2.3 * len(quantities) + 2.5, 0.24 * len(rows) + 1.5))
     figure.suptitle(title)
     columns = [level for level in next(iter(rows.values())) if level.isdigit()]
     for axis, (name, path) in zip(figure.subplots(1, len(quantities), sharey=True), quantities.items()):
@@ -173,7 +167,7 @@ def worths(done: Records) -> list[tuple[float, float, str]]:
     """Equivalent passes of the total variance, cost in passes, and title of the best variant of every method of a
     dropout teacher; the best first."""
     path = f"agreement/{first_set(every(done))}/total_variance/equivalent_passes"
-    best: dict[str, tuple[float, float, str]] = {}  # {method: (worth, cost, its title)}
+    best = {}  # {method: (worth, cost, its title)}
     for title, seeds in done.items():
         passes, itself = mean(seeds, path), seeds[0]["kind"] == "teacher" and seeds[0]["teacher"] == "mc_dropout"
         if passes > 0 and seeds[0]["teacher"] != "ensemble" and not itself:
@@ -184,7 +178,7 @@ def worths(done: Records) -> list[tuple[float, float, str]]:
 
 def worth(points: list[tuple[float, float, str]]) -> Figure:
     """The points of `worths`. Above the line a method is worth more than the passes that take its time."""
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Figure(figsize=(7, 4.6))
     figure.suptitle(f"{points[0][2]}: one pass is worth {points[0][0]:.0f} passes of its teacher")
     axis = figure.subplots()
     axis.loglog([1, 100], [1, 100], color="black", linewidth=1)
@@ -242,7 +236,7 @@ def lengths(by_epochs: dict[str, list[tuple[int, dict[str, float]]]]) -> Figure:
         ((title, *point) for title, points in by_epochs.items() for point in points),
         key=lambda point: point[2]["accuracy"],
     )
-    figure = Figure(figsize=(2.6 * len(shares), 3.6), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(shares), 3.6))
     kept = f"{best}, {epochs} epochs: one pass keeps {shares['accuracy']:.0%} of what the ensemble gains in accuracy"
     figure.suptitle(kept)
     for axis, what in zip(figure.subplots(1, len(shares), sharey=True), shares):
@@ -275,7 +269,7 @@ def quality(done: Records) -> Figure:
         "ensemble, by members": (GREEN, [of for of in teachers if of[0]["teacher"] in ("ensemble", "deterministic")]),
     }
     students = [of for of in done.values() if of[0]["kind"] == "student"]
-    figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
+    figure = Figure(figsize=(4 * len(panels), 4))
     figure.suptitle("Quality against cost")
     for axis, (what, path) in zip(figure.subplots(1, len(panels)), panels.items()):
         for label, (colour, rows) in lines.items():

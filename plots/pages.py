@@ -32,7 +32,7 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
 def beside(name: str) -> dict[str, dict]:
     """The metrics of all students of the run `name`'s teacher that are there."""
     files = {title: RESULTS / f"{name}{kind}" / "metrics.json" for kind, title in STUDENTS.items()}
-    return {title: json.loads(file.read_text()) for title, file in files.items() if file.exists()}
+    return {title: artifact.read_json(file) for title, file in files.items() if file.exists()}
 
 
 def rows_of(name: str) -> list[dict]:
@@ -42,7 +42,7 @@ def rows_of(name: str) -> list[dict]:
 
 def card(name: str) -> str:
     """What a folder's networks are, and how good."""
-    metrics = json.loads((RESULTS / name / "metrics.json").read_text())
+    metrics = artifact.read_json(RESULTS / name / "metrics.json")
     passes = {
         "teacher": "50 to 100 passes with dropout",
         "student": f"one pass, {metrics['provenance']['method']}",
@@ -58,7 +58,7 @@ def card(name: str) -> str:
 
 def settings_page() -> str:
     """Every setting, its default and what it means."""
-    groups: dict[str, list[list[str]]] = {}
+    groups = {}
     for key, field in settings_of(Config):
         value = field.get_default(call_default_factory=True)
         default = value if isinstance(value, str) else json.dumps(value, default=asdict)
@@ -89,11 +89,11 @@ PARTS: dict[str, Callable[[], str]] = {
 PAGES = ("README.md", "docs/results.md", "docs/configs.md", "docs/plots.md", "results/cifar10_cpu/README.md")
 
 
-def made(text: str, parts: dict[str, Callable[[], str]] = PARTS) -> str:
+def made(text: str) -> str:
     """A page with its parts made anew. Raises KeyError for an unknown part."""
     return re.sub(
         r"<!-- (?!end)(.+?) -->\n.*?<!-- end -->",
-        lambda m: f"<!-- {m[1]} -->\n\n{parts[m[1]]()}\n\n<!-- end -->",
+        lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]]()}\n\n<!-- end -->",
         text,
         flags=re.DOTALL,
     )

@@ -1,14 +1,13 @@
 """The records of a comparison, which compare.py wrote."""
 
 from pathlib import Path
-from typing import Any
 
 from data.corruptions import SEVERITIES
 from methods import student_method, teacher_method
 from plots.cells import values
 from training import artifact
 
-Record = dict[str, Any]
+Record = dict
 Records = dict[str, list[Record]]  # {title: one for each seed}
 
 
@@ -19,7 +18,7 @@ def load(folder: Path) -> Records:
     are 0.
     """
     records = [artifact.read_json(path) for path in folder.glob("*-[0-9]*.json")]
-    by_title: Records = {}
+    by_title = {}
     for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
         record["own"] = {name: by[own_score(record)] for name, by in record.get("ood", {}).items()}
         for entry in values([record], "agreement/*/*"):

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
@@ -76,7 +75,7 @@ def write(
     artifact.write_text(path, page)
 
 
-def contents(table: dict[str, ndarray], shown: list[int], classes: list[str]) -> dict[str, Any]:
+def contents(table: dict[str, ndarray], shown: list[int], classes: list[str]) -> dict:
     """What the page computes with: numbers of all images, and more of those that are shown."""
     images = table["image"].tolist()
     folder = f"{os.path.commonpath([str(Path(image).parent) for image in images])}/" if images else ""

@@ -14,13 +14,12 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy import ndarray
 from PIL import Image
 
 from training import artifact
-from uncertainty.distribution import UNITS
+from uncertainty.distribution import UNITS, Values
 
-Uncertainties = dict[str, dict[str, ndarray]]  # {data set: {measure: [N]}}
+Uncertainties = dict[str, Values]  # {data set: {measure: [N]}}
 
 CJK = (  # fonts with Chinese, Japanese and Korean characters, of Linux, macOS and Windows
     "Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans SC, Source Han Sans SC, WenQuanYi Zen Hei, WenQuanYi Micro Hei, "
@@ -40,6 +39,7 @@ matplotlib.rcParams |= {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "figure.titlesize": 12,
+    "figure.constrained_layout.use": True,
     "savefig.dpi": 100,
 }
 
@@ -132,7 +132,7 @@ def panels(
     """
     width = size * len(columns) + 0.6
     lines = textwrap.wrap(title, int(9.5 * width))
-    figure = Figure(figsize=(width, size * len(rows) + 0.8 + 0.2 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(width, size * len(rows) + 0.8 + 0.2 * len(lines)))
     figure.suptitle("\n".join(lines))
     axes = dict(zip(product(rows, columns), figure.subplots(len(rows), len(columns), squeeze=False).flat))
     for measure in rows if left else ():

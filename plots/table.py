@@ -87,6 +87,11 @@ def detection(entries: list[dict]) -> str:
     return "-" if student == "-" else f"{student} ({teacher})"
 
 
+def by_column(entries: list[dict], cell: Callable[..., str], *at: object) -> str:
+    """What the function that a column names makes of the entries."""
+    return cell(entries, *at)
+
+
 AGREEMENT = [  # the columns: name, function that makes the cell, its arguments
     ("Pearson (95%)", with_interval, "pearson", "**"),
     ("equivalent passes (95%)", passes_cell),
@@ -152,46 +157,41 @@ def front(metrics: dict) -> Part:
     """What metrics.json says first: a few sentences, and a table with a row for each data set."""
     of_sets = {name: {"agreement": of, "ood": metrics["ood"].get(name)} for name, of in metrics["agreement"].items()}
     rows = (([name], [of]) for name, of in of_sets.items())
-    shown = part("data set", FRONT_COLUMNS, rows, lambda of, cell, *at: cell(of, *at), FRONT_MEANINGS)
+    shown = part("data set", FRONT_COLUMNS, rows, by_column, FRONT_MEANINGS)
     return replace(shown, text=sentences(metrics))
 
 
 def parts(metrics: dict) -> list[Part]:
     """The results of metrics.json, without the sentences: tables of predictions, agreement, OOD detection and more."""
-    agreement, shares = metrics["agreement"], metrics.get("rejected")  # results of earlier versions lack some
+    agreement = metrics["agreement"]
     inside = next(iter(agreement))
     scored = [([NAMES[who]], [metrics[who]]) for who in NAMES]
     agreed = [([f"{name}: {MEASURE_NAMES[m]}"], [of[m]]) for name, of in agreement.items() for m in MEASURE_NAMES]
-    rejected = (
-        ([f"{name}: {NAMES[who]}"], [{measure: of[name][who] for measure, of in shares.items()}])
-        for name in agreement
-        for who in ("teacher", "student")
-    )
 
     def rows(path: str) -> Rows:
         return [([": ".join(keys)], found) for keys, found in nested([metrics], path)]
 
     found = [
         part(inside, [(name, score) for score, name in SCORES.items()], scored),
-        part("teacher against student", AGREEMENT, agreed, lambda of, cell, *at: cell(of, *at), MEANINGS),
+        part("teacher against student", AGREEMENT, agreed, by_column, MEANINGS),
         part(f"AUROC against {inside}", [(plain_name(m), f"{m}/auroc") for m in MEASURE_NAMES], rows("ood/*/*")),
         part(
             "student's class probabilities against T passes of the teacher",
             [*((name, path) for path, name in SIMILARITIES.items()), ("equivalent passes by energy distance", ENERGY)],
-            rows("agreement/*") if shares else (),
+            rows("agreement/*"),
             meanings=ALIKE,
         ),
         part(
             "equivalent passes of images by one softmax's largest probability",
             [("images", average, "images", 0), *((plain_name(m), passes_at, m) for m in FRONT)],
             rows("agreement/*/by_confidence/*"),
-            lambda of, cell, *at: cell(of, *at),
+            by_column,
         ),
         part(
             f"rejected where the teacher rejects 5% of {inside}",
             [(plain_name(m), m) for m in MEASURE_NAMES],
-            rejected if shares else (),
-            lambda entries, measure: f"{100 * entries[0][measure]:.1f}%",
+            rows("rejected/*/*"),
+            lambda of, measure: f"{100 * of[0][measure]:.1f}%",
         ),
         part(
             "Spearman with the entropy of people's labels",
@@ -201,7 +201,7 @@ def parts(metrics: dict) -> list[Part]:
         ),
     ]
     count = agreement[inside]["total_variance"]["reference_passes"]
-    return [of.numbered(count) for of in found if of.rows]
+    return [of.numbered(count) for of in found if of.header[1:]]  # results of earlier versions lack some
 
 
 def part(
@@ -295,11 +295,6 @@ def short_students(runs: dict[str, dict]) -> str:
         *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
     ]
     header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
-    for (dataset, measure), title in zip(columns, header, strict=True):
-        beyond = [passes_at([run], f"agreement/{dataset}/{measure}/beyond_softmax") for run in runs.values()]
-        if set(beyond) - {"-"}:
-            header.append(f"{title}, beyond one softmax")
-            lines = [[*line, cell] for line, cell in zip(lines, ["", "", *beyond], strict=True)]
     return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
 
 

@@ -14,12 +14,9 @@ other comparison is reliable.
 import argparse
 import importlib.util
 import json
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,8 +34,9 @@ from docs.examples.my_models import make_mobilenet, make_resnet18
 from methods.student import Student, for_use
 from models.architecture import Architecture
 from models.networks import build
+from training import artifact
 from training.compute import choose
-from training.run import commit
+from training.run import provenance
 from uncertainty import mc_dropout
 from uncertainty.any_network import sampler_of
 from uncertainty.distribution import measures_of
@@ -95,10 +93,10 @@ def loop(model: nn.Module, images: Tensor, batch_size: int, passes: int = PASSES
 
 
 def plain(model: nn.Module, *arguments: Any, **options: Any) -> Tensor:
-    """The usual loop: eval mode, dropout modules in training mode."""
-    for module in model.eval().modules():
-        if isinstance(module, nn.Dropout):
-            module.train()
+    """The usual loop: all in training mode but batch norm."""
+    for module in model.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     samples = loop(model, *arguments, **options)
     model.eval()
     return samples
@@ -344,18 +342,6 @@ def warmed(make: Callable[[], nn.Module]) -> nn.Module:
     return network
 
 
-@torch.inference_mode()
-def by_hand(network: nn.Module, images: Tensor, passes: int) -> Tensor:
-    """The loop that one would write: T passes with all in training mode but batch norm → probabilities [N, T, C]."""
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-    probs = torch.stack([network(images).softmax(-1) for _ in range(passes)], 1)
-    network.eval()
-    return probs
-
-
 def compare_kind(name: str, rounds: int, passes: int = 2000) -> dict:
     """One kind: refused, with the words; or how far the moments of its samples are from the loop's, and its time over
     the loop's."""
@@ -365,14 +351,17 @@ def compare_kind(name: str, rounds: int, passes: int = 2000) -> dict:
         probs = samples_of(sampler, images[:8], Plan(passes, "independent", 8, (0, "kinds"))).log_probs.exp()
     except UserError as error:
         return {"refused": str(error)}
-    loop_probs = by_hand(network, images[:8], passes)
+    loop_probs = plain(network, images[:8], 8, passes, "float32").exp()
     error = ((probs.var(1) + loop_probs.var(1)) / passes).sqrt()
     z = ((probs.mean(1) - loop_probs.mean(1)) / error)[error > 1e-7]
     squares = [(values - values.mean(1, keepdim=True)).square().sum(2).mean(0) for values in (probs, loop_probs)]  # [T]
     variances = [value.mean().item() for value in squares]
     deviation = sum(value.var().item() / passes for value in squares) ** 0.5
     plan = Plan(PASSES, "grouped", 64, (0, "kinds"))
-    works = {"ours": lambda: samples_of(sampler, images, plan), "loop": lambda: by_hand(network, images, PASSES)}
+    works = {
+        "ours": lambda: samples_of(sampler, images, plan),
+        "loop": lambda: plain(network, images, 64, PASSES, "float32"),
+    }
     return {
         "sampler": str(sampler),
         "mean_z": {"rms": z.square().mean().sqrt().item(), "largest": z.abs().max().item()},
@@ -390,7 +379,7 @@ def measure_kinds(rounds: int) -> dict:
     return {"kinds": kinds}
 
 
-def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict[str, Any]]:
+def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict]:
     """One work's time over another's, round by round, for the pairs `a / b` that were measured."""
     works = {pair: pair.split(" / ") for pair in pairs}
     return {
@@ -400,7 +389,7 @@ def ratios(seconds: Seconds, pairs: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def middle(values: list[float]) -> dict[str, Any]:
+def middle(values: list[float]) -> dict:
     """The median, the extremes, and all values."""
     return {"median": median(values), "low": min(values), "high": max(values), "all": values}
 
@@ -416,18 +405,8 @@ def main() -> None:
     options = parser.parse_args()
     for part in PARTS if "all" in options.parts else options.parts:
         measure, rounds = PARTS[part]
-        record = {
-            "machine": {
-                "command": f"python -m speed.speed {' '.join(sys.argv[1:])}".strip(),
-                "commit": commit(),
-                "device": str(COMPUTE),
-                "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
-            },
-            **measure(options.rounds or rounds),
-        }
-        text = json.dumps(record, indent=1)
-        (RESULTS / f"{part}.json").write_text(text + "\n")
-        print(text)
+        record = {"machine": provenance(0, COMPUTE, []), **measure(options.rounds or rounds)}
+        print(json.dumps(artifact.write_json(RESULTS / f"{part}.json", record), indent=1))
 
 
 if __name__ == "__main__":

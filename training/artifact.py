@@ -60,7 +60,7 @@ def checksum(tensors: dict[str, Tensor], *texts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, Any], dtype: str = "float32") -> None:
+def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict, dtype: str = "float32") -> None:
     """Write tensors and JSON-able metadata.
 
     kind: the kind of file, which `load` checks. dtype: the type in which float32 tensors are stored.
@@ -76,7 +76,7 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, 
         save_file(tensors, temporary, {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)})
 
 
-def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     """Tensors and metadata. Raises UserError if any bit of them is not what was written, or if the file is of another
     kind."""
     if not path.exists():

@@ -22,10 +22,6 @@ class Lines:
         if text := text.strip("\r\n \x1b[A"):
             self.stream.write(text + "\n")
 
-    def flush(self) -> None:
-        """Flush the stream."""
-        self.stream.flush()
-
 
 def note(message: str) -> None:
     """Print a line above any progress bar. Of several processes only the first one prints."""

@@ -22,7 +22,10 @@ class Compute:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
     def __str__(self) -> str:
-        return f"{device_name(self.device)}, {torch.get_num_threads()} threads, {self.dtype}"
+        name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "CPU"
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        return f"{name}, {torch.get_num_threads()} threads, {self.dtype}"
 
 
 def choose_device(device: str) -> torch.device:
@@ -30,8 +33,6 @@ def choose_device(device: str) -> torch.device:
     no such device."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("mps"):
-        raise UserError("device: mps is not supported (it has no float64, and nothing was tested on it); use cpu")
     if device == "cuda" and torch.cuda.is_available():
         return process_group.own_gpu()
     if device.startswith("cuda:") and process_group.world_size() > 1:
@@ -58,10 +59,3 @@ def choose(device: str, dtype: str) -> Compute:
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bfloat16" if fast else "float32"
     return Compute(chosen, dtype)
-
-
-def device_name(device: torch.device) -> str:
-    """The name of the processor or the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "CPU"

@@ -19,16 +19,17 @@ def is_external(name: str) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 (16 hex digits) of a file. Raises UserError if it cannot be read."""
+    """SHA-256 of a file. Raises UserError if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def digest_of_code(name: str) -> str | None:
-    """The digest of the user's file; None for a network of torchvision."""
-    return None if name.startswith("torchvision:") else digest_of(file_of(name))
+    """The digest (16 hex digits) of the user's file; None for a network of torchvision."""
+    return None if name.startswith("torchvision:") else digest_of(file_of(name))[:16]
 
 
 def file_of(name: str) -> Path:
@@ -39,7 +40,7 @@ def file_of(name: str) -> Path:
     return path
 
 
-def call(place: str, options: dict[str, Any]) -> Any:
+def call(place: str, options: dict) -> Any:
     """Run the file of `file.py:callable`, call the callable with `options`, and return its result.
 
     The file's code can do anything. It can import modules of its own folder even if this project has modules of the
@@ -58,7 +59,7 @@ def call(place: str, options: dict[str, Any]) -> Any:
         return called(getattr(module, name), place, options)
 
 
-def called(builder: Callable, place: str, options: dict[str, Any]) -> Any:
+def called(builder: Callable, place: str, options: dict) -> Any:
     """The result of a callable. Raises UserError, with the original message, if it fails."""
     try:
         return builder(**options)
@@ -77,7 +78,7 @@ def imports_from(folder: Path) -> Iterator[None]:
         else set()
     )
 
-    def taken() -> dict[str, Any]:
+    def taken() -> dict:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] in theirs}
 
     ours = taken()

@@ -37,10 +37,9 @@ def started() -> Iterator[None]:
 
 
 def _end_with_torchrun() -> None:
-    """End this process if torchrun is killed (on Linux). An orphan would join the next torchrun on the same port, and
+    """End this process if torchrun is killed. An orphan would join the next torchrun on the same port, and
     both would hang."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != PARENT:
         sys.exit(1)
 
@@ -76,12 +75,6 @@ def first_process_first() -> Iterator[None]:
     yield
     if leads:
         barrier()
-
-
-def require_alone(script: str) -> None:
-    """Raise UserError if there are several processes."""
-    if world_size() > 1:
-        raise UserError(f"{script} runs in one process: start it without torchrun")
 
 
 def own_gpu() -> torch.device:

@@ -54,7 +54,7 @@ class Run:
         """The state of an unfinished training of this stage."""
         return self / f"checkpoints/{self.stage}.safetensors"
 
-    def finished(self, file: str, settings: dict[str, Any], overwrite: bool) -> bool:
+    def finished(self, file: str, settings: dict, overwrite: bool) -> bool:
         """Whether this stage has written `file`; the log says so in one line, or that the stage begins. A checkpoint of
         other settings is deleted with `overwrite`.
 
@@ -79,7 +79,7 @@ class Run:
     def save_config(self, config: Config) -> None:
         """Write the settings of this call to config.yaml."""
         if process_group.is_first():
-            artifact.write_text(self / "config.yaml", as_yaml(config))
+            artifact.write_text(self / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
 
 
 @contextmanager
@@ -127,11 +127,6 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def as_yaml(config: Config) -> str:
-    """All settings, as a file that `--config` reads."""
-    return yaml.safe_dump(asdict(config), sort_keys=False)
-
-
 def begin(config: Config, stage: str, what: str = "") -> tuple[Run, Compute]:
     """The run of a script, and its device and arithmetic. A stage that begins logs the command, after `what` it is."""
     compute = choose(config.device, config.dtype)
@@ -141,20 +136,20 @@ def begin(config: Config, stage: str, what: str = "") -> tuple[Run, Compute]:
 
 def made_by(device: str) -> dict[str, str]:
     """Where a result comes from: command, commit and device."""
-    return {"command": " ".join(["python", *sys.argv]), "commit": commit(), "device": device}
+    return {"command": " ".join(["python", *sys.orig_argv[1:]]), "commit": commit(), "device": device}
 
 
-def provenance(seed: int, compute: Compute, data: dict[str, str]) -> dict[str, Any]:
+def provenance(seed: int, compute: Compute, sets: list[Any]) -> dict:
     """The origin of a result: command, commit, seed, device, versions and fingerprints of the data."""
     packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
     return made_by(str(compute)) | {
         "seed": seed,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "data": data,
+        "data": {dataset.name: dataset.fingerprint for dataset in sets},
     }
 
 
-def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+def require_same(path: Path, there: dict, asked: dict, folder: Path) -> None:
     """Raise UserError if the settings that made `path`, a file of the run in `folder`, are not those asked for."""
     if differs := difference(there, asked):
         raise UserError(
@@ -163,7 +158,7 @@ def require_same(path: Path, there: dict[str, Any], asked: dict[str, Any], folde
         )
 
 
-def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
+def difference(there: dict, asked: dict, prefix: str = "") -> str:
     """The differences between two nested dictionaries, as `key: a there, b asked for`; empty if there are none.
 
     A setting that only one of them has, since it is newer or gone, is the same as one that is off (False or None).
@@ -180,14 +175,9 @@ def difference(there: dict[str, Any], asked: dict[str, Any], prefix: str = "") -
 
 def commit() -> str:
     """The commit of the code, marked `+changes` if the tracked files differ from it; `unknown` outside a repository."""
-    here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"]
     try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True
-        )
+        described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return revision.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    return described.stdout.strip()

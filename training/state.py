@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from configs.schema import Training
 from training import artifact, process_group
 from training.bar import progress_bar
 from training.run import Run
-from training.seeds import seed_of
+from training.seeds import permutation, seed_of
 
 
 class State:
@@ -32,8 +31,7 @@ class State:
         self.model, self.optimizer, self.settings, self.count = model, optimizer, settings, count
         self.parallel = process_group.parallel(model)
         self.seed = torch.initial_seed()
-        self.batch_size = settings.batch_size
-        self.steps = len(shuffled(count, self.batch_size, 0))
+        self.steps = len(shuffled(count, settings.batch_size, 0))
         steps = settings.epochs * self.steps
         peaks = [group["lr"] for group in optimizer.param_groups]
         warmup = (
@@ -50,7 +48,7 @@ class State:
         self.seconds = 0.0
         self.best: dict[str, Tensor] = {}
 
-    def epochs(self, run: Run, settings: dict[str, Any]) -> Iterator[int]:
+    def epochs(self, run: Run, settings: dict) -> Iterator[int]:
         """Each epoch that is left. After it the state is saved in `run.checkpoint`, with `settings`, which determine
         the weights. At the end the model has the kept weights: of the best validated epoch, or else of the last one."""
         if run.checkpoint.exists():
@@ -83,7 +81,8 @@ class State:
     def batches(self, epoch: int) -> list[Tensor]:
         """This process's part of each random batch of the epoch, as indices."""
         return [
-            process_group.shard(indices) for indices in shuffled(self.count, self.batch_size, seed_of(self.seed, epoch))
+            process_group.shard(indices)
+            for indices in shuffled(self.count, self.settings.batch_size, seed_of(self.seed, epoch))
         ]
 
     def step(self, loss: Tensor, **shown: Tensor) -> None:
@@ -126,7 +125,7 @@ class State:
         """Note the epoch's validation: `score`, higher is better, `loss`, and others to be logged."""
         self.validation = scores
 
-    def save(self, run: Run, settings: dict[str, Any]) -> None:
+    def save(self, run: Run, settings: dict) -> None:
         """Write the state to `run.checkpoint`."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -150,7 +149,7 @@ class State:
         if self.average is not None:
             self.average.load_state_dict(part("average."))
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
+        state = {}
         for key, value in part("optimizer.").items():
             i, name = key.split(".")
             if value.ndim:  # fused optimizers need each state in its parameter's memory layout
@@ -169,7 +168,7 @@ def is_best(history: list[dict[str, float]]) -> bool:
     return all(last > other for other in earlier)
 
 
-def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Parameter groups for an optimizer: weight decay on matrices and kernels, none on batch norm and biases."""
     parameters = list(parameters)
     decayed = [p for p in parameters if p.ndim > 1]
@@ -186,5 +185,4 @@ def shuffled(count: int, batch_size: int, seed: int) -> tuple[Tensor, ...]:
     size = min(batch_size, count - count % processes)
     if size % processes or size == 0:
         raise UserError(f"batch_size: {size} images cannot be divided evenly among {processes} processes")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[: count // size * size].split(size)
+    return permutation(count, seed)[: count // size * size].split(size)

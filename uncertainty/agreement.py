@@ -7,7 +7,6 @@ comparison is with the second half alone.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,14 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from uncertainty.distances import SIMILARITIES, energy_distance, equivalent_by_distance, samples_of
-from uncertainty.distribution import Distribution, entropy, measures_of
+from uncertainty.distribution import Distribution, Values, entropy, measures_of
 from uncertainty.equivalent_passes import Curve, Resamples, beyond_softmax, interval, passes_curves
 from uncertainty.samples import Samples
 
 BANDS = (0.0, 0.7, 0.95, 1.0)  # of confidence
 FEW = 200  # images; fewer give wide intervals
+REJECTED = 0.05  # share of the images in distribution
+Entries = dict[str, dict]  # of each measure or likeness
 
 
 class Reference:
@@ -46,31 +47,26 @@ class Reference:
         self.predicted = [half.predicted for half in compared]
         self.first_half = {name: similarity(*halves) for name, similarity in SIMILARITIES.items()}
 
-    def agreement(self, student: dict[str, ndarray]) -> dict[str, dict[str, Any]]:
+    def agreement(self, student: Values) -> Entries:
         """An entry for each measure among the student's scores [N]; docs/method.md says how to read it."""
         return {name: self._entry(name, student[name]) for name in self.together if name in student}
 
-    def _entry(self, name: str, x: ndarray) -> dict[str, Any]:
-        pair, curve, teacher_mean = (
-            [half[name] for half in self.compared],
-            self.curves[name],
-            self.together[name].mean(),
-        )
+    def _entry(self, name: str, x: ndarray) -> dict:
+        pair, teacher_mean = [half[name] for half in self.compared], self.together[name].mean()
         first, second = (half[name] for half in self.measures)
-        ranks = self.once.pearson(rankdata(first), [rankdata(second)])
-        pearson = self.resamples.pearson(x, pair)
+        halves = correlations(self.once, first, [second])
         return {
             **correlations(self.resamples, x, pair),
-            **worth(curve, pearson),
-            "split_half_pearson": float(self.once.pearson(first, [second])[0]),
-            "split_half_spearman": float(ranks[0]),
-            "student_mean": float(x.mean()),
-            "teacher_mean": float(teacher_mean),
-            "scale": float(x.mean() / teacher_mean),
+            **worth(self.curves[name], self.resamples.pearson(x, pair)),
+            "split_half_pearson": halves["pearson"],
+            "split_half_spearman": halves["spearman"],
+            "student_mean": x.mean(),
+            "teacher_mean": teacher_mean,
+            "scale": x.mean() / teacher_mean,
             "reference_passes": self.passes,
         }
 
-    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> dict[str, dict[str, Any]]:
+    def baselines(self, softmax: Tensor, last_layer: Samples | None) -> Entries:
         """For each measure, the correlations of estimates that cost little or nothing, and the softmax's equivalent
         passes.
 
@@ -85,19 +81,19 @@ class Reference:
             pair = [half[name] for half in self.compared]
             better = max((self.resamples.pearson(x, pair) for x in free), key=lambda rows: rows[0])
             entries[name] = {
-                "baseline_pearson": float(better[0]),
+                "baseline_pearson": better[0],
                 "baseline": self.curves[name].equivalent(better),
-                "last_layer_pearson": None if sampled is None else float(self.once.pearson(sampled[name], pair)[0]),
+                "last_layer_pearson": None if sampled is None else self.once.pearson(sampled[name], pair)[0],
             }
         return entries
 
-    def beyond(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
+    def beyond(self, student: Values, softmax: Tensor) -> Entries:
         """For each measure, the agreement in what the teacher's one softmax [N, C] does not say (`beyond_softmax`)."""
         of = beyond_softmax(softmax)
         curves = passes_curves(self.halves, self.resamples, self.fixed_samples, of)
         return self._worth_of(student, of, curves, self.resamples)
 
-    def by_confidence(self, student: dict[str, ndarray], softmax: Tensor) -> dict[str, dict[str, Any]]:
+    def by_confidence(self, student: Values, softmax: Tensor) -> Entries:
         """{band: {"images": their number, measure: agreement}} of the images whose largest probability in the teacher's
         one softmax [N, C] lies in a band; bands of fewer than FEW images are left out."""
         confidence = softmax.amax(1).numpy()
@@ -114,8 +110,8 @@ class Reference:
         return found
 
     def _worth_of(
-        self, student: dict[str, ndarray], of: Callable[[ndarray], ndarray], curves: dict[str, Curve], rows: Resamples
-    ) -> dict[str, dict[str, Any]]:
+        self, student: Values, of: Callable[[ndarray], ndarray], curves: dict[str, Curve], rows: Resamples
+    ) -> Entries:
         """For each measure, what a part or a function `of` the student's values [N] is worth, by the curves of the
         same."""
         return {
@@ -123,7 +119,7 @@ class Reference:
             for name in self.together
         }
 
-    def similarities(self, student: Distribution) -> dict[str, dict[str, float | None]]:
+    def similarities(self, student: Distribution) -> Entries:
         """How alike class probabilities are: {name: {"student": T samples of the student, "teacher": the first half}},
         each against the second half.
 
@@ -133,7 +129,7 @@ class Reference:
         """
         first, second = self.halves
         samples = samples_of(student, self.passes, self.seed)
-        entries: dict[str, dict[str, float | None]] = {
+        entries = {
             name: {"student": similarity(samples, second), "teacher": self.first_half[name]}
             for name, similarity in SIMILARITIES.items()
         }
@@ -147,51 +143,49 @@ class Reference:
 
     def same_class(self, predicted: Tensor) -> float:
         """The share of images [N] on whose class student and teacher agree."""
-        return float(np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted]))
+        return np.mean([(predicted == teacher).double().mean().item() for teacher in self.predicted])
 
 
-def worth(curve: Curve, pearson: ndarray) -> dict[str, Any]:
+def worth(curve: Curve, pearson: ndarray) -> dict:
     """A correlation [1 + R], its interval, its equivalent passes, and the noise ceiling."""
     return {
-        "pearson": float(pearson[0]),
+        "pearson": pearson[0],
         "pearson_ci": interval(pearson),
         **curve.equivalent(pearson),
-        "noise_ceiling": float(max(curve.pearson[0, -1], 0.0) ** 0.5),
+        "noise_ceiling": max(curve.pearson[0, -1], 0.0) ** 0.5,
     }
 
 
-def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dict[str, Any]:
+def correlations(resamples: Resamples, x: ndarray, others: list[ndarray]) -> dict:
     """Pearson's and Spearman's correlation of x [N] with others [N], averaged, and their intervals."""
     pearson = resamples.pearson(x, others)
     spearman = resamples.pearson(rankdata(x), [rankdata(other) for other in others])
     return {
-        "pearson": float(pearson[0]),
+        "pearson": pearson[0],
         "pearson_ci": interval(pearson),
-        "spearman": float(spearman[0]),
+        "spearman": spearman[0],
         "spearman_ci": interval(spearman),
     }
 
 
-def rejected(
-    teacher: dict[str, dict[str, ndarray]], student: dict[str, dict[str, ndarray]], share: float = 0.05
-) -> dict[str, Any]:
-    """The shares of the images that teacher and student reject, where the teacher rejects `share` of the first set.
+def rejected(values: dict[str, dict[str, Values]]) -> dict:
+    """The shares of the images that teacher and student reject, where the teacher rejects REJECTED of the first set.
 
-    teacher, student: {data set: {measure: [N]}}. Returns {measure: {data set: {"teacher": share, "student": share}}}.
+    values: {"teacher": {data set: {measure: [N]}}, "student": the same}. Returns {data set: {who: {measure: share}}}.
     """
-    both = {"teacher": teacher, "student": student}
-    shares: dict[str, Any] = {}
-    for measure, values in next(iter(teacher.values())).items():
-        threshold = np.quantile(values, 1 - share)
-        shares[measure] = {
-            name: {who: float((measures[name][measure] > threshold).mean()) for who, measures in both.items()}
-            for name in teacher
+    inside = next(iter(values["teacher"].values()))
+    thresholds = {measure: np.quantile(x, 1 - REJECTED) for measure, x in inside.items()}
+    return {
+        name: {
+            who: {measure: (sets[name][measure] > most).mean() for measure, most in thresholds.items()}
+            for who, sets in values.items()
         }
-    return shares
+        for name in values["teacher"]
+    }
 
 
-def calibration(student: ndarray, teacher: ndarray, bins: int = 20) -> tuple[ndarray, ndarray]:
-    """The student's and the teacher's mean of an uncertainty in `bins` quantile bins of the student's, at most one bin
+def calibration(student: ndarray, teacher: ndarray) -> tuple[ndarray, ndarray]:
+    """The student's and the teacher's mean of an uncertainty in 20 quantile bins of the student's, at most one bin
     per input."""
-    parts = np.array_split(np.argsort(student, kind="stable"), min(bins, len(student)))
+    parts = np.array_split(np.argsort(student, kind="stable"), min(20, len(student)))
     return np.array([student[part].mean() for part in parts]), np.array([teacher[part].mean() for part in parts])

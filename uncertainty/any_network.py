@@ -14,10 +14,19 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
-from models.external import External
+from models.external import External, first_of, outputs_by_name
 from models.hooks import hooked
-from uncertainty.mc_dropout import Group, Plan, Sampler, dropout_masks, keep_mask, random_bits, stratified
-from uncertainty.samples import Samples
+from uncertainty.mc_dropout import (
+    Group,
+    Plan,
+    Sampled,
+    Sampler,
+    dropout_masks,
+    keep_mask,
+    random_bits,
+    samples_of,
+    stratified,
+)
 from uncertainty.speed import in_turn
 
 ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -87,9 +96,7 @@ class PlainLoop:
         self.checked = False
 
     @torch.inference_mode()
-    def __call__(
-        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-    ) -> Iterator[tuple[int, Tensor, Samples]]:
+    def __call__(self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan) -> Sampled:
         """As `Sampler`, but a group is always one batch, as the masks of pass t depend on the batch.
 
         Stratified if `dropouts` allows it. Raises UserError if the passes do not differ, if they change the network's
@@ -126,7 +133,7 @@ class PlainLoop:
             return partial(self.network, batch)
         head = self.network.get_submodule(self.head)
         seen = inputs_of(self.network, [self.head], batch)[self.head]
-        return lambda: head(seen.clone())  # the head may work in place
+        return lambda: first_of(head(seen.clone()))  # the head may work in place
 
     def _check(self, batch: Tensor) -> None:
         """Require that two passes on a batch differ and do not change the network. If they differ in one last module
@@ -140,7 +147,8 @@ class PlainLoop:
                 )
         if torch.equal(*logits):
             raise UserError("nothing in this network is random: no dropout with p > 0 was called")
-        ends = modules_at_the_end(self.network, batch)
+        outputs = outputs_by_name(self.network, lambda: self.network(batch))
+        ends = [name for name, _ in self.network.named_modules() if name and outputs.get(name) is outputs[""]]
         first, second = (inputs_of(self.network, ends, batch) for _ in range(2))
         same = [name for name in ends if name in first and name in second and torch.equal(first[name], second[name])]
         for self.head in [*reversed(same), None]:
@@ -160,22 +168,9 @@ class PlainLoop:
         )
 
 
-def modules_at_the_end(network: nn.Module, batch: Tensor) -> list[str]:
-    """Names of the modules that are called once and whose output is the network's output, outermost first."""
-    found: dict[str, list[Tensor]] = {}
-    parts = {name: part for name, part in network.named_modules() if name}
-
-    def note(name: str) -> Callable:
-        return lambda _, __, output: found.setdefault(name, []).append(output)
-
-    with hooked(part.register_forward_hook(note(name)) for name, part in parts.items()):
-        logits = network(batch)
-    return [name for name in parts if len(found.get(name, [])) == 1 and found[name][0] is logits]
-
-
 def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, Tensor]:
     """The inputs of the modules `names` in a pass on `batch`, of those modules that take one tensor."""
-    seen: dict[str, Tensor] = {}
+    seen = {}
 
     def note(name: str) -> Callable:
         def hook(_, inputs: tuple, others: dict) -> None:
@@ -248,15 +243,15 @@ def draws_of(network: nn.Module, images: Tensor, dropout_on: bool = True) -> dic
     return draws.found
 
 
-def what_is_random(network: nn.Module, images: Tensor) -> list[str]:
-    """The name and the kind of each module that draws random numbers in a pass with dropout on."""
-    described = []
+def what_is_random(network: nn.Module, images: Tensor) -> dict[str, list[str]]:
+    """The modules that draw random numbers in a pass with dropout on: {kind: names}."""
+    found = {}
     for name, operation in draws_of(network, images).items():
         part = network.get_submodule(name)
         kind = str(part) if isinstance(part, _DropoutNd) else f"{type(part).__name__}: {operation}"
         place = name.removeprefix("module").removeprefix(".") if isinstance(network, External) else name
-        described.append(f"{place or 'the network'}: {kind}")
-    return described
+        found.setdefault(kind, []).append(place or "the network")
+    return found
 
 
 def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes: int) -> float:
@@ -264,7 +259,7 @@ def cost_in_passes(sampler: Callable, network: nn.Module, images: Tensor, passes
     three."""
     plan = Plan(passes, "grouped", len(images), (0, "cost"))
     works = {
-        "samples": lambda: list(sampler(lambda indices: images[indices], plan.groups(len(images)), plan)),
+        "samples": lambda: samples_of(sampler, images, plan),
         "single": lambda: network(images),
     }
     with torch.inference_mode():

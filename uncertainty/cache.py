@@ -7,10 +7,9 @@ for each input, the statistics of `uncertainty.samples.statistics`, its mask gro
 
 import glob
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from numpy import ndarray
@@ -25,7 +24,7 @@ from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
 from training.run import Run, difference
-from uncertainty.mc_dropout import Plan, samples_of
+from uncertainty.mc_dropout import Plan, Sampled, samples_of
 from uncertainty.samples import Samples, statistics
 
 VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
@@ -34,8 +33,10 @@ UNBIASED = 2  # blocks of stratified passes
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
 
-GroupSampler = Callable[..., Iterator[tuple[int, Tensor, Samples]]]
+GroupSampler = Callable[..., Sampled]
 """(indices → images, groups, plan) → (group, indices, samples), group by group."""
+Samplers = tuple[GroupSampler, GroupSampler]
+"""One for students and the first half of a reference, one for its second half."""
 
 
 class SampleCache:
@@ -51,7 +52,7 @@ class SampleCache:
         folder: Path,
         run: Run,
         compute: Compute,
-        samplers: tuple[GroupSampler, GroupSampler],
+        samplers: Samplers,
         checksum: str,
         seed: int,
     ):
@@ -63,16 +64,14 @@ class SampleCache:
         self.seed = seed
         self.seconds = 0.0
 
-    def get(
-        self, dataset: Dataset, role: str, view: View, settings: McDropout, stratified: bool = False
-    ) -> dict[str, Tensor]:
-        """Statistics, mask groups and samples of the teacher on a view of `dataset`, in its order.
+    def get(self, role: str, view: View, settings: McDropout) -> dict[str, Tensor]:
+        """Statistics, mask groups and samples of the teacher on a view of a data set, in its order.
 
         role: what they are for; two roles never share a mask. A file that was made for another request, or is damaged,
         is made again, and the log says why. A partial file is continued.
         """
-        key = (self.seed, role, dataset.name, view.name)
-        plan = plan_of(settings, key, stratified)
+        dataset = view.dataset
+        plan = plan_of(settings, (self.seed, role, dataset.name, view.name))
         request = {
             "version": VERSION,
             "teacher": self.checksum,
@@ -97,7 +96,7 @@ class SampleCache:
 
     def now(self, images: Tensor, settings: Sampling, key: tuple[int, ...]) -> dict[str, Tensor]:
         """Statistics and samples of images [B, H, W, C] of a step; nothing is kept. key: another for each step."""
-        plan = plan_of(settings, (self.seed, "train", *key), settings.stratified)
+        plan = plan_of(settings, (self.seed, "train", *key))
         with self.compute.autocast():
             samples = samples_of(self.samplers[0], images, plan)
         return statistics(samples) | {"log_probs": samples.log_probs}
@@ -105,10 +104,10 @@ class SampleCache:
     def reference(self, dataset: Dataset, settings: McDropout) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""
         (view,) = make_views(["plain"], dataset, None, self.seed, self.compute.device)
-        halves = [self.get(dataset, half, view, settings) for half in REFERENCE]
+        halves = [self.get(half, view, settings) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 
-    def _make(self, path: Path, request: dict[str, Any], plan: Plan, view: View, sampler: GroupSampler) -> None:
+    def _make(self, path: Path, request: dict, plan: Plan, view: View, sampler: GroupSampler) -> None:
         """Sample all groups, each process its share, which it saves now and then. The first process joins the
         shares."""
         rank, processes = process_group.rank(), process_group.world_size()
@@ -152,7 +151,7 @@ class SampleCache:
             self.run.log(f"{path.name}: {len(order)} images x {plan.passes} passes in {about['seconds']:.0f} s")
         process_group.barrier()
 
-    def _read(self, path: Path, request: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def _read(self, path: Path, request: dict) -> tuple[dict[str, Tensor], dict] | None:
         """The file's content if it is there, undamaged and matches `request`, else None."""
         if not path.exists():
             return None
@@ -167,9 +166,10 @@ class SampleCache:
         return tensors, metadata
 
 
-def plan_of(settings: McDropout, key: tuple, stratified: bool) -> Plan:
-    """How the settings sample; a student's targets are unbiased."""
-    return Plan(settings.passes, settings.masks, settings.group_size, key, UNBIASED if stratified else 0)
+def plan_of(settings: McDropout, key: tuple) -> Plan:
+    """How the settings sample; a student's targets, which alone can be stratified, are unbiased."""
+    blocks = UNBIASED if isinstance(settings, Sampling) and settings.stratified else 0
+    return Plan(settings.passes, settings.masks, settings.group_size, key, blocks)
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

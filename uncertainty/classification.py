@@ -7,6 +7,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, ro
 
 from uncertainty.equivalent_passes import Resamples
 
+BINS = 15  # of confidence
+
 
 def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     """All scores of predicted probabilities [N, C] against labels [N]: the entries of a method in metrics.json."""
@@ -52,25 +54,25 @@ def brier(probs: ndarray, labels: ndarray) -> ndarray:
     return ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(1)
 
 
-def confidence_bins(confidence: ndarray, correct: ndarray, bins: int = 15, equal_mass: bool = False) -> ndarray:
+def confidence_bins(confidence: ndarray, correct: ndarray, equal_mass: bool = False) -> ndarray:
     """Share of the inputs, mean confidence and accuracy of each bin that is not empty: [B, 3].
 
     Bins are (k/15, (k+1)/15] of confidence, or with `equal_mass` hold the same number of inputs, sorted by confidence.
     """
     if equal_mass:
         bin_of = np.empty(len(confidence), dtype=int)
-        bin_of[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * bins // len(confidence)
+        bin_of[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * BINS // len(confidence)
     else:
-        bin_of = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
-    count, sum_confidence, sum_correct = (np.bincount(bin_of, w, bins) for w in (None, confidence, correct))
+        bin_of = np.ceil(confidence * BINS).astype(int).clip(1, BINS) - 1
+    count, sum_confidence, sum_correct = (np.bincount(bin_of, w, BINS) for w in (None, confidence, correct))
     full = count > 0
     count = count[full]
     return np.stack([count / len(confidence), sum_confidence[full] / count, sum_correct[full] / count], 1)
 
 
-def ece(confidence: ndarray, correct: ndarray, bins: int = 15, equal_mass: bool = False) -> float:
+def ece(confidence: ndarray, correct: ndarray, equal_mass: bool = False) -> float:
     """Expected calibration error: Σ_b share_b · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3)."""
-    share, mean_confidence, accuracy = confidence_bins(confidence, correct, bins, equal_mass).T
+    share, mean_confidence, accuracy = confidence_bins(confidence, correct, equal_mass).T
     return (share * np.abs(accuracy - mean_confidence)).sum()
 
 

@@ -1,5 +1,7 @@
 """How alike two sets of samples of class probabilities are, by measures that no student is trained on."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,16 +13,19 @@ from uncertainty.samples import Samples
 CHUNK = 256  # images whose distances are in memory at once
 
 
+def in_chunks(of: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function of two sets of samples, of CHUNK images at once."""
+    return lambda p, q: torch.cat([of(*pair) for pair in zip(p.split(CHUNK), q.split(CHUNK))])
+
+
+@in_chunks
 def energy_distance(p: Tensor, q: Tensor) -> Tensor:
     """2 E‖p − q‖ − E‖p − p'‖ − E‖q − q'‖ ≥ 0 for each image, from samples p [N, S, C] and q [N, T, C]. Returns [N].
 
     It is 0 only if the distributions are equal (Székely & Rizzo 2013, eq. 5). The estimate is unbiased, so it can fall
     below 0. One sample alone is taken as certain.
     """
-    parts = []
-    for a, b in zip(p.split(CHUNK), q.split(CHUNK)):
-        parts.append(2 * torch.cdist(a, b).mean((1, 2)) - within(a) - within(b))
-    return torch.cat(parts)
+    return 2 * torch.cdist(p, q).mean((1, 2)) - within(p) - within(q)
 
 
 def within(p: Tensor) -> Tensor:
@@ -40,6 +45,7 @@ def equivalent_by_distance(distance: float, p: Tensor) -> float | None:
     return float(spread / distance) if distance > 0 else None
 
 
+@in_chunks
 def rv_coefficient(p: Tensor, q: Tensor) -> Tensor:
     """tr(ΣΣ') / (‖Σ‖ ‖Σ'‖) of the classes' covariances Σ of samples p [N, S, C] and Σ' of q [N, T, C] (Escoufier 1973).
     Returns [N].
@@ -47,12 +53,9 @@ def rv_coefficient(p: Tensor, q: Tensor) -> Tensor:
     It is 1 if the probabilities vary in the same directions, whatever the size, and 0 if they vary in other ones, or
     not at all.
     """
-    parts = []
-    for a, b in zip(p.split(CHUNK), q.split(CHUNK)):
-        left, right = (x.mT @ x for x in ((x - x.mean(1, keepdim=True)).double() for x in (a, b)))
-        norms = left.flatten(1).norm(dim=1) * right.flatten(1).norm(dim=1)
-        parts.append((left * right).sum((1, 2)) / norms.clamp_min(torch.finfo(torch.double).tiny))
-    return torch.cat(parts)
+    left, right = (x.mT @ x for x in ((x - x.mean(1, keepdim=True)).double() for x in (p, q)))
+    norms = left.flatten(1).norm(dim=1) * right.flatten(1).norm(dim=1)
+    return (left * right).sum((1, 2)) / norms.clamp_min(torch.finfo(torch.double).tiny)
 
 
 def samples_of(distribution: Distribution, count: int, seed: int) -> Samples:

@@ -19,6 +19,7 @@ UNITS = {  # of every measure; empty: a plain number
     "entropy_minus_variance": "nats",
 }
 MEASURES = tuple(UNITS)
+Values = dict[str, ndarray]  # [N] of each measure
 
 
 def entropy(probs: Tensor) -> Tensor:
@@ -28,7 +29,9 @@ def entropy(probs: Tensor) -> Tensor:
 
 class Distribution(ABC):
     """A distribution of the class probabilities p of each of N inputs. Every property is a tensor [N], `mean` is [N,
-    C]."""
+    C]. draws: how many samples the measures are computed from; 0: closed forms."""
+
+    draws = 0
 
     @property
     @abstractmethod
@@ -63,11 +66,6 @@ class Distribution(ABC):
         density."""
         return None
 
-    @property
-    def draws(self) -> int:
-        """How many samples the measures are computed from; 0: closed forms."""
-        return 0
-
     @cached_property
     def predictive_entropy(self) -> Tensor:
         """H(E[p]), the entropy of the predicted class: all uncertainty together."""
@@ -89,6 +87,6 @@ class Distribution(ABC):
         return self.mean.argmax(-1)
 
 
-def measures_of(distribution: Distribution) -> dict[str, ndarray]:
+def measures_of(distribution: Distribution) -> Values:
     """Every measure [N] of a distribution, as float64 arrays."""
     return {name: getattr(distribution, name).double().cpu().numpy() for name in MEASURES}

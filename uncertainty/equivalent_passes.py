@@ -15,7 +15,6 @@ error of student and curve together.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,13 +89,16 @@ class Curve:
     pearson: ndarray
     fixed_samples: bool = False
 
+    @property
+    def chosen(self) -> ndarray:
+        """The points to which (1) is fitted: N ≥ 16, or all if fewer than two have N ≥ 16."""
+        straight = self.passes >= STRAIGHT
+        return straight if straight.sum() > 1 else self.passes > 0
+
     @cached_property
     def line(self) -> tuple[ndarray, ndarray]:
-        """a [1 + R] and a k [1 + R] of (1), by least squares over N ≥ 16, or over all N if fewer than two points have N
-        ≥ 16."""
-        chosen = self.passes >= STRAIGHT
-        if chosen.sum() < 2:
-            chosen = np.full(len(self.passes), True)
+        """a [1 + R] and a k [1 + R] of (1), by least squares."""
+        chosen = self.chosen
         u, y = 1 / self.passes[chosen], self.pearson[:, chosen].clip(1e-3) ** -2.0
         weight = self.passes[chosen] ** 2 / (self.passes[chosen] ** 2).sum()  # more passes give a more exact point
         u_mean, y_mean = (weight * u).sum(), (weight * y).sum(1)
@@ -106,13 +108,12 @@ class Curve:
     @property
     def residual(self) -> float:
         """The largest relative error of (1) in N, at the points to which it is fitted."""
-        chosen = self.passes >= STRAIGHT if (self.passes >= STRAIGHT).sum() > 1 else self.passes > 0
         a, slope = (value[0] for value in self.line)
         with np.errstate(divide="ignore", invalid="ignore"):
-            fitted = slope / (self.pearson[0, chosen].clip(1e-3) ** -2.0 - a)
-        return float(np.abs(fitted / self.passes[chosen] - 1).max())
+            fitted = slope / (self.pearson[0, self.chosen].clip(1e-3) ** -2.0 - a)
+        return float(np.abs(fitted / self.passes[self.chosen] - 1).max())
 
-    def equivalent(self, student: ndarray) -> dict[str, Any]:
+    def equivalent(self, student: ndarray) -> dict:
         """The entries `equivalent_passes`, `equivalent_passes_ci` and `censored` for `student` [1 + R], its correlation
         in each row.
 
@@ -143,8 +144,8 @@ def _between(c: float, passes: ndarray, curve: ndarray) -> float:
     correlation."""
     curve = np.maximum.accumulate(curve.clip(1e-3))
     if c <= curve[0]:
-        return float(passes[0] * max(c, 0.0) / curve[0])
-    return float(1 / np.interp(-(c**-2.0), -(curve**-2.0), 1 / passes))
+        return passes[0] * max(c, 0.0) / curve[0]
+    return 1 / np.interp(-(c**-2.0), -(curve**-2.0), 1 / passes)
 
 
 def passes_curves(
@@ -200,7 +201,7 @@ def beyond_softmax(softmax: Tensor) -> Callable[[ndarray], ndarray]:
 
 def equivalent_passes(
     student: ndarray, half_a: ndarray, half_b: ndarray, groups: ndarray, measure: str, resamples: int = 1000
-) -> dict[str, Any]:
+) -> dict:
     """How many passes of a teacher an estimate is worth. It needs arrays alone, from any method and any teacher.
 
     student [N]: its values of `measure`, one of `uncertainty.distribution.MEASURES`. half_a, half_b [N, T, C]: the

@@ -65,24 +65,12 @@ class LogitGaussian(Distribution):
         )
         return (normal.log_prob(log_p[..., :-1] - log_p[..., -1:]) - log_p.sum(-1)).mean(1)
 
-    @property
-    def draws(self) -> int:
-        """DRAWS."""
-        return DRAWS
+    draws = DRAWS
 
     @property
     def dimensions(self) -> int:
         """How many normal numbers one draw takes."""
         return self.factor.shape[-1] + (0 if self.scale is None else self.scale.shape[-1])
-
-    def of_draws(self, *measures: str) -> list[Tensor]:
-        """The named measures of the draws."""
-        noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)
-        parts = []
-        for chunk in self.chunks():
-            samples = chunk.draw(noise)
-            parts.append([getattr(samples, measure) for measure in measures])
-        return [torch.cat(part) for part in zip(*parts)]
 
     def chunks(self) -> list["LogitGaussian"]:
         """Parts of CHUNK inputs; in an export, whose number of inputs is open, all of them at once."""
@@ -93,8 +81,12 @@ class LogitGaussian(Distribution):
 
     @cached_property
     def _measures(self) -> dict[str, Tensor]:
+        noise, parts = quasi_normal(DRAWS, self.dimensions).to(self.loc), []
         names = ("mean", "expected_entropy", "total_variance")
-        return dict(zip(names, self.of_draws(*names)))
+        for chunk in self.chunks():
+            samples = chunk.draw(noise)
+            parts.append([getattr(samples, name) for name in names])
+        return dict(zip(names, map(torch.cat, zip(*parts))))
 
     @property
     def mean(self) -> Tensor:

@@ -25,11 +25,13 @@ from configs.schema import MaskMode
 from models.folding import folded
 from models.hooks import hooked
 from training.bar import progress_bar
-from training.seeds import seed_of
+from training.seeds import permutation, seed_of
 from uncertainty.samples import Samples
 
 Group = tuple[int, Tensor]
 """A number, and the positions of the images that share masks."""
+Sampled = Iterator[tuple[int, Tensor, Samples]]
+"""Number, positions and samples of one group after another."""
 Draw = tuple[int, int]
 """The seed of a block's numbers, and what a pass adds to them, in units of 2^-16."""
 HOMOGENEOUS = (nn.Dropout, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
@@ -74,8 +76,7 @@ class Plan:
         The permutation leaves out the role: the two halves of a reference have the same groups.
         """
         seed, _, *rest = self.key
-        generator = torch.Generator().manual_seed(seed_of(seed, "groups", *rest))
-        return list(enumerate(torch.randperm(count, generator=generator).split(self.group_size)))
+        return list(enumerate(permutation(count, seed_of(seed, "groups", *rest)).split(self.group_size)))
 
     def draw(self, group: int, t: int) -> Draw:
         """Where the masks of pass t come from; in `function` mode the same for every group, data set and view."""
@@ -114,9 +115,7 @@ class Sampler:
         return self.folded[dtype]
 
     @torch.inference_mode()
-    def __call__(
-        self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-    ) -> Iterator[tuple[int, Tensor, Samples]]:
+    def __call__(self, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan) -> Sampled:
         """Sample the class probabilities of images, `images(indices)`, for `groups` of the plan's.
 
         Yields (group number, indices [G], samples of G images). Several passes of a group share a batch of up to BATCH;

@@ -1,37 +1,30 @@
 """A check of a network that comes from outside: what is random in it and where, and whether it can be a teacher."""
 
 import textwrap
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from models.external import External
-from uncertainty.any_network import TOLERANCE, PlainLoop, cost_in_passes, draws_of, sampler_of, what_is_random
+from uncertainty.any_network import TOLERANCE, draws_of
 
 PASSES = 16  # whose cost is measured
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What the check found; `print` shows it as a table."""
+    """What the check found; `print` shows it as a table. random: {kind of randomness: names of modules}."""
 
-    random: list[str]
+    random: dict[str, list[str]]
     sampler: str
     cost: float
 
     def __str__(self) -> str:
-        places: dict[str, list[str]] = {}
-        for part in self.random:
-            name, _, kind = part.partition(": ")
-            places.setdefault(kind, []).append(name)
         lines = {
             "without dropout": "two calls agree, and an image does not depend on its batch",
             "outputs": "logits",
-            "random with dropout on": "; ".join(f"{kind} ({', '.join(names)})" for kind, names in places.items()),
+            "random with dropout on": "; ".join(f"{kind} ({', '.join(names)})" for kind, names in self.random.items()),
             "sampled by": self.sampler,
             f"{PASSES} passes cost": f"{self.cost:.3g} single passes",
         }
@@ -63,18 +56,3 @@ def require_fit(network: nn.Module, images: Tensor) -> None:
         raise UserError("the network gives probabilities, not logits: leave out the softmax at its end")
     if any(isinstance(layer, nn.Dropout) and layer.p == 1 for layer in network.modules()):
         raise UserError("the network has a dropout of rate 1, which leaves nothing")
-
-
-def self_check(
-    network: nn.Module, images: Tensor, autocast: Callable[[], AbstractContextManager] = nullcontext
-) -> SelfCheck:
-    """What is random in a network, how it is sampled, and at what cost, in `autocast` as it will be sampled.
-
-    Raises UserError as `require_fit`, and if nothing is random.
-    """
-    require_fit(network, images)
-    sampler = sampler_of(network)
-    with autocast():
-        cost = cost_in_passes(sampler, network, images, PASSES)
-    why = f" ({sampler.why})" if isinstance(sampler, PlainLoop) and isinstance(network, External) else ""
-    return SelfCheck(what_is_random(network, images), f"{sampler}{why}", cost)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from configs.schema import Evaluation
 from training.bar import progress_bar
 from training.compute import Compute
-from uncertainty.mc_dropout import Plan
+from uncertainty.mc_dropout import Plan, samples_of
 
 Seconds = dict[str, list[float]]  # of each work, in the order of the rounds
 
@@ -31,20 +32,12 @@ def compare_speed(
     """Images per second at batch sizes 256 and 1, of the teacher (PASSES samples, or as many as there are in a half of
     the reference) and the student, measured in turn."""
     passes = min(PASSES, settings.passes)
-
-    @torch.inference_mode()
-    def teacher_pass(batch: Tensor) -> Tensor:
-        plan = Plan(passes, settings.masks, len(batch), (seed, "speed"))
-        samples = sampler(lambda indices: batch[indices], plan.groups(len(batch)), plan)
-        return torch.cat([drawn.mean for _, _, drawn in samples]).cpu()
-
-    @torch.inference_mode()
-    def student_pass(batch: Tensor) -> Tensor:
-        return student(batch).mean.cpu()
-
     result = {"teacher_passes": passes}
-    works = {"teacher": teacher_pass, "student": student_pass}
-    with compute.autocast():
+    works = {
+        "teacher": lambda x: samples_of(sampler, x, Plan(passes, settings.masks, len(x), (seed, "speed"))).mean,
+        "student": lambda x: student(x).mean.cpu(),
+    }
+    with compute.autocast(), torch.inference_mode():
         for suffix, size in BATCHES:
             seconds = seconds_per_image(works, images[: IMAGES if size > 1 else 16], size, rounds=3)
             result |= {f"{who}_images_per_s{suffix}": 1 / value for who, value in seconds.items()}
@@ -94,23 +87,17 @@ def seconds_per_image(
 def in_turn(works: dict[str, Callable[[], Any]], rounds: int, title: str | None = None) -> Seconds:
     """The seconds of each work in each round. The works take turns, A B C A B C ..., so that other load on the machine
     affects all alike; a first round warms up and is not counted. title: of a progress bar."""
-    seconds: Seconds = {name: [] for name in works}
+    seconds = {name: [] for name in works}
     turns = range(rounds + 1)
     for turn in progress_bar(turns, desc=title, unit="round") if title else turns:
         for name, work in works.items():
-            taken = seconds_of(work)
+            started = time.perf_counter()
+            work()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             if turn:
-                seconds[name].append(taken)
+                seconds[name].append(time.perf_counter() - started)
     return seconds
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Seconds of one call of `work`, including its work on a GPU."""
-    started = time.perf_counter()
-    work()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
@@ -124,12 +111,6 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler warns if it finds no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
-    held = peak = 0
-    events = (
-        profiled.profiler.kineto_results.events()
-    )  # in order of time; profiled.events() lacks operators' allocations
-    for event in events:
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
+    # In order of time; profiled.events() lacks operators' allocations.
+    events = profiled.profiler.kineto_results.events()
+    return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))

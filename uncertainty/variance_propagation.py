@@ -16,39 +16,40 @@ from models.folding import InplaceReLU, MaxPool2x2
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 
-Moments = dict[type[nn.Module], Callable[..., tuple[Tensor, Tensor]]]
+MeanAndVariance = tuple[Tensor, Tensor]
+Moments = dict[type[nn.Module], Callable[..., MeanAndVariance]]
 
 SMALLEST = 1e-12  # variance whose square root is taken
 
 
-def convolution(layer: nn.Conv2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def convolution(layer: nn.Conv2d, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """Mean and variance of sums of independent terms."""
     weight = layer.weight.square()
     return layer(mean), F.conv2d(variance, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def linear(layer: nn.Linear, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def linear(layer: nn.Linear, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """Mean and variance of sums of independent terms."""
     return layer(mean), F.linear(variance, layer.weight.square())
 
 
-def batch_norm(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def batch_norm(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """A fixed scale and shift of each channel."""
     scale = layer.weight.square() / (layer.running_var + layer.eps)
     return layer(mean), variance * scale.view(-1, 1, 1)
 
 
-def relu(layer: nn.ReLU | InplaceReLU, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def relu(layer: nn.ReLU | InplaceReLU, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """The rectified Gaussian (Gast & Roth 2018, eq. 11-12)."""
     return _maximum(mean, variance, torch.zeros_like(mean), torch.zeros_like(mean))
 
 
-def dropout(layer: nn.Dropout, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def dropout(layer: nn.Dropout, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """x / (1 − p) with probability 1 − p, else 0: E[x²] grows by 1 / (1 − p)."""
     return mean, (variance + layer.p * mean.square()) / (1 - layer.p)
 
 
-def max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """The maximum of each pair along rows, then the maximum of two such maxima along columns."""
     for dim in (-1, -2):
         means, variances = mean.unfold(dim, 2, 2), variance.unfold(dim, 2, 2)
@@ -56,13 +57,13 @@ def max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -
     return mean, variance
 
 
-def average_pool(layer: nn.AdaptiveAvgPool2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def average_pool(layer: nn.AdaptiveAvgPool2d, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """The variance of a mean of n independent terms is their mean variance / n."""
     pooled = layer(variance)
     return layer(mean), pooled * (pooled[0, 0].numel() / variance[0, 0].numel())
 
 
-def rearranged(layer: nn.Flatten | nn.Identity, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def rearranged(layer: nn.Flatten | nn.Identity, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """The same numbers, perhaps in another shape."""
     return layer(mean), layer(variance)
 
@@ -82,12 +83,12 @@ MOMENTS = {
 }
 
 
-def linearized_relu(layer: nn.ReLU | InplaceReLU, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def linearized_relu(layer: nn.ReLU | InplaceReLU, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """g(m) and g'(m)² v of a ReLU g (Li et al. 2025)."""
     return mean.clamp_min(0), variance * (mean > 0)
 
 
-def linearized_max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def linearized_max_pool(layer: nn.MaxPool2d | MaxPool2x2, mean: Tensor, variance: Tensor) -> MeanAndVariance:
     """The mean and the variance of the input with the largest mean."""
     largest, places = F.max_pool2d(mean, 2, return_indices=True)
     return largest, variance.flatten(2).gather(2, places.flatten(2)).view_as(largest)
@@ -140,7 +141,7 @@ def layer_scales(network: nn.Sequential, images: Tensor, passes: int) -> list[fl
     return scales
 
 
-def after(layer: nn.Module, mean: Tensor, variance: Tensor, moments: Moments) -> tuple[Tensor, Tensor]:
+def after(layer: nn.Module, mean: Tensor, variance: Tensor, moments: Moments) -> MeanAndVariance:
     """Mean and variance after a layer, in float32. Raises UserError for a layer that `moments` does not know."""
     if type(layer) not in moments:
         raise UserError(
@@ -150,7 +151,7 @@ def after(layer: nn.Module, mean: Tensor, variance: Tensor, moments: Moments) ->
     return mean.float(), variance.float()
 
 
-def _maximum(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor) -> tuple[Tensor, Tensor]:
+def _maximum(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor) -> MeanAndVariance:
     """Mean and variance of the larger of two independent Gaussians (Clark 1961, eq. 2-4)."""
     a = (v1 + v2).clamp_min(SMALLEST).sqrt()
     alpha = (m1 - m2) / a

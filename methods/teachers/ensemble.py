@@ -4,7 +4,7 @@
 students are compared with.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -13,18 +13,16 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import Evaluation
 from data.dataset import Dataset
-from methods.interface import GroupSampler, Networks, Prediction, Predictor, TeacherMethod
+from methods.interface import Networks, Prediction, Predictor, Samplers, TeacherMethod
 from models.folding import folded
 from models.inference import outputs_of
 from training.compute import Compute
-from uncertainty.mc_dropout import Group, Plan
+from uncertainty.mc_dropout import Group, Plan, Sampled
 from uncertainty.samples import Samples
 
 
 @torch.inference_mode()
-def sample(
-    networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan
-) -> Iterator[tuple[int, Tensor, Samples]]:
+def sample(networks: Networks, images: Callable[[Tensor], Tensor], groups: Iterable[Group], plan: Plan) -> Sampled:
     """The members' samples, group by group, as `uncertainty.mc_dropout.Sampler` gives those of passes.
 
     Raises UserError if the passes asked for are not as many as the networks.
@@ -53,7 +51,7 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     return predict
 
 
-def samplers(networks: Networks) -> tuple[GroupSampler, GroupSampler]:
+def samplers(networks: Networks) -> Samplers:
     """One sampler of the first M networks, one of the others."""
     networks = [folded(network) for network in networks]
     members = len(networks) // 2

@@ -33,11 +33,6 @@ Propagation = Callable[[Tensor], LogitGaussian]
 """Images → the Gaussian of their logits."""
 
 
-def gaussian_activations(network: nn.Module, train: Dataset, compute: Compute) -> Propagation:
-    """Nothing is fitted."""
-    return partial(propagate, network)
-
-
 def linearized(network: nn.Module, train: Dataset, compute: Compute) -> Propagation:
     """The variance is multiplied by the scale that makes the labels of training images most likely."""
     some = torch.arange(min(FITTED, len(train)))
@@ -82,6 +77,6 @@ def method(fit: Callable[[nn.Module, Dataset, Compute], Propagation]) -> Teacher
     return TeacherMethod(predictor)
 
 
-METHOD = method(gaussian_activations)
+METHOD = method(lambda network, train, compute: partial(propagate, network))  # nothing is fitted
 SUQ = method(linearized)
 CVP = method(calibrated)

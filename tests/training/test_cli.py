@@ -90,7 +90,7 @@ def test_a_script_ends_with_code_2_one_line_and_no_traceback(tmp_path):
 def test_help_documents_the_settings_that_a_script_uses():
     done = subprocess.run([sys.executable, "train_teacher.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and all(re.search(f"--{key}\\b", done.stdout) for key in ("teacher.lr", "data.size"))
-    experiment = subprocess.run([sys.executable, "experiments/regression.py", "-h"], capture_output=True, text=True)
+    experiment = subprocess.run([sys.executable, "-m", "experiments.regression", "-h"], capture_output=True, text=True)
     assert "--passes" in experiment.stdout
     assert "--student.lr" not in done.stdout and "spread over all classes" in " ".join(done.stdout.split())
 
