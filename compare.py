@@ -231,6 +231,8 @@ class Comparison:
             raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
         trained.require_same_data(train, config.student.other_images)
         subject = subject_of(config, row.kind, trained, train, compute)
+        if config.compared_on == "validation" and row.kind == "student" and config.sampling.held_out:
+            raise UserError("sampling.held_out: the student would be measured on images that it learned from")
         on_test, settings = config.compared_on == "test", config.evaluation
         if on_test:
             sets = data.load_evaluation(config.data, train.classes, config.split_seed)

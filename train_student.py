@@ -21,6 +21,7 @@ from torch import Tensor
 
 import data
 from configs import cli, recipe
+from configs.errors import UserError
 from configs.schema import Config
 from data import Images
 from data.dataset import Dataset
@@ -54,6 +55,10 @@ def main(config: Config, overwrite: bool = False) -> None:
     student.check(config)  # before images are decoded, which takes time
     train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
     trained.require_same_data(train, config.student.other_images)
+    if config.sampling.held_out:
+        if validation is None:
+            raise UserError("sampling.held_out: no images are held out; set teacher.train_on_all: false")
+        train, validation = train.joined(validation, config.sampling.held_out), None
     distil(trained, train, validation, config=config, overwrite=overwrite)
 
 

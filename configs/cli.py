@@ -18,7 +18,14 @@ from configs.errors import UserError
 from configs.schema import Config
 
 DEFAULT = str(Path(__file__).parent / "digits.yaml")
-USAGE = "usage: [--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
+FORMER = {"loss": "it is now called objective", "teacher.bias_lr": "it is now called teacher.shift_lr"} | dict.fromkeys(
+    (
+        "teacher.compile student.compile sampling.dtype sampling.keep_samples sampling.batch_size evaluation.dtype "
+        "evaluation.batch_size evaluation.speed_images evaluation.speed_passes evaluation.shifted_passes"
+    ).split(),
+    "which is no longer a setting: leave it out",
+)
+USAGE = f"usage: {sys.argv[0]} [--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
 
 
 class Loader(yaml.SafeLoader):
@@ -164,7 +171,8 @@ def checked(kind: type, values: dict, where: str) -> Any:
         known = [key for key, _ in settings_of(kind)]
         near = difflib.get_close_matches(key, known + sorted({key.split(".")[0] for key in known}), 1)
         every = "see --help for all keys" if kind is Config else f"there are: {', '.join(known) or 'none'}"
-        raise UserError(f"{where}: unknown key {key}, {f'did you mean {near[0]}?' if near else every}")
+        hint = FORMER.get(key) or (f"did you mean {near[0]}?" if near else every)
+        raise UserError(f"{where}: unknown key {key}, {hint}")
     if first["type"] == "value_error":
         raise UserError(f"{where}: {first['ctx']['error']}")
     names = [name for name in key.split(".") if name not in ("float", "int", "str", "bool")]

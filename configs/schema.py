@@ -224,6 +224,9 @@ class Sampling(McDropout):
     every_epoch: bool = False
     """New draws of the views in each epoch, which the teacher samples in the step: nothing is cached (function
     matching, Beyer et al. 2022). For many epochs, and a teacher of few passes, such as an ensemble."""
+    held_out: Whole = 0
+    """The validation images, which the teacher has not seen, are among the student's training images, so many times
+    each, with other draws of every view. Then the student's last epoch is kept."""
     other: DataSet | None = None
     """A set of other images (its train split), whose labels are not used: the student then learns what the teacher says
     of them."""

@@ -84,6 +84,12 @@ class Dataset:
         order = indices if self.order is None else self.order[indices]
         return replace(self, labels=self.labels[indices], names=names, order=order)
 
+    def joined(self, other: "Dataset", times: int) -> "Dataset":
+        """These images, and `times` times those of another subset of the same set."""
+        places = [torch.arange(len(of.pixels)) if of.order is None else of.order for of in (self, other)]
+        order, labels = (torch.cat([a, b.repeat(times)]) for a, b in (places, (self.labels, other.labels)))
+        return replace(self, labels=labels, names=self.names + times * other.names, order=order)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of pixels and labels (16 hex digits): equal if and only if the data are. If images are read on

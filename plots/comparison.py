@@ -12,22 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from plots.cells import Columns, Rows, average, markdown, mean, nested, spread, table, values
-<<<<<<< HEAD
 from plots.methods import (
     by_method,
-    faithfulness,
     kept_by_epochs,
     kept_shares,
     lengths,
     methods_under_shift,
     quality,
-    shifts_of,
+    shifts_of_the_best,
     worth,
     worths,
 )
-=======
-from plots.methods import by_method, methods_under_shift, quality, shifts_of_the_best, worth
->>>>>>> code42
 from plots.records import Record, Records, by_severity, every, finished, first_set, load
 from plots.style import MEASURE_NAMES, PANELS, plain_name, save
 from plots.table import SIMILARITIES

@@ -9,6 +9,7 @@ from conftest import TINY
 import train_student
 import uncertainty.cache
 from configs.cli import parse
+from data import load_train
 from methods.student import load_student
 from training import artifact
 from uncertainty.cache import KIND
@@ -58,6 +59,14 @@ def test_samples_of_other_settings_are_made_again_with_a_line_that_says_what_dif
     found, said = again(**change)
     assert f"{name}: {getattr(parse(TINY)[0].sampling, name)} there, {value} asked for" in said
     assert not torch.equal(found["mean"], before["mean"])
+
+
+def test_images_that_the_teacher_has_not_seen_are_among_the_students_with_their_own_draws(trained, again):
+    before, held_out = samples_of(trained), load_train(trained.data, trained.split_seed)[1]
+    found, _ = again(held_out=2)
+    assert len(found["mean"]) == len(before["mean"]) + 2 * len(held_out)
+    first, second = found["mean"][len(before["mean"]) :].split(len(held_out))
+    assert (first - second).abs().amax(1).gt(1e-3).float().mean() > 0.3
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter"])
