@@ -212,6 +212,7 @@ def kept(images: LazyPixels, path: Path, name: str) -> Tensor:
 def mapped(path: Path, shape: torch.Size) -> Tensor:
     """Zeros (uint8) in a new .npy file, memory-mapped, so that they can be larger than memory."""
     pixels = np.lib.format.open_memmap(path, "w+", np.uint8, tuple(shape))
-    with open(path, "r+b") as file:  # a full disk is an error here; later it kills the process
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # a full disk is an error here; later it kills the process
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return torch.from_numpy(pixels)

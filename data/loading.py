@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from configs.errors import UserError
 
-WORKERS = max(1, min(16, len(os.sched_getaffinity(0))))
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has none
+WORKERS = min(16, CORES or 1)
 
 
 class Batches:

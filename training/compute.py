@@ -33,6 +33,8 @@ def choose_device(device: str) -> torch.device:
     no such device."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("mps"):
+        raise UserError("device: mps is not supported (it has no float64, and nothing was tested on it); use cpu")
     if device == "cuda" and torch.cuda.is_available():
         return process_group.own_gpu()
     if device.startswith("cuda:") and process_group.world_size() > 1:

@@ -37,9 +37,10 @@ def started() -> Iterator[None]:
 
 
 def _end_with_torchrun() -> None:
-    """End this process if torchrun is killed. An orphan would join the next torchrun on the same port, and
+    """End this process if torchrun is killed (on Linux). An orphan would join the next torchrun on the same port, and
     both would hang."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != PARENT:
         sys.exit(1)
 
