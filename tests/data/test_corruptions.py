@@ -32,11 +32,9 @@ def test_contrast_and_light_are_what_their_formulas_say():
     mean = x.mean((1, 2), keepdims=True)
     assert changed("contrast", 3) == pytest.approx(mean + 0.4 * (x - mean), abs=1 / 255)
     assert changed("exposure", 2) == pytest.approx((1.2 * x).clip(0, 1), abs=1 / 255)
-    expected = []
-    for pixel in x[0].reshape(-1, 3):
-        hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
-        expected.append(colorsys.hsv_to_rgb(hue, saturation, min(1, value + 0.2)))
-    assert changed("brightness", 4)[0].reshape(-1, 3) == pytest.approx(np.array(expected), abs=1 / 255)
+    pixels = [colorsys.rgb_to_hsv(*pixel) for pixel in x[0].reshape(-1, 3)]
+    lighter = [colorsys.hsv_to_rgb(hue, saturation, min(1, value + 0.2)) for hue, saturation, value in pixels]
+    assert changed("brightness", 4)[0].reshape(-1, 3) == pytest.approx(np.array(lighter), abs=1 / 255)
     assert changed("brightness", 1, np.zeros((1, 8, 8, 3), np.uint8)) == pytest.approx(0.05, abs=1 / 255)
 
 
@@ -54,9 +52,7 @@ def test_fog_is_a_field_of_mean_one_half_that_varies_slowly():
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 3)])
 def test_a_corruption_fits_any_image_and_grows_with_its_severity(kind, shape):
     images = np.random.default_rng(0).integers(0, 256, (20, *shape)).astype(np.uint8)
-    distance = []
-    for severity in (1, 5):
-        out = corrupted(images, kind, severity, np.random.default_rng(0))
-        assert out.shape == images.shape and out.dtype == np.uint8
-        distance.append(np.abs(out.astype(float) - images).mean())
+    mild, strong = (corrupted(images, kind, severity, np.random.default_rng(0)) for severity in (1, 5))
+    assert mild.shape == strong.shape == images.shape and mild.dtype == strong.dtype == np.uint8
+    distance = [np.abs(changed.astype(float) - images).mean() for changed in (mild, strong)]
     assert 0 < distance[0] < distance[1] or kind == "rotation"
