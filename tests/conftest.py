@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import evaluate
@@ -20,6 +22,7 @@ from configs.schema import Config
 from training import artifact
 
 ROOT = Path(__file__).parent.parent
+STAGES = {"teacher": train_teacher, "student": train_student, "evaluate": evaluate}
 TINY = [
     "--config", str(ROOT / "configs/digits.yaml"), "--teacher.lr", "0.005", "--teacher.epochs", "5",
     "--student.epochs", "3", "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]",
@@ -42,8 +45,7 @@ def tiny(tmp_path: Path) -> Config:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny run whose teacher and student are trained. Not to be changed."""
     config, _ = parse([*TINY, "--runs", str(tmp_path_factory.mktemp("finished"))])
-    for script in (train_teacher, train_student):
-        script.main(config, overwrite=False)
+    run_stages(config, "teacher", "student")
     return config.folder
 
 
@@ -52,6 +54,24 @@ def trained(tiny: Config, finished: Path) -> Config:
     """The tiny experiment in a copy of that run."""
     shutil.copytree(finished, tiny.folder)
     return tiny
+
+
+def run_stages(config: Config, *stages: str) -> None:
+    """These stages of a run, or all."""
+    for stage in stages or STAGES:
+        STAGES[stage].main(config, overwrite=False)
+
+
+def save_images(folder: Path, *images: np.ndarray) -> Path:
+    """The images as 0.png, 1.png and so on in a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def random_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def weights_of(config: Config, stage: str = "teacher") -> dict[str, torch.Tensor]:

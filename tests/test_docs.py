@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
-from PIL import Image
+from conftest import ROOT, random_images, run_stages, save_images
 
-import evaluate
 import train_student
-import train_teacher
 from configs.cli import parse
 from configs.schema import dataclass
 from methods import STUDENTS
@@ -71,21 +68,17 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
 def test_the_config_for_own_images_works_as_it_stands(tmp_path, monkeypatch):
     """With as few images as a first try has; only the size of the network and its epochs are changed, for time."""
     monkeypatch.chdir(tmp_path)
-    for split, count in (("train", 30), ("test", 6)):
-        for c, name in enumerate(("robin", "wren", "heron")):
-            folder = Path(f"datasets/birds/{split}/{name}")
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = np.random.default_rng(i).integers(80 * c, 80 * c + 96, (40, 50, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
+    for dark, name in enumerate(("robin", "wren", "heron"), 1):
+        images = random_images(36, 40, 50, 3) // dark
+        save_images(Path(f"datasets/birds/train/{name}"), *images[:30])
+        save_images(Path(f"datasets/birds/test/{name}"), *images[30:])
     shutil.copytree("datasets/birds/test/wren", "datasets/aeroplanes")
     small = ["--teacher.width", "0.125", "--student.width", "0.125", "--teacher.epochs", "2", "--student.epochs", "2"]
     small += ["--evaluation.passes", "4"]
     for page in ("README.md", "docs/use.md"):
         Path("birds.yaml").write_text(code_of(page, "yaml")[0])
         settings, _ = parse(["--config", "birds.yaml", *small])
-    for script in (train_teacher, train_student, evaluate):
-        script.main(settings, overwrite=False)
+    run_stages(settings)
     assert json.loads(Path("runs/birds/metrics.json").read_text())["student"]["accuracy"] >= 0
     assert Path("runs/birds/plots/teacher_against_student.png").exists()
 
@@ -107,8 +100,7 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
     monkeypatch.chdir(Path(tiny.runs).parent)
     tiny.teacher.epochs = tiny.student.epochs = 1
     tiny.sampling.passes = 16
-    train_teacher.main(tiny, overwrite=False)
-    train_student.main(tiny, overwrite=False)
+    run_stages(tiny, "teacher", "student")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(3 * 32 * 32, 2))
     names = {"network": network, "mean": [0.5] * 3, "std": [0.2] * 3, "classes": ["cat", "dog"]}
     names["photos"] = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)

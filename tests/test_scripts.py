@@ -11,14 +11,10 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from conftest import TINY
-from PIL import Image
+from conftest import TINY, random_images, run_stages, save_images
 from scipy.stats import dirichlet
 
 import data
-import evaluate
-import train_student
-import train_teacher
 from configs.cli import parse
 from configs.schema import DataSet
 from methods import prediction
@@ -47,19 +43,8 @@ def predict(*options: object) -> int:
     return call("predict.py", "--device", "cpu", *map(str, options))
 
 
-def write_images(folder: Path, *images: np.ndarray) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{i}.png")
-    return folder
-
-
 def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.open()))
-
-
-def random_image(*shape: int) -> np.ndarray:
-    return RNG.integers(0, 256, shape, dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +96,16 @@ def test_an_evaluation_with_other_settings_is_refused_and_changes_no_file(run, c
 
 def test_sets_of_hardly_any_images_are_evaluated_and_what_is_not_defined_is_said(tiny, tmp_path, no_plots):
     """OOD sets of one image and of equal ones; one test image a class."""
-    for name in ("$x$", "b_{"):
-        write_images(tmp_path / "own/train" / name, *(random_image(8, 8) for _ in range(40)))
-        write_images(tmp_path / "own/test" / name, random_image(8, 8))
-    write_images(tmp_path / "one", random_image(8, 8))
-    write_images(tmp_path / "equal", *5 * [np.full((8, 8), 9, np.uint8)])
+    images = random_images(84, 8, 8)
+    for name, part in (("$x$", images[::2]), ("b_{", images[1::2])):
+        save_images(tmp_path / "own/train" / name, *part[:40])
+        save_images(tmp_path / "own/test" / name, part[41])
+    save_images(tmp_path / "one", images[80])
+    save_images(tmp_path / "equal", *5 * [np.full((8, 8), 9, np.uint8)])
     own, *ood = (DataSet(source="folder", root=str(tmp_path / name)) for name in ("own", "one", "equal"))
     tiny.data = replace(tiny.data, train=own, ood=ood, decoded=str(tmp_path / "decoded"), validation=0.2)
     tiny.teacher.epochs = tiny.student.epochs = 1
-    for script in (train_teacher, train_student, evaluate):
-        script.main(tiny, overwrite=False)
+    run_stages(tiny)
     written = json.loads((tiny.folder / "metrics.json").read_text())
     for name in ("one", "equal"):
         assert written["agreement"][name]["total_variance"]["pearson"] is None
@@ -155,8 +140,8 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, digits, tmp_path
     student = load_student(run)
     assert student.threshold == pytest.approx(np.quantile(test, 0.95, method="inverted_cdf"), rel=1e-5)
     chosen = digits.images[np.argsort(test)[[0, 50, 100, 150, -1]]]
-    photos = write_images(tmp_path / "photos", *chosen[:3, ..., 0].numpy())
-    write_images(photos / "b", *chosen[3:, ..., 0].numpy())
+    photos = save_images(tmp_path / "photos", *chosen[:3, ..., 0].numpy())
+    save_images(photos / "b", *chosen[3:, ..., 0].numpy())
     (photos / "c.jpg").write_bytes(b"broken")
     (photos / "notes.txt").write_text("no image")
     out = tmp_path / "out.csv"
@@ -180,12 +165,12 @@ def test_predict_streams_a_folder_and_skips_what_is_broken(run, digits, tmp_path
 
 
 def test_predictions_that_fail_or_are_killed_leave_the_earlier_ones(run, digits, tmp_path, monkeypatch, capsys):
-    out, photos = tmp_path / "out.csv", write_images(tmp_path / "photos")
+    out, photos = tmp_path / "out.csv", save_images(tmp_path / "photos")
     (photos / "broken.png").write_bytes(b"broken")
     out.write_text("of yesterday")
     arguments = ["--run", run, "--images", photos, "--out", out]
     assert predict(*arguments) == 2 and "no readable image" in capsys.readouterr().err
-    write_images(photos, random_image(8, 8), random_image(8, 8))
+    save_images(photos, *random_images(2, 8, 8))
     forward = Mock(side_effect=[Student.forward(load_student(run), digits.images[:1]), KeyboardInterrupt])
     monkeypatch.setattr(Student, "forward", forward)
     monkeypatch.setattr(prediction, "BATCH", 1)
@@ -194,7 +179,7 @@ def test_predictions_that_fail_or_are_killed_leave_the_earlier_ones(run, digits,
 
 
 def test_the_student_in_the_repository_predicts_at_once(tmp_path):
-    photos = write_images(tmp_path / "photos", *(random_image(40, 60, 3) for _ in range(3)))
+    photos = save_images(tmp_path / "photos", *random_images(3, 40, 60, 3))
     assert predict("--run", "results/cifar10_cpu", "--images", photos, "--out", tmp_path / "out.csv") == 0
     rows = rows_of(tmp_path / "out.csv")
     assert len(rows) == 3 and "p(airplane)" in rows[0] and all(float(row["total_variance"]) > 0 for row in rows)

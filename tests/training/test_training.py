@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import after_each_step, metrics_of, weights_of
+from conftest import after_each_step, metrics_of, run_stages, weights_of
 
 import data
 import evaluate
@@ -95,8 +95,7 @@ def test_the_best_epoch_is_kept_and_the_last_one_with_train_on_all(trained):
 def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(trained):
     first = weights_of(trained, "student")
     trained.name, trained.teacher_of, trained.student.seed = "another seed", trained.name, 1
-    train_teacher.main(trained, overwrite=False)  # has nothing to do
-    train_student.main(trained, overwrite=False)
+    run_stages(trained, "teacher", "student")  # the teacher has nothing to do
     assert not (trained.folder / "teacher.safetensors").exists() and not (trained.folder / "mc_samples").exists()
     assert not torch.equal(weights_of(trained, "student")["network.conv1_1.weight"], first["network.conv1_1.weight"])
     assert type(load_student(trained.folder)(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
@@ -110,8 +109,7 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     tiny.sampling = replace(tiny.sampling, passes=2, masks="function")
     tiny.evaluation = replace(tiny.evaluation, passes=2)
     tiny.student = replace(tiny.student, method="hydra", options={"heads": 2}, epochs=1)
-    for script in (train_teacher, train_student, evaluate):
-        script.main(tiny, overwrite=False)
+    run_stages(tiny)
     members = [artifact.load(tiny.folder / f"member{k}/teacher.safetensors", "teacher") for k in range(4)]
     assert members[0][1]["settings"]["data"] == members[1][1]["settings"]["data"]  # one split
     assert not torch.equal(members[0][0]["conv1_1.weight"], members[1][0]["conv1_1.weight"])
