@@ -1,7 +1,6 @@
 """What several tests need: a tiny experiment on the digits, finished or not, and ways to disturb it."""
 
 import json
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +19,14 @@ import train_teacher
 from configs.cli import parse
 from configs.schema import Config
 from training import artifact
+from uncertainty import equivalent_passes
 
 ROOT = Path(__file__).parent.parent
 STAGES = {"teacher": train_teacher, "student": train_student, "evaluate": evaluate}
 TINY = [
     "--config", str(ROOT / "configs/digits.yaml"), "--teacher.lr", "0.005", "--teacher.epochs", "5",
     "--student.epochs", "3", "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]",
-    "--evaluation.passes", "6", "--evaluation.bootstrap", "50",
+    "--evaluation.passes", "6", "--evaluation.bootstrap", "50", "--data.max_ood", "100",
 ]  # fmt: skip
 
 # The configs of the pipeline; those of experiments/ have settings of their own.
@@ -89,9 +89,10 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
-    """As `no_plots`, for fixtures of whole modules."""
+    """As `no_plots`, for fixtures of whole modules. A curve's points are of one draw."""
     patch.setattr(evaluate, "figures_of", lambda *_: {})
     patch.setattr(evaluate, "save", lambda *_: None)
+    patch.setattr(equivalent_passes, "DRAWS", 1)
 
 
 @contextmanager
@@ -103,15 +104,3 @@ def after_each_step(act: Callable[[int, torch.optim.Optimizer], None]) -> Iterat
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """A disk on which no file can grow beyond `size` bytes. What pytest captures is a file as well, but for tests with
-    `capsys`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -55,7 +55,7 @@ def own(tiny, tmp_path, monkeypatch) -> Config:
         network="my_models.py:make", options={"width": 4, "p": 0.2}, epochs=1, batch_size=64, lr=0.05
     )
     tiny.student = StudentSettings(epochs=1, batch_size=64)
-    tiny.data.ood, tiny.data.max_ood = tiny.data.ood[:1], 40
+    tiny.data.ood = tiny.data.ood[:1]
     return tiny
 
 
@@ -204,7 +204,7 @@ def test_the_python_of_the_page_runs_as_it_stands(tmp_path, monkeypatch):
         distil(names["teacher"], "datasets/digit_images/train", epoch=3)
 
 
-def test_vectors_by_the_example(tmp_path, monkeypatch):
+def test_vectors_by_the_example(tmp_path, no_plots, monkeypatch):
     """A perceptron on 30 measurements of a tumour; logistic regression reaches .97 on this split."""
     monkeypatch.chdir(tmp_path)
     Path("docs").symlink_to(ROOT / "docs")
