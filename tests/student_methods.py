@@ -1,5 +1,6 @@
 """Student methods as the tests call them: the only place in the tests that knows how a method is asked."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -52,6 +53,17 @@ def targets_of(log_probs: Tensor) -> dict[str, Tensor]:
     """What a loss may ask for, of samples [N, T, C]; the labels go round."""
     labels = torch.eye(log_probs.shape[-1])[torch.arange(len(log_probs)) % log_probs.shape[-1]]
     return statistics(Samples(log_probs)) | {"log_probs": log_probs, "labels": labels}
+
+
+def minimize(loss: Callable[[], Tensor], parameters: Iterable[Tensor], lr: float, steps: int = 1500) -> None:
+    """By Adam, whose learning rate falls to nothing."""
+    optimizer = torch.optim.Adam(parameters, lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        schedule.step()
 
 
 def vgg5_student(method: str = "dirichlet", width: float = 0.25, **options: Any) -> Student:

@@ -80,13 +80,6 @@ def test_an_error_on_the_command_line_names_the_nearest_key():
         parse(["--config", "nowhere.yaml"])
 
 
-def test_a_script_ends_with_code_2_one_line_and_no_traceback(tmp_path):
-    command = [sys.executable, "train_teacher.py", "--config", changed(tmp_path, {"teacher.width": 0})]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("error: ")
-
-
 def test_help_documents_the_settings_that_a_script_uses():
     done = subprocess.run([sys.executable, "train_teacher.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and all(re.search(f"--{key}\\b", done.stdout) for key in ("teacher.lr", "data.size"))
