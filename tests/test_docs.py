@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, random_images, run_stages, save_images
+from torch import nn
 
 import train_student
 from configs.cli import parse
@@ -87,8 +88,8 @@ def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     draws = np.stack([rng.dirichlet(alpha, 70) for alpha in rng.gamma(1.0, 2.0, (400, 3)) + 0.1])
-    halves = {"half_a": draws[:, :30], "half_b": draws[:, 30:60]}
-    np.savez("mine.npz", student=draws[:, 60:].var(1).sum(-1), groups=np.arange(400), **halves)
+    half_a, half_b, own = np.split(draws, [30, 60], 1)
+    np.savez("mine.npz", student=own.var(1).sum(-1), groups=np.arange(400), half_a=half_a, half_b=half_b)
     (code,) = [code for code in code_of("docs/method.md") if "mine.npz" in code]
     exec(code)
     found = eval(capsys.readouterr().out)
@@ -101,10 +102,9 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
     tiny.teacher.epochs = tiny.student.epochs = 1
     tiny.sampling.passes = 16
     run_stages(tiny, "teacher", "student")
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(3 * 32 * 32, 2))
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 32 * 32, 2))
     names = {"network": network, "mean": [0.5] * 3, "std": [0.2] * 3, "classes": ["cat", "dog"]}
-    names["photos"] = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    names["images"] = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
+    names |= {"photos": torch.tensor(random_images(3, 32, 32, 3)), "images": torch.tensor(random_images(2, 8, 8, 1))}
     for code in code_of("docs/use.md"):
         exec(code, names)
     assert names["distribution"].mean.shape == (2, 10) and names["samples"].shape[1:] == (16, 10)
@@ -112,9 +112,8 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
 
 
 def test_the_student_that_is_shown_is_plain_distillation(trained, monkeypatch):
-    (code,) = code_of("docs/extending.md")
     names = {"Delta": Delta, "F": F, "Method": Method, "dataclass": dataclass}
-    exec(code, names)
+    exec(*code_of("docs/extending.md"), names)
     monkeypatch.setitem(STUDENTS, "mean_only", names["MeanOnly"])
     trained.student.epochs, trained.teacher_of, losses = 1, trained.name, []
     for trained.name in ("mean_only", "end"):

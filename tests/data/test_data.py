@@ -292,11 +292,3 @@ def test_a_view_is_the_same_however_it_is_asked_for_and_its_labels_are_the_share
     else:
         torch.testing.assert_close(whole[..., 2].float().mean((1, 2)) / 255, labels[:, 1], atol=1e-4, rtol=0)
     assert ((labels.amax(1) < 0.99).sum() > 5) == (kind in ("mixup", "cutmix"))
-
-
-@pytest.mark.parametrize("name", ["two_moons", "spiral"])
-def test_toys_are_classes_that_their_nearest_neighbours_tell(name):
-    settings = Data(size=1, channels=2, augmentation=Augmentation(crop=0))
-    train, test = (data.load(DataSet(name), split, settings) for split in ("train", "test"))
-    distance = torch.cdist(*(found.images.flatten(1).float() for found in (test, train)))
-    assert (train.labels[distance.argmin(1)] == test.labels).float().mean() > 0.95

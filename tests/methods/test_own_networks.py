@@ -110,6 +110,7 @@ GIVEN = {"weights": "w.pt", "mean": [0.0], "std": [1.0]}
         ({"options": {"depth": 3}}, "unexpected keyword argument 'depth'"),
         ({"width": 0.5}, "teacher.width: would be ignored"),
         ({"weights": "w.pt"}, "set teacher.mean and teacher.std"),
+        ({"network": "vgg5", "options": None, "conv_dropout": [0.1]}, "conv_dropout: 1 rates for the 3 places of vgg5"),
         (GIVEN, "w.pt.* cannot be read"),
         ({"mean": [0.0, 0.0], "std": [1.0, 1.0]}, "2 and 2 numbers for 1 channels"),
     ],

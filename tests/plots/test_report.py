@@ -26,12 +26,12 @@ RESULTS = [
 def row_of(name: str, i: int) -> dict:
     """A row as evaluate.py writes it, with random numbers."""
     label = "" if name == "letters" else CLASSES[RNG.integers(3)]
-    row = {"set": name, "image": f"{name}/{i}.png", "label": label, "right": "", "precision": RNG.random()}
+    row = {"set": name, "image": f"{name}/{i}.png", "label": label, "precision": RNG.random()}
     for start in report.WHO.values():
         p = RNG.dirichlet([1, 1, 1])
         row |= {f"{start}class": CLASSES[p.argmax()], f"{start}probability": p.max()}
         row |= {start + m: RNG.random() for m in MEASURE_NAMES} | {f"{start}p({c})": x for c, x in zip(CLASSES, p)}
-    return row | ({"right": ("no", "yes")[row["class"] == label]} if label else {})
+    return row | {"right": label and ("no", "yes")[row["class"] == label]}
 
 
 ROWS = [row_of(name, i) for name, count in COUNTS.items() for i in range(count)]
