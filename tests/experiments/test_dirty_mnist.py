@@ -57,22 +57,3 @@ def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, mon
     for title, entry in record["methods"].items():
         assert dirty_mnist.OWN_SCORES[title] in entry["unknown"].keys() & entry["ambiguous"]
     assert record["published"]["mnist"].keys() == {"MC-dropout", "softmax"}
-
-
-def test_judges_agree_that_an_image_is_between_two_classes():
-    torch.manual_seed(0)
-    vae = ambiguous_digits.VAE()
-    first = torch.tensor([0.5, 0.45, *8 * [0.00625]]).log()
-
-    class Judge(torch.nn.Module):
-        """Half of the images are between 0 and 1, the others are sure."""
-
-        def forward(self, x):
-            bright = x.mean((1, 2, 3)) > x.mean((1, 2, 3)).median()
-            return torch.where(bright.unsqueeze(1), first, 50 * torch.eye(10)[0])
-
-    random = torch.randint(0, 256, (100, 28, 28, 1), dtype=torch.uint8)
-    dataset = Dataset("random", random, torch.arange(100) % 10, [""] * 100, list("0123456789"))
-    images, probs = ambiguous_digits.between_digits(vae, [Judge()], dataset, 500)
-    assert images.shape == (500, 28, 28, 1) and images.dtype == torch.uint8
-    torch.testing.assert_close(probs, first.exp().expand(500, -1))

@@ -36,18 +36,6 @@ def test_moments_are_those_of_many_draws(layer):
 
 
 @torch.no_grad()
-def test_dropout_before_a_linear_layer_is_exact():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(6, 4)).eval()
-    x = torch.randn(3, 6)
-    gaussian = propagate(network, x)
-    torch.testing.assert_close(gaussian.loc, network(x))
-    scaled = network[2].weight * x.unsqueeze(1)
-    expected = 0.3 / 0.7 * scaled @ scaled.mT
-    torch.testing.assert_close(gaussian.factor @ gaussian.factor.mT, expected, atol=1e-6, rtol=1e-4)
-
-
-@torch.no_grad()
 def test_where_activations_are_independent_it_is_near_the_samples():
     """Eight hidden units, each with two hundred inputs of its own."""
     torch.manual_seed(0)
