@@ -107,6 +107,8 @@ def test_equivalent_passes_of_a_curve_that_obeys_the_law():
     assert found["equivalent_passes_ci"] == pytest.approx([3 + 0.025 * 197, 3 + 0.975 * 197], rel=1e-6)
     for pearson, passes in ((0.99, 4 * 64), (-0.2, None), (np.nan, None)):
         assert curve.equivalent(np.full(3, pearson))["equivalent_passes"] == passes
+    noise = RNG.normal(0, 0.05, size=(100, 3))  # a curve without a positive correlation
+    assert Curve(np.array([8, 16, 32]), noise).equivalent(np.full(100, 0.5))["equivalent_passes"] is None
 
 
 def test_the_curve_follows_theory(curves):
@@ -169,11 +171,6 @@ def test_the_bands_of_confidence_are_of_their_images_alone(synthetic):
     expected = alone.agreement(measures_of(Dirichlet(truth.alpha[chosen])))["total_variance"]
     assert band["total_variance"]["pearson"] == pytest.approx(expected["pearson"])
     assert band["total_variance"]["noise_ceiling"] == pytest.approx(expected["noise_ceiling"], abs=0.01)
-
-
-def test_curves_without_a_positive_correlation_give_no_equivalent_passes():
-    noise = RNG.normal(0, 0.05, size=(100, 3))
-    assert Curve(np.array([8, 16, 32]), noise).equivalent(np.full(100, 0.5))["equivalent_passes"] is None
 
 
 @pytest.mark.parametrize("fixed_samples", [False, True])

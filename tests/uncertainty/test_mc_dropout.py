@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 import uncertainty.mc_dropout
-from configs.errors import UserError
 from models.architecture import Architecture
 from models.networks import build
 from uncertainty.any_network import PlainLoop
-from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, samples_of, split, stratified
+from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, samples_of, stratified
 from uncertainty.samples import STATISTICS, Samples, statistics
 
 COUNT = 12
@@ -62,13 +61,6 @@ def test_seed_role_data_set_and_view_change_the_masks_and_nothing_else_does(netw
     assert torch.equal(first, draw(network, images, key=base))
     for other in ((1, *base[1:]), (0, "reference-a", "toy", 0), (0, "train", "other", 0), (0, "train", "toy", 1)):
         assert not torch.allclose(first, draw(network, images, key=other), atol=1e-3), other
-
-
-def test_a_network_without_dropout_is_refused():
-    with pytest.raises(UserError, match="no dropout"):
-        split(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)))
-    with pytest.raises(UserError, match="Sequential"):
-        split(nn.Linear(3, 3))
 
 
 @pytest.mark.parametrize("network, masks, dtype", [
