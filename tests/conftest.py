@@ -1,6 +1,5 @@
 """What several tests need: a tiny experiment on the digits, finished or not, and ways to disturb it."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,10 +75,6 @@ def random_images(*shape: int) -> np.ndarray:
 
 def weights_of(config: Config, stage: str = "teacher") -> dict[str, torch.Tensor]:
     return artifact.load(config.folder / f"{stage}.safetensors", stage)[0]
-
-
-def metrics_of(config: Config) -> dict:
-    return json.loads((config.folder / "metrics.json").read_text())
 
 
 @pytest.fixture

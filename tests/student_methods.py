@@ -23,14 +23,9 @@ class Method:
 
     def __init__(self, name: str, **options: Any):
         self.method = student_method(name, options)
-        self.heads = self.method.heads
 
-    def outputs(self, classes: int) -> int:
-        """How many numbers the perceptron gives beside the logits."""
-        return self.method.perceptron_outputs(classes)
-
-    def last_layer(self, linear: nn.Linear) -> nn.Module:
-        return self.method.last_layer(linear)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.method, name)
 
     def distribution(self, logits: Tensor, outputs: Tensor | None = None) -> Distribution:
         return self.method.distribution(logits, outputs)

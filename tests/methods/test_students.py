@@ -27,7 +27,7 @@ IMAGES = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8, generator=torch.
 def test_quasi_random_measures_against_monte_carlo(rank):
     torch.manual_seed(1)
     method, logits = Method("logit_gaussian", rank=rank), 2 * torch.randn(6, 4)
-    numbers = 0.7 * torch.randn(6, method.outputs(4))
+    numbers = 0.7 * torch.randn(6, method.perceptron_outputs(4))
     student = method.distribution(logits, numbers)
     for n in range(6):
         scale, factor = torch.diag(F.softplus(numbers[n, 4:8])), numbers[n, 8:]
@@ -82,7 +82,7 @@ def learnt(name: str, **options) -> tuple[Distribution, dict[str, torch.Tensor]]
     torch.manual_seed(0)
     method, loc = Method(name, **options), torch.randn(40, 3)
     targets = targets_of((loc.unsqueeze(1) + 0.8 * torch.randn(40, 4000, 3)).log_softmax(-1))
-    numbers = [loc.clone().requires_grad_(), (0.05 * torch.randn(40, method.outputs(3))).requires_grad_()]
+    numbers = [loc.clone().requires_grad_(), (0.05 * torch.randn(40, method.perceptron_outputs(3))).requires_grad_()]
     minimize(lambda: method.loss(method.distribution(*numbers), targets), numbers, 0.06)
     with torch.no_grad():
         return method.distribution(*numbers), targets
@@ -107,13 +107,14 @@ def test_a_gaussian_has_both():
 
 def test_by_likelihood_a_dirichlet_is_the_most_likely_one():
     student, targets = learnt("dirichlet", head="last_layer", objective="likelihood")
-    for own, log_p in zip(student.nll(targets["mean_log_prob"]).tolist(), targets["mean_log_prob"].double().numpy()):
 
-        def nll(log_alpha, log_p=log_p):
-            a = np.exp(log_alpha)
-            return scipy.special.gammaln(a).sum() - scipy.special.gammaln(a.sum()) - ((a - 1) * log_p).sum()
+    def nll(log_alpha, log_p):
+        a = np.exp(log_alpha)
+        return scipy.special.gammaln(a).sum() - scipy.special.gammaln(a.sum()) - (a - 1) @ log_p
 
-        assert own == pytest.approx(scipy.optimize.minimize(nll, np.zeros(3), method="Nelder-Mead").fun, abs=0.02)
+    given = targets["mean_log_prob"].double().numpy()
+    best = [scipy.optimize.minimize(nll, np.zeros(3), log_p, method="Nelder-Mead").fun for log_p in given]
+    assert student.nll(targets["mean_log_prob"]).tolist() == pytest.approx(best, abs=0.02)
 
 
 # The Dirichlet of moved logits.
@@ -148,10 +149,9 @@ def test_points_have_the_mean_and_the_covariance_of_the_gaussian():
 
 def test_the_laplace_bridge_is_its_papers_formula():
     """In two dimensions: α = (1/Σ) (1 − 1 + e^μ/4 (e^μ + e^−μ)) for Σ = σ² I and μ₁ = −μ₂ = μ."""
-    mu, variance = 0.7, 0.3
-    student = moved("laplace_bridge", torch.tensor([[mu, -mu]]), variance**0.5 * torch.eye(2).unsqueeze(0))
-    expected = [np.exp(x) * (np.exp(mu) + np.exp(-mu)) / 4 / variance for x in (mu, -mu)]
-    assert student.alpha[0].numpy() == pytest.approx(expected, rel=1e-5)
+    mu, variance = torch.tensor([[0.7, -0.7]]), 0.3
+    student = moved("laplace_bridge", mu, variance**0.5 * torch.eye(2).unsqueeze(0))
+    torch.testing.assert_close(student.alpha, mu.exp() * mu.exp().sum() / 4 / variance, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("head", ["softplus", *STRUCTURED])
@@ -159,7 +159,7 @@ def test_concentrations_are_positive_and_finite_for_the_surest_and_the_least_sur
     method, targets = Method("dirichlet", head=head), targets_of(torch.randn(3, 5, 3).log_softmax(-1))
     logits = torch.tensor([[200.0, 0.0, -200.0], [0.0, 0.0, 0.0], [-500.0, -500.0, -500.0]])
     for size in (0.0, 1e-4, 1.0, 50.0):
-        numbers = (size * torch.randn(3, method.outputs(3))).requires_grad_(True)
+        numbers = (size * torch.randn(3, method.perceptron_outputs(3))).requires_grad_(True)
         student = method.distribution(logits, numbers)
         assert (student.alpha > 0).all() and student.alpha.isfinite().all()
         assert all(getattr(student, measure).isfinite().all() for measure in MEASURES)
@@ -181,9 +181,8 @@ def test_a_student_gives_every_measure_a_gradient_to_every_weight_and_keeps_its_
     distribution = student(IMAGES)
     assert distribution.mean.shape == (7, 4)
     assert all(getattr(distribution, measure).isfinite().all() for measure in MEASURES)
-    student.train()
     targets = targets_of(torch.randn(7, 5, 4).log_softmax(-1))
-    Method(name).loss(student(IMAGES), targets, student.network, 0.3).backward()
+    Method(name).loss(student.train()(IMAGES), targets, student.network, 0.3).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
     groups = parameter_groups(student, student.settings)
     assert sorted(id(p) for g in groups for p in g["params"]) == sorted(map(id, student.parameters()))
