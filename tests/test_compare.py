@@ -95,7 +95,6 @@ def test_direct_methods_know_what_is_far_away(folder):
     not."""
     softmax = record(folder, "deterministic")["ood"]["plane"]
     assert softmax["predictive_entropy"]["auroc"] < 0.3
-    assert softmax.keys() == {"predictive_entropy", "max_probability", "energy"}
     assert record(folder, "ddu")["ood"]["plane"]["negative_log_density"]["auroc"] > 0.9
     several = record(folder, "ensemble")
     assert several["ood"]["plane"]["mutual_information"]["auroc"] > softmax["predictive_entropy"]["auroc"]

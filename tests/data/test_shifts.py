@@ -80,12 +80,13 @@ def test_labels_by_image(tmp_path):
     assert labels(path, *rows) == [[0, 50], [40, 8], [25, 25]]
     by_index = replace(LABELLED, names=[f"cifar10-test-{i:05d}" for i in range(3)])
     assert labels(path, *rows, of=by_index) == [[40, 8], [0, 50], [25, 25]]
-    with pytest.raises(UserError, match="no labels for 1 images, such as test/b/z.png"):
-        labels(path, *rows[:2])
-    with pytest.raises(UserError, match="no column 'b'"):
-        labels(path, *rows, classes="c,a")
-    with pytest.raises(UserError, match="two rows of image test/a/x.png"):
-        labels(path, *rows, "3,test/a/x.png,1,1")
+    for said, given, classes in (
+        ("no labels for 1 images, such as test/b/z.png", rows[:2], "b,a"),
+        ("no column 'b'", rows, "c,a"),
+        ("two rows of image test/a/x.png", [*rows, "3,test/a/x.png,1,1"], "b,a"),
+    ):
+        with pytest.raises(UserError, match=said):
+            labels(path, *given, classes=classes)
 
 
 def test_labels_in_the_authors_form(tmp_path):

@@ -10,7 +10,7 @@ import yaml
 from scipy.stats import bernoulli
 
 from experiments import concrete_dropout as experiment
-from experiments.concrete import ConcreteDropout, ConcretePerceptrons, concrete
+from experiments.concrete import ConcretePerceptrons, concrete
 
 
 def test_a_relaxed_mask_is_nearly_a_mask_of_its_rate():
@@ -31,7 +31,6 @@ def test_the_regularizer_is_that_of_the_paper():
         squares = [weight[b].square().sum().item() for weight in networks.weights]
         expected = (0.25 / 2 * (squares[0] + (squares[1] + squares[2]) / 0.9) - (4 + 3) * entropy) / 50
         assert regularizer == pytest.approx(expected, rel=1e-5)
-    assert ConcreteDropout(0.1)(torch.ones(2, 5, 3, 3)).shape == (2, 5, 3, 3)
 
 
 def test_both_parts_run_and_an_ordinary_teacher_gets_the_rates(tmp_path, monkeypatch):

@@ -72,8 +72,6 @@ def test_targets_of_few_passes_are_unbiased(passes):
     found = statistics(Samples(probs.log()))
     for name in ("mean", "total_variance", "expected_entropy"):
         torch.testing.assert_close(found[name].mean(0), getattr(truth, name)[0], rtol=0.02, atol=0)
-    plug_in = Samples(probs.log()).mutual_information.mean().item()
-    assert plug_in < truth.mutual_information.item() * (0.7 if passes == 2 else 0.97)  # which is why it is no target
 
 
 def learnt(name: str, **options) -> tuple[Distribution, dict[str, torch.Tensor]]:

@@ -7,21 +7,10 @@ from torch import nn
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
 from uncertainty.variance_propagation import LINEARIZED, MOMENTS, layer_scales, propagate
 
-
-def trained_norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
-    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
-        tensor.uniform_(0.5, 2.0)
-    return norm.eval()
-
-
-LAYERS = [
-    nn.Conv2d(3, 5, 3, padding=1, bias=False),
-    trained_norm(3),
-    nn.ReLU(),
-    nn.Dropout(0.3),
-    nn.AdaptiveAvgPool2d(1),
-]
+NORM = nn.BatchNorm2d(3).eval()
+for tensor in (NORM.weight.data, NORM.bias.data, NORM.running_mean, NORM.running_var):
+    tensor.uniform_(0.5, 2.0)
+LAYERS = [nn.Conv2d(3, 5, 3, padding=1, bias=False), NORM, nn.ReLU(), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1)]
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
