@@ -43,12 +43,13 @@ def test_a_finished_stage_is_skipped_other_settings_are_refused_and_overwrite_st
     def state():
         return (trained.folder / "teacher.safetensors").stat().st_mtime_ns, (trained.folder / "config.yaml").read_text()
 
-    before = state()
+    written = state()[0]
     train_teacher.main(trained, overwrite=False)
+    before = state()
     trained.teacher.lr = 0.02
     with pytest.raises(UserError, match=r"teacher.lr: 0.005 there, 0.02 asked for"):
         train_teacher.main(trained, overwrite=False)
-    assert state()[0] == before[0]
+    assert state() == before and before[0] == written
     train_teacher.main(trained, overwrite=True)
     assert state()[0] > before[0] and state()[1] != before[1]
 
