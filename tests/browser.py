@@ -1,7 +1,6 @@
 """A headless Chromium, driven by its own protocol over two pipes (`--remote-debugging-pipe`)."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,23 +13,11 @@ class Browser:
     """One page. `errors` collects its exceptions and what it writes to the console as an error."""
 
     def __init__(self, profile: Path):
-        theirs, self.commands = os.pipe()
-        self.answers, ours = os.pipe()
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
-
-        def pipes() -> None:
-            # Chromium reads descriptor 3 and writes 4; first copies above both, as one may be the other's place.
-            given = [os.dup(fd) for fd in (theirs, ours)]
-            high = [os.dup2(fd, 50 + place) for place, fd in enumerate(given)]
-            for place, fd in enumerate(high):
-                os.dup2(fd, 3 + place)
-
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = f"{CHROMIUM} --headless --no-sandbox --disable-gpu --remote-debugging-pipe --user-data-dir={profile}"
+        pipes = "3<&0 4>&1 </dev/null >/dev/null 2>&1"  # Chromium reads descriptor 3 and writes 4
         self.process = subprocess.Popen(
-            [*command, f"--user-data-dir={profile}"], preexec_fn=pipes, close_fds=False, **quiet
+            f"exec {command} {pipes}", shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
-        os.close(theirs)
-        os.close(ours)
         self.count, self.session, self.rest, self.errors = 0, None, b"", []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -43,7 +30,7 @@ class Browser:
         message = {"id": self.count, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
-        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        self.process.stdin.write(json.dumps(message).encode() + b"\0")
         while (said := self.read()).get("id") != self.count:
             pass
         assert "error" not in said, said["error"]
@@ -52,7 +39,7 @@ class Browser:
     def read(self) -> dict[str, Any]:
         """The next message."""
         while b"\0" not in self.rest:
-            part = os.read(self.answers, 1 << 20)
+            part = self.process.stdout.read(1 << 20)
             assert part, "the browser has ended"
             self.rest += part
         message, self.rest = self.rest.split(b"\0", 1)
@@ -84,6 +71,4 @@ class Browser:
     def close(self) -> None:
         """End the browser."""
         self.process.kill()
-        self.process.wait()
-        os.close(self.commands)
-        os.close(self.answers)
+        self.process.communicate()

@@ -1,15 +1,15 @@
 """What several tests need: a tiny experiment on the digits, finished or not, and ways to disturb it."""
 
-import json
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import evaluate
@@ -18,12 +18,14 @@ import train_teacher
 from configs.cli import parse
 from configs.schema import Config
 from training import artifact
+from uncertainty import equivalent_passes
 
 ROOT = Path(__file__).parent.parent
+STAGES = {"teacher": train_teacher, "student": train_student, "evaluate": evaluate}
 TINY = [
     "--config", str(ROOT / "configs/digits.yaml"), "--teacher.lr", "0.005", "--teacher.epochs", "5",
     "--student.epochs", "3", "--sampling.passes", "4", "--sampling.views", "[augmented,mixup]",
-    "--evaluation.passes", "6", "--evaluation.bootstrap", "50",
+    "--evaluation.passes", "6", "--evaluation.bootstrap", "50", "--data.max_ood", "100",
 ]  # fmt: skip
 
 # The configs of the pipeline; those of experiments/ have settings of their own.
@@ -42,8 +44,7 @@ def tiny(tmp_path: Path) -> Config:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny run whose teacher and student are trained. Not to be changed."""
     config, _ = parse([*TINY, "--runs", str(tmp_path_factory.mktemp("finished"))])
-    for script in (train_teacher, train_student):
-        script.main(config, overwrite=False)
+    run_stages(config, "teacher", "student")
     return config.folder
 
 
@@ -54,12 +55,26 @@ def trained(tiny: Config, finished: Path) -> Config:
     return tiny
 
 
+def run_stages(config: Config, *stages: str) -> None:
+    """These stages of a run, or all."""
+    for stage in stages or STAGES:
+        STAGES[stage].main(config, overwrite=False)
+
+
+def save_images(folder: Path, *images: np.ndarray) -> Path:
+    """The images as 0.png, 1.png and so on in a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def random_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
 def weights_of(config: Config, stage: str = "teacher") -> dict[str, torch.Tensor]:
     return artifact.load(config.folder / f"{stage}.safetensors", stage)[0]
-
-
-def metrics_of(config: Config) -> dict:
-    return json.loads((config.folder / "metrics.json").read_text())
 
 
 @pytest.fixture
@@ -69,9 +84,10 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave_out_plots(patch: pytest.MonkeyPatch) -> None:
-    """As `no_plots`, for fixtures of whole modules."""
+    """As `no_plots`, for fixtures of whole modules. A curve's points are of one draw."""
     patch.setattr(evaluate, "figures_of", lambda *_: {})
     patch.setattr(evaluate, "save", lambda *_: None)
+    patch.setattr(equivalent_passes, "DRAWS", 1)
 
 
 @contextmanager
@@ -83,15 +99,3 @@ def after_each_step(act: Callable[[int, torch.optim.Optimizer], None]) -> Iterat
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """A disk on which no file can grow beyond `size` bytes. What pytest captures is a file as well, but for tests with
-    `capsys`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,5 +1,6 @@
 """Student methods as the tests call them: the only place in the tests that knows how a method is asked."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -22,14 +23,9 @@ class Method:
 
     def __init__(self, name: str, **options: Any):
         self.method = student_method(name, options)
-        self.heads = self.method.heads
 
-    def outputs(self, classes: int) -> int:
-        """How many numbers the perceptron gives beside the logits."""
-        return self.method.perceptron_outputs(classes)
-
-    def last_layer(self, linear: nn.Linear) -> nn.Module:
-        return self.method.last_layer(linear)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.method, name)
 
     def distribution(self, logits: Tensor, outputs: Tensor | None = None) -> Distribution:
         return self.method.distribution(logits, outputs)
@@ -52,6 +48,17 @@ def targets_of(log_probs: Tensor) -> dict[str, Tensor]:
     """What a loss may ask for, of samples [N, T, C]; the labels go round."""
     labels = torch.eye(log_probs.shape[-1])[torch.arange(len(log_probs)) % log_probs.shape[-1]]
     return statistics(Samples(log_probs)) | {"log_probs": log_probs, "labels": labels}
+
+
+def minimize(loss: Callable[[], Tensor], parameters: Iterable[Tensor], lr: float, steps: int = 1500) -> None:
+    """By Adam, whose learning rate falls to nothing."""
+    optimizer = torch.optim.Adam(parameters, lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        schedule.step()
 
 
 def vgg5_student(method: str = "dirichlet", width: float = 0.25, **options: Any) -> Student:

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
-from PIL import Image
+from conftest import ROOT, random_images, run_stages, save_images
+from torch import nn
 
-import evaluate
 import train_student
-import train_teacher
 from configs.cli import parse
 from configs.schema import dataclass
 from methods import STUDENTS
@@ -35,8 +33,8 @@ def code_of(page: str, language: str = "python") -> list[str]:
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
-    assert not [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
+    links = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -47,10 +45,9 @@ def test_what_is_made_is_what_the_files_say(page):
 
 def commands() -> list[str]:
     """Every command of README and docs that reads settings."""
-    command = r"(?:python|\./run\.sh|torchrun) "
     shown = "\n".join(page.read_text() for page in DOCS)
-    lines = re.findall(rf"^({command}[^#\n]*)|`({command}[^`]*)`", shown, re.MULTILINE)
-    return sorted({line for both in lines if not re.search(TESTED_ELSEWHERE, line := "".join(both).strip())})
+    lines = re.findall(r"(?:^|`)((?:python|\./run\.sh|torchrun) [^#\n`]*)", shown, re.MULTILINE)
+    return sorted({line.strip() for line in lines if not re.search(TESTED_ELSEWHERE, line)})
 
 
 @pytest.mark.parametrize("command", commands())
@@ -68,34 +65,30 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     assert config.name in command or config.name in ("digits", "fidelity", "two_moons", "comparison")
 
 
-def test_the_config_for_own_images_works_as_it_stands(tmp_path, monkeypatch):
+def test_the_config_for_own_images_works_as_it_stands(tmp_path, no_plots, monkeypatch):
     """With as few images as a first try has; only the size of the network and its epochs are changed, for time."""
     monkeypatch.chdir(tmp_path)
-    for split, count in (("train", 30), ("test", 6)):
-        for c, name in enumerate(("robin", "wren", "heron")):
-            folder = Path(f"datasets/birds/{split}/{name}")
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = np.random.default_rng(i).integers(80 * c, 80 * c + 96, (40, 50, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
+    for dark, name in enumerate(("robin", "wren", "heron"), 1):
+        images = random_images(36, 40, 50, 3) // dark
+        save_images(Path(f"datasets/birds/train/{name}"), *images[:30])
+        save_images(Path(f"datasets/birds/test/{name}"), *images[30:])
     shutil.copytree("datasets/birds/test/wren", "datasets/aeroplanes")
     small = ["--teacher.width", "0.125", "--student.width", "0.125", "--teacher.epochs", "2", "--student.epochs", "2"]
     small += ["--evaluation.passes", "4"]
     for page in ("README.md", "docs/use.md"):
         Path("birds.yaml").write_text(code_of(page, "yaml")[0])
         settings, _ = parse(["--config", "birds.yaml", *small])
-    for script in (train_teacher, train_student, evaluate):
-        script.main(settings, overwrite=False)
+    run_stages(settings)
     assert json.loads(Path("runs/birds/metrics.json").read_text())["student"]["accuracy"] >= 0
-    assert Path("runs/birds/plots/teacher_against_student.png").exists()
+    assert Path("runs/birds/report.html").exists()
 
 
 def test_the_yardstick_in_six_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     draws = np.stack([rng.dirichlet(alpha, 70) for alpha in rng.gamma(1.0, 2.0, (400, 3)) + 0.1])
-    halves = {"half_a": draws[:, :30], "half_b": draws[:, 30:60]}
-    np.savez("mine.npz", student=draws[:, 60:].var(1).sum(-1), groups=np.arange(400), **halves)
+    half_a, half_b, own = np.split(draws, [30, 60], 1)
+    np.savez("mine.npz", student=own.var(1).sum(-1), groups=np.arange(400), half_a=half_a, half_b=half_b)
     (code,) = [code for code in code_of("docs/method.md") if "mine.npz" in code]
     exec(code)
     found = eval(capsys.readouterr().out)
@@ -107,12 +100,10 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
     monkeypatch.chdir(Path(tiny.runs).parent)
     tiny.teacher.epochs = tiny.student.epochs = 1
     tiny.sampling.passes = 16
-    train_teacher.main(tiny, overwrite=False)
-    train_student.main(tiny, overwrite=False)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(3 * 32 * 32, 2))
+    run_stages(tiny, "teacher", "student")
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 32 * 32, 2))
     names = {"network": network, "mean": [0.5] * 3, "std": [0.2] * 3, "classes": ["cat", "dog"]}
-    names["photos"] = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    names["images"] = torch.zeros(2, 8, 8, 1, dtype=torch.uint8)
+    names |= {"photos": torch.tensor(random_images(3, 32, 32, 3)), "images": torch.tensor(random_images(2, 8, 8, 1))}
     for code in code_of("docs/use.md"):
         exec(code, names)
     assert names["distribution"].mean.shape == (2, 10) and names["samples"].shape[1:] == (16, 10)
@@ -120,9 +111,8 @@ def test_the_lines_of_python_for_use(tiny, monkeypatch):
 
 
 def test_the_student_that_is_shown_is_plain_distillation(trained, monkeypatch):
-    (code,) = code_of("docs/extending.md")
     names = {"Delta": Delta, "F": F, "Method": Method, "dataclass": dataclass}
-    exec(code, names)
+    exec(*code_of("docs/extending.md"), names)
     monkeypatch.setitem(STUDENTS, "mean_only", names["MeanOnly"])
     trained.student.epochs, trained.teacher_of, losses = 1, trained.name, []
     for trained.name in ("mean_only", "end"):

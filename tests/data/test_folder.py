@@ -20,19 +20,17 @@ def decoded(path: Path, channels: int = 3) -> np.ndarray:
 
 
 def test_sixteen_bits_become_eight_by_their_share_of_white(tmp_path):
-    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.tif")
     for name in ("deep.png", "deep.tif"):
+        Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / name)
         assert np.array_equal(decoded(tmp_path / name, 1)[..., 0], GREY)
         assert np.array_equal(decoded(tmp_path / name), np.repeat(GREY[..., None], 3, 2))
 
 
 def test_numbers_without_a_known_white_are_named(tmp_path):
-    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tif")
-    Image.fromarray(GREY.astype(np.int32)).save(tmp_path / "int.tif")
-    for name in ("float.tif", "int.tif"):
-        with pytest.raises(UserError, match=f"broken image .*{name}: pixels of mode ., whose white is not known"):
-            decoded(tmp_path / name)
+    for kind in ("float32", "int32"):
+        Image.fromarray(GREY.astype(kind)).save(tmp_path / f"{kind}.tif")
+        with pytest.raises(UserError, match=f"broken image .*{kind}.tif: pixels of mode ., whose white is not known"):
+            decoded(tmp_path / f"{kind}.tif")
 
 
 def test_images_are_turned_upright(tmp_path):
@@ -49,37 +47,34 @@ def test_what_is_transparent_is_white(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     image = decoded(tmp_path / "a.png")
     assert (image[:, :4] == 0).all() and (image[1:, 4:] == 255).all() and image[0, 7].tolist() == [255, 204, 204]
-    palette = Image.fromarray(GREY // 16).convert("P")
-    palette.save(tmp_path / "p.png", transparency=0)
+    Image.fromarray(GREY // 16).convert("P").save(tmp_path / "p.png", transparency=0)
     assert (decoded(tmp_path / "p.png")[0, :4] == 255).all()
 
 
 @pytest.fixture
-def tree(tmp_path) -> tuple[DataSet, Data]:
-    for c in "ab":
-        (tmp_path / "birds/train" / c).mkdir(parents=True)
-        for i in range(20):
-            Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / f"birds/train/{c}/{i}.png")
+def tree(tmp_path) -> tuple[DataSet, str, Data]:
+    for name in [f"{c}/{i}.png" for c in "ab" for i in range(20)] + ["a/bitmap.bmp", "a/scan.tif", "a/SCAN.TIFF"]:
+        file = tmp_path / "birds/train" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(file)
     source = DataSet(source="folder", root=str(tmp_path / "birds"))
-    return source, Data(train=source, size=8, channels=1, decoded=str(tmp_path / "decoded"))
+    return source, "train", Data(train=source, size=8, channels=1, decoded=str(tmp_path / "decoded"))
 
 
 def test_every_kind_is_found_other_files_are_counted_and_a_picture_in_two_classes_is_named(tree, tmp_path, capsys):
-    for name in ("bitmap.bmp", "scan.tif", "SCAN.TIFF"):
-        Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "birds/train/a" / name)
     (tmp_path / "birds/train/a/notes.txt").write_text("no image")
     (tmp_path / "birds/train/b/same.png").write_bytes((tmp_path / "birds/train/a/3.png").read_bytes())
-    assert len(folder.load(tree[0], "train", tree[1])) == 44
+    assert len(folder.load(*tree)) == 44
     said = capsys.readouterr().out
     assert "birds: 1 files below" in said and "are not images" in said
     assert "birds: 1 images are in two classes, such as train/a/3.png and train/b/same.png" in said
 
 
 def test_decoded_images_that_were_changed_are_made_again(tree, capsys):
-    pixels = folder.load(tree[0], "train", tree[1]).images.clone()
-    (kept,) = Path(tree[1].decoded).glob("*.npy")
+    pixels = folder.load(*tree).images.clone()
+    (kept,) = Path(tree[2].decoded).glob("*.npy")
     content = bytearray(kept.read_bytes())
     content[-200:] = bytes(255 - byte for byte in content[-200:])
     kept.write_bytes(content)
-    assert torch.equal(folder.load(tree[0], "train", tree[1]).images, pixels)
+    assert torch.equal(folder.load(*tree).images, pixels)
     assert "altered since it was written" in capsys.readouterr().out

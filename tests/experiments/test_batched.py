@@ -13,21 +13,17 @@ from experiments.batched import Perceptrons
 def test_networks_that_are_trained_at_once_do_not_touch_each_other():
     torch.manual_seed(0)
     x, y = torch.randn(2, 50, 3), torch.randn(2, 50, 1)
-    both = Perceptrons([3, 5, 1], torch.zeros(2))
-    alone = Perceptrons([3, 5, 1], torch.zeros(1))
-    for name, value in both.state_dict().items():
-        alone.state_dict()[name].copy_(value[1:])
+    both, alone = (Perceptrons([3, 5, 1], torch.zeros(count)) for count in (2, 1))
+    alone.load_state_dict({name: value[1:] for name, value in both.state_dict().items()})
     loss, decay = (lambda outputs, targets: (outputs - targets).square().squeeze(-1)), torch.tensor([0.5, 0.01])
     free = copy.deepcopy(both)
     batched.fit(free, x, y, loss, 30, falls=False)
     batched.fit(both, x, y, loss, 30, decay, falls=False)
     batched.fit(alone, x[1:], y[1:], loss, 30, decay[1:], falls=False)
-    assert all(
-        (weight[0].norm() < without_decay[0].norm()).item()
-        for weight, without_decay in zip(both.weights, free.weights, strict=True)
-    )  # a decay of 0.5
-    for name, value in alone.state_dict().items():
-        torch.testing.assert_close(both.state_dict()[name][1:], value, rtol=1e-4, atol=1e-5)
+    for weight, without_decay in zip(both.weights, free.weights, strict=True):
+        assert weight[0].norm() < without_decay[0].norm()  # a decay of 0.5
+    second = {name: value[1:] for name, value in both.state_dict().items()}
+    torch.testing.assert_close(second, dict(alone.state_dict()), rtol=1e-4, atol=1e-5)
 
 
 def test_samples_have_the_moments_of_dropout(monkeypatch):

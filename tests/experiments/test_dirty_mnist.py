@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+import torch.nn.functional as F
+from conftest import ROOT
 from sklearn.datasets import load_digits
 
 import data
@@ -15,19 +16,17 @@ from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data.dataset import Dataset
 from experiments import ambiguous_digits, digit_methods, dirty_mnist
-from experiments.digit_methods import train_methods as train
 
-ROOT = Path(__file__).parents[2]
 FEW = ["MC-dropout", "Dirichlet student", "softmax"]  # the others take long, and have tests of their own
 
 
 def digits(source: DataSet, split: str, settings: Data) -> Dataset:
     """Digits in MNIST's size: 300 for training and 60 for tests; as Fashion-MNIST, their negatives."""
-    chosen = slice(300) if split == "train" else slice(300, 360)
-    images, labels = load_digits().images[chosen], torch.from_numpy(load_digits().target[chosen])
-    large = [np.asarray(Image.fromarray((image * 15.9).astype(np.uint8)).resize((28, 28))) for image in images]
-    pixels = torch.from_numpy(np.stack(large)[..., None])
+    chosen, given = slice(300) if split == "train" else slice(300, 360), load_digits()
+    images = torch.from_numpy(given.images[chosen] * 15.9).unsqueeze(1)
+    pixels = F.interpolate(images, (28, 28)).to(torch.uint8).permute(0, 2, 3, 1)
     shown = 255 - pixels if source.source == "fashion_mnist" else pixels
+    labels = torch.from_numpy(given.target[chosen])
     return Dataset(source.title, shown, labels, [""] * len(labels), list("0123456789"))
 
 
@@ -45,9 +44,8 @@ def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, mon
         monkeypatch.setattr(ambiguous_digits, name, value)
     monkeypatch.setattr(dirty_mnist, "PUBLISHED", {"mnist": ""})
     monkeypatch.setattr(digit_methods, "PASSES", 6)
-    monkeypatch.setattr(
-        dirty_mnist, "train_methods", lambda base, settings, only=(): train(base, settings, only or FEW)
-    )
+    train = digit_methods.train_methods
+    monkeypatch.setattr(dirty_mnist, "train_methods", lambda base, settings, only=FEW: train(base, settings, only))
     dirty_mnist.main(dirty_mnist.Settings(epochs=1, student_epochs=1))
     arrays = np.load(ambiguous_digits.IMAGES)
     assert arrays["train_ambiguous"].shape == (30, 28, 28, 1) and arrays["train_ambiguous_labels"].shape == (30, 3)
@@ -57,29 +55,5 @@ def test_scores_are_measured_on_clean_ambiguous_and_unknown_images(tmp_path, mon
     record = json.loads(Path("results/dirty_mnist/dirty_mnist.json").read_text())
     assert list(record["methods"]) == FEW
     for title, entry in record["methods"].items():
-        assert (
-            0 < entry["accuracy"] <= 1 and dirty_mnist.OWN_SCORES[title] in entry["unknown"].keys() & entry["ambiguous"]
-        )
+        assert dirty_mnist.OWN_SCORES[title] in entry["unknown"].keys() & entry["ambiguous"]
     assert record["published"]["mnist"].keys() == {"MC-dropout", "softmax"}
-    for entry in record["published"]["mnist"].values():
-        assert list(entry) == ["accuracy", "nll", "AUROC fashion_mnist", "AUROC notmnist"]
-    assert Path("results/dirty_mnist/densities.png").exists()
-
-
-def test_judges_agree_that_an_image_is_between_two_classes():
-    torch.manual_seed(0)
-    vae = ambiguous_digits.VAE()
-    first = torch.tensor([0.5, 0.45, *8 * [0.00625]]).log()
-
-    class Judge(torch.nn.Module):
-        """Half of the images are between 0 and 1, the others are sure."""
-
-        def forward(self, x):
-            bright = x.mean((1, 2, 3)) > x.mean((1, 2, 3)).median()
-            return torch.where(bright.unsqueeze(1), first, 50 * torch.eye(10)[0])
-
-    random = torch.randint(0, 256, (100, 28, 28, 1), dtype=torch.uint8)
-    dataset = Dataset("random", random, torch.arange(100) % 10, [""] * 100, list("0123456789"))
-    images, probs = ambiguous_digits.between_digits(vae, [Judge()], dataset, 500)
-    assert images.shape == (500, 28, 28, 1) and images.dtype == torch.uint8
-    torch.testing.assert_close(probs, first.exp().expand(500, -1))

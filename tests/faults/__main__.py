@@ -92,11 +92,17 @@ ALL += [f"setting {key} {number}" for key in KEYS for number in range(len(BAD))]
 
 def result(config: Config) -> dict[str, Any]:
     """What must not change: every tensor of a run, and every measured number of its metrics."""
-    files = [path for path in config.folder.rglob("*.safetensors") if path.parent.name != "checkpoints"]
     metrics = artifact.read_json(config.folder / "metrics.json")
-    numbers = {key: metrics[key] for key in ("teacher", "student", "agreement", "ood")}
-    kinds = {path: KIND if path.parent.name in ("mc_samples", "reference") else path.stem for path in files}
-    return {path.name: artifact.checksum(artifact.load(path, kind)[0]) for path, kind in kinds.items()} | numbers
+    found = {key: metrics[key] for key in ("teacher", "student", "agreement", "ood")}
+    for path in config.folder.rglob("*.safetensors"):
+        if path.parent.name != "checkpoints":
+            found[path.name] = tensors(path, path.stem if path.parent == config.folder else KIND)
+    return found
+
+
+def tensors(path: Path, kind: str) -> str:
+    """A checksum of a file's."""
+    return artifact.checksum(artifact.load(path, kind)[0])
 
 
 @cache
@@ -155,20 +161,22 @@ def disturbed(kind: str, base: Path, runs: Path, stage: str, seed: int) -> None:
     """All stages, one of them disturbed before it is run again: by kills, three at random moments, a third of them of
     an --overwrite; by a disk on which no file can grow beyond a random size; or by a race of two. The numbers are those
     of an undisturbed run."""
-    rng, config = np.random.default_rng(seed), config_of(runs)
-    expected, seconds = undisturbed(base)
-    for name in STAGES:
-        if name == stage and kind == "kill":
-            for number in rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], 3).tolist():
-                process, said = start(config, stage, overwrite=seed % 3 == 0)
-                time.sleep(rng.uniform(0.02, seconds))  # before, Ctrl-C would meet multiprocessing
-                os.kill(process.pid, number)
-                await_end(process, said, 0, 130, -number)
-        elif name == stage and kind == "disk":
-            await_end(*start(config, stage, limit=int(10 ** rng.uniform(2, 5.3))), 0, 2)
-        elif name == stage:
-            for both in [start(config, stage), start(config, stage)]:
-                await_end(*both, 0)
+    rng, config, names = np.random.default_rng(seed), config_of(runs), list(STAGES)
+    (expected, seconds), place = undisturbed(base), names.index(stage)
+    for name in names[:place]:
+        await_end(*start(config, name), 0)
+    if kind == "kill":
+        for number in rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], 3).tolist():
+            process, said = start(config, stage, overwrite=seed % 3 == 0)
+            time.sleep(rng.uniform(0.02, seconds))  # before, Ctrl-C would meet multiprocessing
+            os.kill(process.pid, number)
+            await_end(process, said, 0, 130, -number)
+    elif kind == "disk":
+        await_end(*start(config, stage, limit=int(10 ** rng.uniform(2, 5.3))), 0, 2)
+    else:
+        for both in [start(config, stage), start(config, stage)]:
+            await_end(*both, 0)
+    for name in names[place:]:
         await_end(*start(config, name), 0)
     assert result(config) == expected, "other numbers"
 
@@ -190,9 +198,6 @@ def readers(base: Path) -> dict[Path, tuple[Callable[[], Any], Any]]:
     source, decoded = DataSet(source="folder", root=str(runs / "photos")), runs / "decoded"
     photos = partial(data.load, source, "train", replace(config.data, decoded=str(decoded)))
     photos()  # which decodes them
-
-    def tensors(path: Path, kind: str) -> str:
-        return artifact.checksum(artifact.load(path, kind)[0])
 
     reads: dict[Path, Callable[[], Any]] = {
         run / "teacher.safetensors": lambda: teacher.load_teacher(config, compute).checksum,
@@ -260,9 +265,8 @@ def table(outcomes: dict[str, str]) -> str:
     lines = ["| fault | tried | held | clear | wrong |", "|---|---|---|---|---|"]
     for kind, meaning in KINDS.items():
         said = [outcome.split(":")[0] for trial, outcome in outcomes.items() if trial.startswith(kind)]
-        lines.append(
-            f"| {meaning} | {len(said)} | {said.count('held')} | {said.count('clear')} | {said.count('wrong')} |"
-        )
+        counts = [len(said), *map(said.count, ("held", "clear", "wrong"))]
+        lines.append(f"| {' | '.join(map(str, [meaning, *counts]))} |")
     return "\n".join(lines)
 
 
@@ -282,10 +286,9 @@ def main() -> None:
         for trial in takewhile(lambda _: time.monotonic() < until, progress_bar(chosen, "faults", unit="trial")):
             outcomes[trial] = attempt(Path(folder), trial)
             artifact.write_json(file, outcomes)
-    wrong = [f"{trial}: {said}" for trial, said in outcomes.items() if said.startswith("wrong")]
-    print(table(outcomes), *wrong, sep="\n")
-    made = f"\n{table(outcomes)}\n\n"
-    PAGE.write_text(re.sub("(?s)(?<=<!-- faults -->\n).*(?=<!-- end -->)", made, PAGE.read_text()))
+    made = table(outcomes)
+    print(made, *(f"{trial}: {said}" for trial, said in outcomes.items() if said.startswith("wrong")), sep="\n")
+    PAGE.write_text(re.sub("(?s)(?<=<!-- faults -->\n).*(?=<!-- end -->)", f"\n{made}\n\n", PAGE.read_text()))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONFIGS
 
 from configs.cli import parse
 from configs.errors import UserError
@@ -32,11 +31,6 @@ def changed(tmp_path: Path, changes: dict) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("path", [str(path) for path in CONFIGS if path.parent.name == "configs"])
-def test_every_config_of_the_repository_is_valid(path):
-    assert parse(["--config", path])[0].name == Path(path).stem
-
-
 def test_the_command_line_overrides_the_file():
     config, overwrite = parse(
         ["--config", DIGITS, "--student.lr", "1e-2", "--data.ood", "[{source: noise}]", "--overwrite"]
@@ -51,7 +45,6 @@ def test_the_command_line_overrides_the_file():
         ({"teacher.epoch": 3}, "teacher.epoch, did you mean teacher.epochs"),
         ({"techer": {"epochs": 3}}, "techer"),
         ({"teacher.conv_dropout": 1.2}, "teacher.conv_dropout"),
-        ({"teacher.width": float("inf")}, "teacher.width"),
         ({"sampling.passes": 0}, "sampling.passes"),
         ({"teacher.lr": "fast"}, "teacher.lr"),
         ({"student.seed": 2**31}, "student.seed"),
@@ -59,11 +52,9 @@ def test_the_command_line_overrides_the_file():
         ({"data.ood": [{"name": "../../../zz"}]}, "zz"),
         ({"name": "../../x"}, "name"),
         ({"sampling.views": ["other"]}, "view `other` needs a set"),
-        ({"sampling.views": []}, "sampling.views"),
         ({"data.augmentation": {"crop": 8}}, "data.augmentation.crop"),
         ({"overwrite": True}, "overwrite"),
         ({"data": 3}, "data"),
-        ({"data.channels": True}, "data.channels"),
     ],
 )
 def test_an_error_in_a_file_is_one_line_that_names_file_and_key(tmp_path, changes, named):
@@ -80,18 +71,9 @@ def test_an_error_on_the_command_line_names_the_nearest_key():
         parse(["--config", "nowhere.yaml"])
 
 
-def test_a_script_ends_with_code_2_one_line_and_no_traceback(tmp_path):
-    command = [sys.executable, "train_teacher.py", "--config", changed(tmp_path, {"teacher.width": 0})]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("error: ")
-
-
 def test_help_documents_the_settings_that_a_script_uses():
     done = subprocess.run([sys.executable, "train_teacher.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and all(re.search(f"--{key}\\b", done.stdout) for key in ("teacher.lr", "data.size"))
-    experiment = subprocess.run([sys.executable, "-m", "experiments.regression", "-h"], capture_output=True, text=True)
-    assert "--passes" in experiment.stdout
     assert "--student.lr" not in done.stdout and "spread over all classes" in " ".join(done.stdout.split())
 
 

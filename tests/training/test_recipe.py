@@ -1,10 +1,9 @@
 """What a config leaves open is chosen from the data, in the same way in every stage."""
 
 import pytest
+from conftest import STAGES
 
 import evaluate
-import train_student
-import train_teacher
 from configs import recipe
 from configs.cli import config_of_run
 from configs.errors import UserError
@@ -15,8 +14,7 @@ from configs.schema import StudentSettings, TeacherSettings
 def test_few_images_get_many_epochs_and_what_is_named_stays(count, size):
     chosen = recipe.for_teacher(TeacherSettings(), count, size)
     assert chosen.network == ("vgg7" if size <= 64 else "resnet18")
-    assert chosen.lr == (0.1 if size == 32 else 0.02)  # vgg7, and images enough
-    seen = {32: 200_000}.get(size, 50_000)
+    seen = 200_000 if size == 32 else 50_000
     assert chosen.epochs in (10, 100) or chosen.epochs * count == pytest.approx(seen, rel=0.02)
     named = {"network": "vgg5", "lr": 0.3, "epochs": 3}
     expected = TeacherSettings(**named, width=1.0, batch_size=chosen.batch_size)
@@ -26,8 +24,8 @@ def test_few_images_get_many_epochs_and_what_is_named_stays(count, size):
 def test_all_stages_agree_on_what_is_left_open(tiny, no_plots, monkeypatch):
     monkeypatch.setattr(recipe, "epochs_of", lambda count, size: 2)
     tiny.teacher, tiny.student = TeacherSettings(network="vgg5", width=0.125), StudentSettings()
-    for script in (train_teacher, train_student, evaluate):
-        script.main(tiny, overwrite=False)
+    for stage in STAGES.values():
+        stage.main(tiny, overwrite=False)
         made = config_of_run(tiny.folder)
         assert (made.teacher.lr, made.teacher.epochs, made.teacher.batch_size) == (0.02, 2, 32)
     assert (made.student.epochs, made.student.batch_size) == (2, 32)

@@ -5,11 +5,9 @@ import torch
 from torch import nn
 
 from configs.errors import UserError
-from models.architecture import Architecture
-from models.networks import build
 from speed.speed import KINDS, SIZE, Everything, warmed
 from uncertainty.any_network import PlainLoop, sampler_of
-from uncertainty.mc_dropout import Plan, Sampler, samples_of
+from uncertainty.mc_dropout import Plan, samples_of
 
 T, N = 250, 6
 REFUSED = {
@@ -20,44 +18,25 @@ REFUSED = {
 
 def independent(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Probabilities [N, T, C] of a plain loop that knows these networks: everything trains but batch norm."""
-    network.train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+        module.training = not isinstance(module, nn.BatchNorm2d)
     torch.manual_seed(1)
     with torch.no_grad():  # all passes as one batch: whatever is random is so for each image
         return network(images.repeat(T, 1, 1, 1)).softmax(1).view(T, N, -1).transpose(0, 1)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if not name.endswith("ours")])
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("VGG", "ResNet"))])
 def test_samples_have_the_moments_of_a_plain_loop(name):
     network, images = warmed(KINDS[name]), torch.randn(N, 3, SIZE, SIZE)
     if name in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name]):
             samples_of(sampler_of(network), images, Plan(2, "grouped", 3, (0, "test")))
         return
-    sampler = sampler_of(network)
-    assert isinstance(sampler, PlainLoop)
-    ours = samples_of(sampler, images, Plan(T, "independent", 3, (0, "test"))).log_probs.exp()
+    ours = samples_of(sampler_of(network), images, Plan(T, "independent", 3, (0, "test"))).log_probs.exp()
     theirs = independent(network, images)
     error = ((ours.var(1) + theirs.var(1)) / T).sqrt().clamp_min(1e-6)
     assert ((ours.mean(1) - theirs.mean(1)).abs() / error).max() < 5
-    assert (
-        ours.var(1).sum().item() == pytest.approx(theirs.var(1).sum().item(), rel=0.15) and theirs.var(1).sum() > 0.003
-    )
-
-
-@pytest.mark.parametrize("kind", ["vgg5", "resnet18"])
-def test_the_projects_own_networks_take_the_fast_way_to_the_same_moments(kind):
-    torch.manual_seed(0)
-    network = build(Architecture(kind, 0.125, 8, 3, 4, 0.2, 0.5)).eval()
-    images = torch.randint(0, 256, (N, 8, 8, 3), dtype=torch.uint8)
-    fast, slow = sampler_of(network), PlainLoop(network)
-    assert isinstance(fast, Sampler)
-    ours, theirs = (samples_of(s, images, Plan(T, "grouped", 4, (0, "test"))).log_probs.exp() for s in (fast, slow))
-    error = ((ours.var(1) + theirs.var(1)) / T).sqrt().clamp_min(1e-6)
-    assert ((ours.mean(1) - theirs.mean(1)).abs() / error).max() < 6  # a shared mask errs in whole groups
-    assert ours.var(1).sum().item() == pytest.approx(theirs.var(1).sum().item(), rel=0.2)
+    assert theirs.var(1).sum() > 0.003 and ours.var(1).sum() / theirs.var(1).sum() == pytest.approx(1, abs=0.15)
 
 
 def test_samples_depend_on_the_plan_alone():

@@ -1,16 +1,17 @@
 """The teacher's samples on the disk: used when they match, made again when they do not, continued when cut."""
 
+import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, weights_of
 
 import train_student
 import uncertainty.cache
 from configs.cli import parse
 from data import load_train
-from methods.student import load_student
 from training import artifact
 from uncertainty.cache import KIND
 from uncertainty.mc_dropout import Sampler
@@ -24,9 +25,7 @@ def again(trained):
     """Trains the student anew, by a config that is changed, and returns (samples, log lines of this call)."""
 
     def again(**sampling):
-        for name, value in sampling.items():
-            setattr(trained.sampling, name, value)
-        log = trained.folder / "log.txt"
+        trained.sampling, log = replace(trained.sampling, **sampling), trained.folder / "log.txt"
         before = len(log.read_text())
         train_student.main(trained, overwrite=True)
         return samples_of(trained), log.read_text()[before:]
@@ -36,11 +35,7 @@ def again(trained):
 
 def samples_of(config, file: str = FILE) -> dict[str, torch.Tensor]:
     """Copies, as the tensors are mapped from the file."""
-    return {name: value.clone() for name, value in artifact.load(config.folder / file, KIND)[0].items()}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return copy.deepcopy(artifact.load(config.folder / file, KIND)[0])
 
 
 def test_the_samples_that_are_kept_have_the_statistics_beside_them(trained, again):
@@ -76,11 +71,12 @@ def test_a_damaged_file_is_detected_and_made_again(trained, again, damage):
     content[-10] ^= 1
     path.write_bytes(content[:-10] if damage == "truncate" else content)
     found, said = again()
-    assert same(made, found) and FILE in said
+    torch.testing.assert_close(found, made, rtol=0, atol=0)
+    assert FILE in said
 
 
 def test_sampling_continues_where_it_stopped(trained, again, monkeypatch):
-    whole, students = samples_of(trained), [load_student(trained.folder)]
+    whole, student = samples_of(trained), weights_of(trained, "student")
     for path in (trained.folder / "mc_samples").iterdir():
         path.unlink()
     monkeypatch.setattr(uncertainty.cache, "SAVE_EVERY_S", 0.0)
@@ -97,6 +93,6 @@ def test_sampling_continues_where_it_stopped(trained, again, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         again()
     found, said = again()
-    assert same(whole, found) and re.search(r"mixup.*: [1-9] groups there already", said)
-    students.append(load_student(trained.folder))
-    assert same(*(student.state_dict() for student in students))
+    assert re.search(r"mixup.*: [1-9] groups there already", said)
+    torch.testing.assert_close(found, whole, rtol=0, atol=0)
+    torch.testing.assert_close(weights_of(trained, "student"), student, rtol=0, atol=0)

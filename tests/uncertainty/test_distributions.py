@@ -1,4 +1,4 @@
-"""The measures against arbitrary precision, scipy, Monte Carlo and plain loops."""
+"""The measures against arbitrary precision, scipy and Monte Carlo."""
 
 import math
 
@@ -28,12 +28,12 @@ ALPHAS = [
 def exact(alpha: list[float]) -> dict[str, float]:
     """Every measure at 60 digits, from the textbook formulas."""
     with mpmath.workdps(60):
-        a = [mpmath.mpf(x) for x in alpha]
-        a0 = mpmath.fsum(a)
-        m = [x / a0 for x in a]
-        predictive = -mpmath.fsum(x * mpmath.log(x) for x in m)
-        expected = -mpmath.fsum(mi * (mpmath.digamma(ai + 1) - mpmath.digamma(a0 + 1)) for mi, ai in zip(m, a))
-        variance = mpmath.fsum(ai * (a0 - ai) / (a0**2 * (a0 + 1)) for ai in a)
+        a = np.array([mpmath.mpf(x) for x in alpha])
+        a0 = a.sum()
+        m = a / a0
+        predictive = -sum(x * mpmath.log(x) for x in m)
+        expected = sum(x * (mpmath.digamma(a0 + 1) - mpmath.digamma(a0 * x + 1)) for x in m)
+        variance = (m * (1 - m)).sum() / (a0 + 1)
         values = {
             "predictive_entropy": predictive,
             "expected_entropy": expected,
@@ -51,15 +51,6 @@ def test_dirichlet_is_exact_over_nine_orders_of_magnitude(alpha):
     dirichlet = Dirichlet(torch.tensor([alpha], dtype=torch.float64))
     for name, value in exact(alpha).items():
         assert getattr(dirichlet, name).item() == pytest.approx(value, rel=1e-6, abs=0), name
-
-
-def test_dirichlet_against_a_million_samples():
-    alpha = torch.tensor([0.4, 1.3, 6.0], dtype=torch.float64)
-    torch.manual_seed(0)
-    log_probs = torch.distributions.Dirichlet(alpha).sample((1_000_000,)).log()
-    closed, sampled = Dirichlet(alpha[None]), Samples(log_probs[None])
-    for name in (*MEASURES, "max_probability"):
-        assert getattr(closed, name).item() == pytest.approx(getattr(sampled, name).item(), rel=5e-3), name
 
 
 def test_certain_samples_have_no_uncertainty_and_no_nan():
@@ -95,20 +86,17 @@ def test_the_entropy_of_a_probability_that_underflows_has_a_gradient():
     torch.testing.assert_close(logits.grad.double(), exact, rtol=1e-4, atol=1e-9)
 
 
-def test_samples_against_plain_loops():
+def test_samples_against_numpy_and_scipy():
     p = np.random.default_rng(0).dirichlet([0.5, 1, 2, 0.2], size=(6, 7))
     samples = Samples(torch.from_numpy(np.log(p)))
-    for n, passes in enumerate(p):
-        mean = sum(passes) / 7
-        votes = [int(row.argmax()) for row in passes]
-        predictive, expected = scipy.stats.entropy(mean), sum(scipy.stats.entropy(row) for row in passes) / 7
-        variance = sum(sum((row[c] - mean[c]) ** 2 for row in passes) / 6 for c in range(4))
-        for name, value in {
-            "predictive_entropy": predictive,
-            "expected_entropy": expected,
-            "mutual_information": predictive - expected,
-            "total_variance": variance,
-            "entropy_minus_variance": predictive - variance,
-            "variation_ratio": 1 - max(map(votes.count, votes)) / 7,
-        }.items():
-            assert getattr(samples, name)[n].item() == pytest.approx(value, rel=1e-9), name
+    predictive, expected = scipy.stats.entropy(p.mean(1), axis=-1), scipy.stats.entropy(p, axis=-1).mean(1)
+    variance = p.var(1, ddof=1).sum(1)
+    for name, value in {
+        "predictive_entropy": predictive,
+        "expected_entropy": expected,
+        "mutual_information": predictive - expected,
+        "total_variance": variance,
+        "entropy_minus_variance": predictive - variance,
+        "variation_ratio": 1 - scipy.stats.mode(p.argmax(2), axis=1).count / 7,
+    }.items():
+        assert getattr(samples, name).numpy() == pytest.approx(value, rel=1e-9), name
