@@ -282,8 +282,8 @@ def equivalents(metrics: dict) -> str:
 
 
 def short_students(runs: dict[str, dict]) -> str:
-    """Markdown: correlation and equivalent passes of two measures, on the in-distribution set and on the first OOD set;
-    above them, what Truong 2019 reports.
+    """Markdown: correlation and equivalent passes (of all, and beyond one softmax) of two measures, on the
+    in-distribution set and on the first OOD set; above them, what Truong 2019 reports.
 
     runs: {name: metrics}, all of one teacher.
     """
@@ -292,16 +292,22 @@ def short_students(runs: dict[str, dict]) -> str:
     lines = [
         ["reported by Truong 2019, of his own teacher (he does not name the measure)", *REPORTED],
         ["one softmax without dropout", *(of_softmax(first[d][m]) for d, m in columns)],
-        *([name, *(student(run, *of) for of in columns)] for name, run in runs.items()),
+        *([name, *(f"{student(run, *of)}{beyond(run, *of)}" for of in columns)] for name, run in runs.items()),
     ]
     header = [f"{dataset}: {plain_name(measure)}" for dataset, measure in columns]
-    return markdown(["correlation with the teacher: **equivalent passes**", *header], lines)
+    return markdown(["correlation with the teacher: **equivalent passes** (beyond one softmax)", *header], lines)
 
 
 def of_softmax(entry: dict) -> str:
     """A baseline's correlation with the teacher and, if they are known, its equivalent passes."""
-    correlation, worth = number(entry["baseline_pearson"]), passes_at([entry], "baseline")
-    return correlation if worth == "-" else f"{correlation}: **{worth}**"
+    correlation, worth = number(entry["baseline_pearson"]), entry.get("baseline")
+    return f"{correlation}: **{passes(worth)}**" if worth else correlation
+
+
+def beyond(metrics: dict, dataset: str, measure: str) -> str:
+    """A student's equivalent passes beyond one softmax, in brackets; nothing for a run of an earlier version."""
+    entry = metrics["agreement"][dataset][measure].get("beyond_softmax")
+    return f" ({passes(entry)})" if entry else ""
 
 
 def student(metrics: dict, dataset: str, measure: str, form: str = "{}: **{}**") -> str:
