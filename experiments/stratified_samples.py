@@ -3,8 +3,8 @@
     python -m experiments.stratified_samples          # half an hour on one CPU core with bfloat16 instructions
 
 The committed teacher of CIFAR-10 is sampled several times in each way, on test images of CIFAR-10 and of CIFAR-100. All
-estimates are unbiased (tests/uncertainty/test_mc_dropout.py), so their variance between repeats is their noise. Takes
-both sets from datasets/, or downloads them. Writes results/stratified_samples/.
+estimates but the total variance of one block are unbiased (tests/uncertainty/test_mc_dropout.py), so their variance
+between repeats is their noise. Takes both sets from datasets/, or downloads them. Writes results/stratified_samples/.
 """
 
 from dataclasses import dataclass
