@@ -29,5 +29,5 @@ python train_teacher.py --config "$config" "$@"
 python train_student.py --config "$config" "$@"
 python evaluate.py --config "$config" "$@"
 if [[ $config == configs/digits.yaml ]]; then
-    echo "The same on CIFAR-10: ./run.sh configs/cifar10_cpu.yaml (some three hours on two CPU cores; downloads 0.6 GB if the images are not in datasets/)"
+    echo "The same on CIFAR-10: ./run.sh configs/cifar10_cpu.yaml (several hours on two CPU cores; downloads 0.6 GB if the images are not in datasets/)"
 fi
