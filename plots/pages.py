@@ -82,6 +82,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "methods": lambda: comparison.short(records.load(RESULTS / "comparison")),
     "similar": lambda: comparison.similar(records.load(RESULTS / "comparison")),
     "kept": lambda: comparison.kept(records.load(RESULTS / "comparison")),
+    "ensemble students": lambda: comparison.kept(records.load(RESULTS / "ensemble_student")),
     "settings": settings_page,
     "card": lambda: card("cifar10_cpu"),
     "plots": about.page,
