@@ -143,11 +143,15 @@ def heat_maps(rows: dict[str, dict[str, list[Record]]], quantities: dict[str, st
 
     rows: {name: {severity: entries, whose mean is shown}}.
     """
-    figure = Figure(figsize=(2.3 * len(quantities) + 2.5, 0.24 * len(rows) + 1.5))
-    figure.suptitle(title)
     columns = [level for level in next(iter(rows.values())) if level.isdigit()]
-    for axis, (name, path) in zip(figure.subplots(1, len(quantities), sharey=True), quantities.items()):
-        numbers = np.array([[mean(of.get(level, ()), path) for level in columns] for of in rows.values()])
+    grids = {
+        name: np.array([[mean(of.get(level, ()), path) for level in columns] for of in rows.values()])
+        for name, path in quantities.items()
+    }
+    grids = {name: numbers for name, numbers in grids.items() if not np.isnan(numbers).all()}
+    figure = Figure(figsize=(2.3 * len(grids) + 2.5, 0.24 * len(rows) + 1.5))
+    figure.suptitle(title)
+    for axis, (name, numbers) in zip(figure.subplots(1, len(grids), sharey=True), grids.items()):
         shown = np.ma.masked_invalid(numbers)
         axis.imshow(shown, aspect="auto", cmap="cividis")
         for (y, x), value in np.ndenumerate(numbers):
