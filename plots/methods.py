@@ -240,6 +240,7 @@ def lengths(by_epochs: dict[str, list[tuple[int, dict[str, float]]]]) -> Figure:
         ((title, *point) for title, points in by_epochs.items() for point in points),
         key=lambda point: point[2]["accuracy"],
     )
+    ticks = sorted({count for points in by_epochs.values() for count, _ in points})
     figure = Figure(figsize=(2.6 * len(shares), 3.6))
     kept = f"{best}, {epochs} epochs: one pass keeps {shares['accuracy']:.0%} of what the ensemble gains in accuracy"
     figure.suptitle(kept)
@@ -249,7 +250,7 @@ def lengths(by_epochs: dict[str, list[tuple[int, dict[str, float]]]]) -> Figure:
             x, y = zip(*sorted((count, of[what]) for count, of in points))
             axis.plot(x, y, "o-", markersize=4, linewidth=1.2, color=colour, label=title)
         axis.set(xscale="log", xlabel="epochs", title=what)
-        axis.set_xticks(x, x, minor=False)
+        axis.set_xticks(ticks, ticks)
         axis.minorticks_off()
         axis.grid(linewidth=0.3)
     figure.axes[0].set_ylabel("share of the gain that is kept")

@@ -72,7 +72,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short_students(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
     "plain": lambda: students(beside("cifar10_cpu_plain")),
-    "equivalents": lambda: equivalents(json.loads((RESULTS / "cifar10_cpu" / "metrics.json").read_text())),
+    "equivalents": lambda: equivalents(artifact.read_json(RESULTS / "cifar10_cpu" / "metrics.json")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
     "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),

@@ -278,7 +278,7 @@ def equivalents(metrics: dict) -> str:
         for name, of in agreement.items()
         for measure in FRONT
     )
-    return part("", columns, rows, lambda of, cell, *at: cell(of, *at)).markdown()
+    return part("", columns, rows, by_column).markdown()
 
 
 def short_students(runs: dict[str, dict]) -> str:

@@ -34,7 +34,7 @@ def compare_speed(
     passes = min(PASSES, settings.passes)
     result = {"teacher_passes": passes}
     works = {
-        "teacher": lambda x: samples_of(sampler, x, Plan(passes, settings.masks, len(x), (seed, "speed"))).mean,
+        "teacher": lambda x: samples_of(sampler, x, Plan(passes, settings.masks, len(x), (seed, "speed"))).mean.cpu(),
         "student": lambda x: student(x).mean.cpu(),
     }
     with compute.autocast(), torch.inference_mode():
