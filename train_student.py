@@ -45,7 +45,6 @@ from uncertainty.samples import STATISTICS
 from uncertainty.self_check import PASSES
 
 FEW = 50  # images that the teacher is checked on
-SOME = 2000  # images of each view that give the deviation of the measures, if there is no cache
 
 
 def main(config: Config, overwrite: bool = False) -> None:
@@ -117,17 +116,15 @@ def train_student(
     The epoch with the lowest loss on the validation images is kept; without any, the last one.
     """
     # The teacher's samples on each view of the training images, made once, and on the unchanged validation images.
-    # With sampling.every_epoch, the views are new in each epoch, and are sampled in the step.
     samplers = trained.samplers(config.teacher.method)
     if isinstance(samplers[0], (Sampler, PlainLoop)):
         tell_check(trained, train, run, compute)
     cache = SampleCache(config.source, run, compute, samplers, trained.checksum, config.seed)
     other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
-
-    def views_of(seed: int) -> list[View]:
-        return make_views(config.sampling.views, train, config.data.augmentation, seed, compute.device, other)
-
-    views = views_of(config.seed)
+    kinds = config.sampling.views
+    views = make_views(
+        kinds * config.sampling.rounds, train, config.data.augmentation, config.seed, compute.device, other
+    )
     method = student_method(config.student.method, config.student.options)
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
@@ -135,11 +132,7 @@ def train_student(
         samples = cache.get("train", view, replace(config.sampling, passes=passes))
         return {name: samples[name] for name in needed}
 
-    if config.sampling.every_epoch:
-        some = torch.arange(min(SOME, len(train)))
-        samples = [cache.now(view.images(some), config.sampling, (place,)) for place, view in enumerate(views)]
-    else:
-        samples = [samples_on(view, config.sampling.passes) for view in views]
+    samples = [samples_on(view, config.sampling.passes) for view in views]
     if validation:
         (plain,) = make_views(["plain"], validation, None, config.seed, compute.device)
         passes = config.sampling.passes if method.needs_functions else config.evaluation.passes
@@ -147,29 +140,25 @@ def train_student(
     deviation = {name: torch.stack([of_view[name] for of_view in samples]).std().item() for name in get_args(Matched)}
 
     # The student, and its training: each epoch shows each image in one of its views, the next epoch in the next view.
+    # A batch has views of every kind, but of one or two rounds alone: many small parts would take more time.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     model, copied = student.new_student(config.student, config.teacher, trained, train)
     if config.student.init == "teacher":
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
     model = model.to(compute.device)
-    first = torch.randint(len(views), (len(train),))
+    first = torch.randint(len(kinds), (len(train),))
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
     state = State(model, optimizer, config.student, len(train), config.student.averaging)
 
     for epoch in state.epochs(run, settings):
-        if config.sampling.every_epoch:
-            views = views_of(seed_of(config.seed, "views", epoch))
         batches = [by_view(indices, (first[indices] + epoch) % len(views)) for indices in state.batches(epoch)]
-        pixels = loader(lambda batch, of=views: [of[v].pixels(part) for v, part in batch], batches, train.lazy)
+        pixels = loader(lambda batch: [views[v].pixels(part) for v, part in batch], batches, train.lazy)
         for step, (batch, pixels_of_views) in enumerate(zip(batches, pixels, strict=True)):
             inputs = torch.cat(
                 [views[v].images(i, raw).float() for (v, i), raw in zip(batch, pixels_of_views, strict=True)]
             )
             progress = (epoch + step / len(batches)) / config.student.epochs
-            if config.sampling.every_epoch:
-                sampled = cache.now(inputs, config.sampling, (epoch, step))
-            else:
-                sampled = {name: torch.cat([samples[v][name][part] for v, part in batch]) for name in needed}
+            sampled = {name: torch.cat([samples[v][name][part] for v, part in batch]) for name in needed}
             labels = torch.cat([views[v].labels(part) for v, part in batch])
             targets = targets_at(sampled, labels, deviation, progress, compute.device)
             with compute.autocast():

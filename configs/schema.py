@@ -221,9 +221,9 @@ class Sampling(McDropout):
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
     """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an
     augmented image of the set `other` in its place."""
-    every_epoch: bool = False
-    """New draws of the views in each epoch, which the teacher samples in the step: nothing is cached (function
-    matching, Beyer et al. 2022). For many epochs, and a teacher of few passes, such as an ensemble."""
+    rounds: Count = 1
+    """The list of views is made so many times, each time with other draws: an image is shown in views x rounds views
+    before one is shown again. More are for long training (function matching, Beyer et al. 2022)."""
     held_out: Whole = 0
     """The validation images, which the teacher has not seen, are among the student's training images, so many times
     each, with other draws of every view. Then the student's last epoch is kept."""

@@ -24,7 +24,7 @@ from training import artifact, process_group
 from training.bar import progress_bar
 from training.compute import Compute
 from training.run import Run, difference
-from uncertainty.mc_dropout import Plan, Sampled, samples_of
+from uncertainty.mc_dropout import Plan, Sampled
 from uncertainty.samples import Samples, statistics
 
 VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
@@ -93,13 +93,6 @@ class SampleCache:
         tensors, metadata = found
         self.seconds += metadata["seconds"]
         return tensors
-
-    def now(self, images: Tensor, settings: Sampling, key: tuple[int, ...]) -> dict[str, Tensor]:
-        """Statistics and samples of images [B, H, W, C] of a step; nothing is kept. key: another for each step."""
-        plan = plan_of(settings, (self.seed, "train", *key))
-        with self.compute.autocast():
-            samples = samples_of(self.samplers[0], images, plan)
-        return statistics(samples) | {"log_probs": samples.log_probs}
 
     def reference(self, dataset: Dataset, settings: McDropout) -> tuple[list[Samples], ndarray]:
         """Both halves of the reference on `dataset`, and the mask group of each image."""

@@ -11,14 +11,12 @@ import data
 import evaluate
 import train_student
 import train_teacher
-from configs import cli
 from configs.errors import UserError
+from data.views import by_view
 from methods.student import load_student
 from training import artifact
 from training.run import difference
-from uncertainty import cache
 from uncertainty.dirichlet import Dirichlet
-from uncertainty.mc_dropout import samples_of
 
 SCRIPTS = {"teacher": train_teacher, "student": train_student}
 
@@ -114,31 +112,18 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     assert metrics["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
 
 
-def test_a_student_of_members_that_are_sampled_in_the_step_is_that_of_their_cache(tiny):
-    """The views are not random here, nor are an ensemble's samples."""
-    members = {"method": "ensemble", "members": 2, "conv_dropout": 0.0, "head_dropout": 0.0, "epochs": 1}
-    ensemble = {"dtype": "float32", "teacher": members, "evaluation": {"passes": 2}}
-    ensemble["sampling"] = {"passes": 2, "views": ["plain"]}
-    train_teacher.main(cli.override(tiny, ensemble, "test"))
-    students = {}
-    for every_epoch in (True, False):
-        changes = {"name": f"student-{every_epoch}", "teacher_of": tiny.name, "sampling": {"every_epoch": every_epoch}}
-        config = cli.override(tiny, cli.merged(ensemble, changes), "test")
-        train_student.main(config)
-        students[every_epoch] = weights_of(config, "student")
-        assert len(list((tiny.folder / "mc_samples").glob("digits-train-plain-*"))) == (not every_epoch)
-    torch.testing.assert_close(students[True], students[False], rtol=1e-3, atol=1e-4)
-
-
-def test_without_a_cache_each_epoch_has_other_views_and_other_masks(trained, monkeypatch):
-    spy = Mock(side_effect=samples_of)
-    monkeypatch.setattr(cache, "samples_of", spy)
-    trained.sampling = replace(trained.sampling, every_epoch=True, views=["augmented"], passes=2)
+def test_no_image_is_shown_twice_in_a_view_before_all_rounds_are_seen(trained, monkeypatch):
+    spy = Mock(side_effect=by_view)
+    monkeypatch.setattr(train_student, "by_view", spy)
+    trained.sampling = replace(trained.sampling, rounds=3, views=["plain", "augmented"], passes=2)
+    trained.student.epochs = 6
     train_student.main(trained, overwrite=True)
-    _, images, plans = zip(*(call.args for call in spy.call_args_list[1:]))  # the first call gives the deviations
-    assert len({plan.draw(0, 0)[0] for plan in plans}) == len(plans) >= 2 * trained.student.epochs
-    images = torch.cat(images).flatten(1)
-    assert len(images.unique(dim=0)) > 0.99 * len(images)
+    files = {path.name.split("x")[0] for path in (trained.folder / "mc_samples").glob("digits-train-*x2-*")}
+    assert files == {f"digits-train-{kind}-{number}" for kind in ("plain", "augmented") for number in range(3)}
+    shown = [torch.stack(call.args, 1) for call in spy.call_args_list]
+    assert all(len(of_batch[:, 1].unique()) == 2 for of_batch in shown)
+    shown = torch.cat(shown)
+    assert len(shown.unique(dim=0)) == len(shown) and shown[:, 1].max() == 5
 
 
 @pytest.mark.parametrize("data", [{"split_seed": 5}, {"validation": 300}, {"size": 16}])
