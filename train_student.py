@@ -122,9 +122,7 @@ def train_student(
     cache = SampleCache(config.source, run, compute, samplers, trained.checksum, config.seed)
     other = data.load(config.sampling.other, "train", config.data) if config.sampling.other else None
     kinds = config.sampling.views
-    views = make_views(
-        kinds * config.sampling.rounds, train, config.data.augmentation, config.seed, compute.device, other
-    )
+    views = make_views(kinds, train, config.data.augmentation, config.seed, compute.device, other)
     method = student_method(config.student.method, config.student.options)
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
@@ -140,13 +138,13 @@ def train_student(
     deviation = {name: torch.stack([of_view[name] for of_view in samples]).std().item() for name in get_args(Matched)}
 
     # The student, and its training: each epoch shows each image in one of its views, the next epoch in the next view.
-    # A batch has views of every kind, but of one or two rounds alone: many small parts would take more time.
+    # It begins with one of the first views of each kind: so a batch has all kinds, but few views, which is faster.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     model, copied = student.new_student(config.student, config.teacher, trained, train)
     if config.student.init == "teacher":
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
     model = model.to(compute.device)
-    first = torch.randint(len(kinds), (len(train),))
+    first = torch.randint(len(set(kinds)), (len(train),))
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
     state = State(model, optimizer, config.student, len(train), config.student.averaging)
 

@@ -219,11 +219,8 @@ class Sampling(McDropout):
     """Passes whose masks complement each other, each with many masks of the classifier: their statistics have less
     noise (docs/method.md). Masks that are functions never are."""
     views: list[View] = field(default_factory=lambda: ["augmented", "mixup", "cutmix", "strong"])
-    """The views made of each training image, each with its own samples. A kind can appear several times. `other`: an
-    augmented image of the set `other` in its place."""
-    rounds: Count = 1
-    """The list of views is made so many times, each time with other draws: an image is shown in views x rounds views
-    before one is shown again. More are for long training (function matching, Beyer et al. 2022)."""
+    """The views made of each training image, each with its own samples. A kind can appear several times, each time with
+    other draws. `other`: an augmented image of the set `other` in its place."""
     held_out: Whole = 0
     """The validation images, which the teacher has not seen, are among the student's training images, so many times
     each, with other draws of every view. Then the student's last epoch is kept."""

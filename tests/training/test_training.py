@@ -112,10 +112,10 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     assert metrics["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
 
 
-def test_no_image_is_shown_twice_in_a_view_before_all_rounds_are_seen(trained, monkeypatch):
+def test_no_image_is_shown_twice_in_a_view_before_it_has_been_shown_in_all(trained, monkeypatch):
     spy = Mock(side_effect=by_view)
     monkeypatch.setattr(train_student, "by_view", spy)
-    trained.sampling = replace(trained.sampling, rounds=3, views=["plain", "augmented"], passes=2)
+    trained.sampling = replace(trained.sampling, views=3 * ["plain", "augmented"], passes=2)
     trained.student.epochs = 6
     train_student.main(trained, overwrite=True)
     files = {path.name.split("x")[0] for path in (trained.folder / "mc_samples").glob("digits-train-*x2-*")}
