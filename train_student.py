@@ -138,13 +138,14 @@ def train_student(
     deviation = {name: torch.stack([of_view[name] for of_view in samples]).std().item() for name in get_args(Matched)}
 
     # The student, and its training: each epoch shows each image in one of its views, the next epoch in the next view.
-    # It begins with one of the first views of each kind: so a batch has all kinds, but few views, which is faster.
+    # It begins with the first view of one of the kinds: so a batch has all kinds, but few views, which is faster.
     torch.manual_seed(seed_of(config.seed, "student", config.student.seed))
     model, copied = student.new_student(config.student, config.teacher, trained, train)
     if config.student.init == "teacher":
         run.log(f"starts from the teacher: {copied} of {len(model.network.state_dict())} tensors fit")
     model = model.to(compute.device)
-    first = torch.randint(len(set(kinds)), (len(train),))
+    begins = torch.tensor([kinds.index(kind) for kind in dict.fromkeys(kinds)])
+    first = begins[torch.randint(len(begins), (len(train),))]
     optimizer = torch.optim.AdamW(parameter_groups(model, config.student), config.student.lr, fused=True)
     state = State(model, optimizer, config.student, len(train), config.student.averaging)
 

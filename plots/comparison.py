@@ -73,6 +73,7 @@ UNDER_SHIFT = [
     ("risk", "risk"),
     *((f"equivalent passes: {plain_name(m)}", f"agreement/{m}/equivalent_passes", 0) for m in PANELS),
 ]
+NOISES = ("none/0", "gaussian_noise/1", "shot_noise/1", "impulse_noise/1", "gaussian_noise/3")
 EPISTEMIC = ("total_variance", "mutual_information")
 SIMILARITY = [
     *((name, path, 4 if path.startswith("energy") else 3) for path, name in SIMILARITIES.items()),
@@ -132,6 +133,17 @@ def teachers(records: list[Record]) -> str:
     """Each teacher's quality, and how well two scores tell its errors and shifted images (mean over the shifts)
     apart."""
     return text(["teacher"], TEACHERS, (([r["title"]], [r]) for r in records), average)
+
+
+def under_noise(records: list[Record]) -> str:
+    """Each row's accuracy and its mean predictive entropy in nats without noise and, by kind and severity, with it."""
+    columns = [(of.replace("_", " ").replace("/", ", "), of) for of in NOISES]
+    return text(
+        ["accuracy; entropy"],
+        [(f"{name.removesuffix(', 0')}", f"shifts/{path}") for name, path in columns],
+        (([r["title"]], [r]) for r in records),
+        lambda of, path: f"{average(of, path + '/accuracy')}; {average(of, path + '/means/predictive_entropy', 2)}",
+    )
 
 
 def similar(by_title: Records) -> str:
