@@ -16,7 +16,7 @@ from configs.schema import Config
 from methods import options_help
 from plots import about, comparison, records
 from plots.cells import markdown
-from plots.table import equivalents, short_students, students
+from plots.table import equivalents, seeds, short_students, students
 from training import artifact
 
 ROOT = Path(__file__).parents[1]
@@ -27,11 +27,12 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
     "": "softplus-Dirichlet, ours",
     "_gaussian": "logit Gaussian, ours",
 }
+SEEDS = {"": "0", "_seed1": "1", "_seed2": "2"}
 
 
-def beside(name: str) -> dict[str, dict]:
+def beside(name: str, kinds: dict[str, str] = STUDENTS) -> dict[str, dict]:
     """The metrics of all students of the run `name`'s teacher that are there."""
-    files = {title: RESULTS / f"{name}{kind}" / "metrics.json" for kind, title in STUDENTS.items()}
+    files = {title: RESULTS / f"{name}{kind}" / "metrics.json" for kind, title in kinds.items()}
     return {title: artifact.read_json(file) for title, file in files.items() if file.exists()}
 
 
@@ -71,6 +72,7 @@ def settings_page() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short_students(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
+    "seeds": lambda: seeds(list(beside("cifar10_cpu", SEEDS).values())),
     "plain": lambda: students(beside("cifar10_cpu_plain")),
     "equivalents": lambda: equivalents(artifact.read_json(RESULTS / "cifar10_cpu" / "metrics.json")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),

@@ -281,6 +281,15 @@ def equivalents(metrics: dict) -> str:
     return part("", columns, rows, by_column).markdown()
 
 
+def seeds(runs: list[dict]) -> str:
+    """Markdown: the equivalent passes of students that differ only in their seed, in order, for each data set."""
+    lines = [
+        [dataset, *(", ".join(passes(run["agreement"][dataset][m]) for run in runs) for m in ALL)]
+        for dataset in runs[0]["agreement"]
+    ]
+    return markdown(["equivalent passes of each seed", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
+
+
 def short_students(runs: dict[str, dict]) -> str:
     """Markdown: correlation and equivalent passes (of all, and beyond one softmax) of two measures, on the
     in-distribution set and on the first OOD set; above them, what Truong 2019 reports.

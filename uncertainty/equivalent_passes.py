@@ -108,8 +108,8 @@ class Curve:
     @property
     def residual(self) -> float:
         """The largest relative error of (1) in N, at the points to which it is fitted."""
-        a, slope = (value[0] for value in self.line)
         with np.errstate(divide="ignore", invalid="ignore"):
+            a, slope = (value[0] for value in self.line)
             fitted = slope / (self.pearson[0, self.chosen].clip(1e-3) ** -2.0 - a)
         return float(np.abs(fitted / self.passes[self.chosen] - 1).max())
 
