@@ -73,6 +73,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short_students(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
     "seeds": lambda: seeds(list(beside("cifar10_cpu", SEEDS).values())),
+    "half": lambda: students(beside("cifar10_half")),
     "plain": lambda: students(beside("cifar10_cpu_plain")),
     "equivalents": lambda: equivalents(artifact.read_json(RESULTS / "cifar10_cpu" / "metrics.json")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
