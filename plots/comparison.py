@@ -73,7 +73,13 @@ UNDER_SHIFT = [
     ("risk", "risk"),
     *((f"equivalent passes: {plain_name(m)}", f"agreement/{m}/equivalent_passes", 0) for m in PANELS),
 ]
-NOISES = ("none/0", "gaussian_noise/1", "shot_noise/1", "impulse_noise/1", "gaussian_noise/3")
+NOISES = {  # kind and severity
+    "none": "shifts/none/0",
+    "Gaussian, 1": "shifts/gaussian_noise/1",
+    "shot, 1": "shifts/shot_noise/1",
+    "impulse, 1": "shifts/impulse_noise/1",
+    "Gaussian, 3": "shifts/gaussian_noise/3",
+}
 EPISTEMIC = ("total_variance", "mutual_information")
 SIMILARITY = [
     *((name, path, 4 if path.startswith("energy") else 3) for path, name in SIMILARITIES.items()),
@@ -137,10 +143,9 @@ def teachers(records: list[Record]) -> str:
 
 def under_noise(records: list[Record]) -> str:
     """Each row's accuracy and its mean predictive entropy in nats without noise and, by kind and severity, with it."""
-    columns = [(of.replace("_", " ").replace("/", ", "), of) for of in NOISES]
     return text(
         ["accuracy; entropy"],
-        [(f"{name.removesuffix(', 0')}", f"shifts/{path}") for name, path in columns],
+        NOISES.items(),
         (([r["title"]], [r]) for r in records),
         lambda of, path: f"{average(of, path + '/accuracy')}; {average(of, path + '/means/predictive_entropy', 2)}",
     )

@@ -281,13 +281,17 @@ def equivalents(metrics: dict) -> str:
     return part("", columns, rows, by_column).markdown()
 
 
-def seeds(runs: list[dict]) -> str:
-    """Markdown: the equivalent passes of students that differ only in their seed, in order, for each data set."""
+def seeds(runs: dict[str, dict]) -> str:
+    """Markdown: the equivalent passes of students that differ only in their seed, for each data set.
+
+    runs: {seed: metrics}.
+    """
     lines = [
-        [dataset, *(", ".join(passes(run["agreement"][dataset][m]) for run in runs) for m in ALL)]
-        for dataset in runs[0]["agreement"]
+        [dataset, *(", ".join(passes(run["agreement"][dataset][m]) for run in runs.values()) for m in ALL)]
+        for dataset in next(iter(runs.values()))["agreement"]
     ]
-    return markdown(["equivalent passes of each seed", *(MEASURE_NAMES[measure] for measure in ALL)], lines)
+    header = f"equivalent passes of seeds {', '.join(runs)}"
+    return markdown([header, *(MEASURE_NAMES[measure] for measure in ALL)], lines)
 
 
 def short_students(runs: dict[str, dict]) -> str:

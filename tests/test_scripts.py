@@ -109,7 +109,9 @@ def test_people_who_guess_agree_with_nobody_and_a_twentieth_is_rejected(metrics)
     for who, measure in product(("teacher", "student"), MEASURES):
         assert abs(metrics["humans"][who][measure]["spearman"]) < 0.2
     assert metrics["rejected"]["digits"]["teacher"]["total_variance"] == pytest.approx(0.05, abs=0.01)
-    assert metrics["speed"]["ratio"] > 0 and all(seconds > 0 for seconds in metrics["stages_s"].values())
+    speed = metrics["speed"]
+    assert speed["ratio"] == pytest.approx(speed["student_images_per_s"] / speed["teacher_images_per_s"])
+    assert all(seconds > 0 for seconds in metrics["stages_s"].values())
 
 
 def test_predictions_are_those_that_the_metrics_are_computed_from(run, metrics):
