@@ -74,10 +74,13 @@ def main(config: Config, overwrite: bool = False) -> None:
         raise UserError("compare.py runs in one process: start it without torchrun")
     if not config.rows:
         raise UserError("rows: this config has none")
+    if unknown := set(config.only) - {row.title for row in config.rows}:
+        raise UserError(f"only: no row has the title {min(unknown)!r}")
     if config.compared_on == "test" and not config.data.ood:
         raise UserError("data.ood: a comparison on test images needs one set or more")
     folder = Path(config.results or config.runs) / config.name
-    todo = [(place, row, seed) for place, row in enumerate(config.rows, 1) for seed in row.seeds]
+    chosen = [(place, row) for place, row in enumerate(config.rows, 1) if row.title in (config.only or row.title)]
+    todo = [(place, row, seed) for place, row in chosen for seed in row.seeds]
     todo.sort(key=lambda entry: entry[2])  # all rows of one seed before the next seed
     files = [folder / f"{run_name(row, seed)}.json" for _, row, seed in todo]
     if twice := {file for file in files if files.count(file) > 1}:
@@ -133,7 +136,7 @@ def finished(file: Path, settings: dict, config: Config) -> bool:
 
 def plain(config: Config) -> dict:
     """The settings of one row."""
-    return {key: value for key, value in asdict(config).items() if key not in ("rows", "results")}
+    return {key: value for key, value in asdict(config).items() if key not in ("rows", "only", "results")}
 
 
 def with_shared_teacher(config: Config, done: Iterable[Config]) -> Config:

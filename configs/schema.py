@@ -339,6 +339,8 @@ class Config:
     evaluation: Evaluation = field(default_factory=Evaluation)
     rows: list[Row] = field(default_factory=list)
     """The rows that compare.py compares, in the order in which they are run."""
+    only: list[str] = field(default_factory=list)
+    """The titles of the rows that compare.py runs now. Default: all. Processes with different rows can run at once."""
     compared_on: Literal["test", "validation"] = "test"
     """The images that compare.py measures on. `test`: the test images and the out-of-distribution sets. `validation`:
     the validation images and synthetic shifts of them, to choose a recipe without seeing the test data."""

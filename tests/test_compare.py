@@ -133,12 +133,17 @@ def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(
 
 
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
-    """No test image is read, and a row's student differs by what it changes alone."""
+    """No test image is read, and a row's student differs by what it changes alone. Rows can be run one by one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "load_evaluation", lambda *_: pytest.fail("the test images were asked for"))
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
     rows += "{title: a Gaussian, of: passes, changes: {student: {method: logit_gaussian}}}]"
-    compare.main(*parse([*TINY, "--name", "recipes", "--compared_on", "validation", "--rows", rows]))
+    command = [*TINY, "--name", "recipes", "--compared_on", "validation", "--rows", rows]
+    with pytest.raises(UserError, match="only: no row has the title 'a recipe'"):
+        compare.main(*parse([*command, "--only", "[passes, a recipe]"]))
+    compare.main(*parse([*command, "--only", "[passes]"]))
+    assert [file.name for file in Path("runs/recipes").glob("*.json")] == ["passes-0.json"]
+    compare.main(*parse(command))
     found = report.load(Path("runs/recipes"))
     (recipe,), (gaussian,) = found["the recipe"], found["a Gaussian"]
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
