@@ -116,8 +116,8 @@ COMPARISON = {
     ),
     "quality": About(
         "Quality against cost",
-        "The lines are MC-dropout by its passes and ensembles by their members. The numbered points are students of "
-        "one pass.",
+        "The lines are MC-dropout by its passes, ensembles by their members, and one network by its width. The "
+        "numbered points are students of one pass.",
         "A good student is as high as the ensemble's last point (in the NLL as low), at the cost of one network.",
     ),
     "kept_by_epochs": About(

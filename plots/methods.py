@@ -17,6 +17,7 @@ from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK
 
 COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
+WIDTH = "settings/teacher/width"
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
     "accuracy": "accuracy",
@@ -260,8 +261,8 @@ def lengths(by_epochs: dict[str, list[tuple[int, dict[str, float]]]]) -> Figure:
 
 
 def quality(done: Records) -> Figure:
-    """What a prediction is worth against its cost in passes: lines of MC-dropout by its passes and of ensembles by
-    their members, and a point for each student."""
+    """What a prediction is worth against its cost in passes: lines of MC-dropout by its passes, of ensembles by their
+    members and of one network by its width, and a point for each student."""
     near = next(iter(every(done)[0]["ood"]))
     panels = {  # {what: path}
         "NLL (lower is better)": "before/nll",
@@ -269,9 +270,14 @@ def quality(done: Records) -> Figure:
         f"AUROC of {near}, by entropy": f"ood/{near}/predictive_entropy/auroc",
     }
     teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
+    dropout = [of for of in teachers if mean(of, "settings/teacher/head_dropout")]
+    ensembles = [of for of in teachers if of[0]["teacher"] == "ensemble"]
+    widths = [of for of in teachers if of[0]["teacher"] == "deterministic" and of not in dropout]
+    one = [of for of in widths if mean(of, WIDTH) == mean(ensembles[0], WIDTH)]
     lines = {
-        "MC-dropout, by passes": (BLUE, [of for of in teachers if of[0]["teacher"] == "mc_dropout"]),
-        "ensemble, by members": (GREEN, [of for of in teachers if of[0]["teacher"] in ("ensemble", "deterministic")]),
+        "MC-dropout, by passes": (BLUE, dropout),
+        "ensemble, by members": (GREEN, one + ensembles),
+        "one network, by width": (PINK, widths if widths != one else []),
     }
     students = [of for of in done.values() if of[0]["kind"] == "student"]
     figure = Figure(figsize=(4 * len(panels), 4))

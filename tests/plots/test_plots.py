@@ -93,12 +93,16 @@ def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
 
 
 def of(
-    title: str, kind: str, teacher: str, accuracy=0.8, nll=0.3, auroc=0.8, cost=1.0, passes=1.0, epochs=9
+    title: str, kind: str, teacher: str, accuracy=0.8, nll=0.3, auroc=0.8, cost=1.0, passes=1.0, epochs=9, width=1
 ) -> dict[str, list]:
     """A comparison's row with one seed."""
     row = {
         "title": title, "kind": kind, "teacher": teacher, "cost": {"ratio": cost},
-        "student": kind == "student" and "dirichlet", "settings": {"student": {"epochs": epochs}},
+        "student": kind == "student" and "dirichlet",
+        "settings": {
+            "student": {"epochs": epochs},
+            "teacher": {"width": width, "head_dropout": 0.3 * ("passes" in title)},
+        },
         "before": {"accuracy": accuracy, "nll": nll, "misclassification_auroc": 0.9},
         "ood": {"far": {"predictive_entropy": {"auroc": auroc}}},
         "agreement": {"digits": {"total_variance": {"equivalent_passes": passes}}},
@@ -146,13 +150,16 @@ def test_the_worth_of_methods_is_drawn_at_their_cost_the_best_variant_of_each():
     assert [(*p.get_xdata(), *p.get_ydata()) for p in points] == [(1.1, 90), (1.2, 20)]
 
 
-def test_quality_against_cost_has_a_line_by_members_and_a_point_for_each_student():
+def test_quality_against_cost_has_lines_by_passes_members_and_width_and_a_point_for_each_student():
     figure = quality(
         of("three", "teacher", "ensemble", nll=0.25, cost=3)
         | of("two", "teacher", "ensemble", nll=0.3, cost=2)
         | of("one", "teacher", "deterministic", nll=0.4, cost=1)
-        | of("passes", "teacher", "mc_dropout", nll=0.35, cost=80)
+        | of("wide", "teacher", "deterministic", nll=0.35, cost=2, width=2)
+        | of("80 passes", "teacher", "mc_dropout", nll=0.35, cost=80)
+        | of("passes off", "teacher", "deterministic", nll=0.38, cost=1)
         | of("student", "student", "ensemble", nll=0.28, cost=1.1)
     )
-    dropout, ensemble, student = (line.get_xydata().tolist() for line in figure.axes[0].lines)
-    assert ensemble == [[1, 0.4], [2, 0.3], [3, 0.25]] and dropout == [[80, 0.35]] and student == [[1.1, 0.28]]
+    dropout, ensemble, widths, student = (line.get_xydata().tolist() for line in figure.axes[0].lines)
+    assert ensemble == [[1, 0.4], [2, 0.3], [3, 0.25]] and widths == [[1, 0.4], [2, 0.35]]
+    assert dropout == [[1, 0.38], [80, 0.35]] and student == [[1.1, 0.28]]
