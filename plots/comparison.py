@@ -6,6 +6,7 @@ Writes README.md (long tables) and, of a comparison on test images, the figures 
 """
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -173,7 +174,8 @@ def kept(by_title: Records) -> str:
 def about(records: list[dict]) -> str:
     """Where the numbers of finished rows come from, and how to read them."""
     commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
-    return ABOUT.format(command=records[0]["provenance"]["command"], commits=commits, devices=devices)
+    command = re.sub(r" --only (\[[^]]*\]|\S+)", "", records[0]["provenance"]["command"])
+    return ABOUT.format(command=command, commits=commits, devices=devices)
 
 
 def long(by_title: Records) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     """No test image is read, and a row's student differs by what it changes alone. Rows can be run one by one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "load_evaluation", lambda *_: pytest.fail("the test images were asked for"))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "compare.py", "--only", "[passes, b]", "--seed", "0"])
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
     rows += "{title: a Gaussian, of: passes, changes: {student: {method: logit_gaussian}}}]"
     command = [*TINY, "--name", "recipes", "--compared_on", "validation", "--rows", rows]
@@ -149,7 +151,8 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
     assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
-    assert "| the recipe | " in Path("runs/recipes/README.md").read_text()
+    page = Path("runs/recipes/README.md").read_text()
+    assert "| the recipe | " in page and "Made by `python compare.py --seed 0` and" in page
 
 
 def test_equal_teachers_are_trained_and_sampled_once(tmp_path, monkeypatch, capsys):
