@@ -116,7 +116,8 @@ COMPARISON = {
     ),
     "quality": About(
         "Quality against cost",
-        "The lines are MC-dropout by its passes, ensembles by their members, and one network by its width. The "
+        "The lines are MC-dropout by its passes, ensembles by their members, and one network by its width. Across: "
+        "the arithmetic (FLOPs) of a prediction; MC-dropout also takes a pass without dropout, for its energy. The "
         "numbered points are students of one pass.",
         "A good student is as high as the ensemble's last point (in the NLL as low), at the cost of one network.",
     ),

@@ -17,6 +17,7 @@ from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK
 
 COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
+FLOPS = "cost/flops"
 WIDTH = "settings/teacher/width"
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
@@ -261,8 +262,8 @@ def lengths(by_epochs: dict[str, list[tuple[int, dict[str, float]]]]) -> Figure:
 
 
 def quality(done: Records) -> Figure:
-    """What a prediction is worth against its cost in passes: lines of MC-dropout by its passes, of ensembles by their
-    members and of one network by its width, and a point for each student."""
+    """What a prediction is worth against its arithmetic, in passes of a member: lines of MC-dropout by its passes, of
+    ensembles by their members and of one network by its width, and a point for each student."""
     near = next(iter(every(done)[0]["ood"]))
     panels = {  # {what: path}
         "NLL (lower is better)": "before/nll",
@@ -272,6 +273,7 @@ def quality(done: Records) -> Figure:
     teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
     dropout = [of for of in teachers if mean(of, "settings/teacher/head_dropout")]
     ensembles = [of for of in teachers if of[0]["teacher"] == "ensemble"]
+    one_pass = mean(ensembles[0], FLOPS) / mean(ensembles[0], "draws")
     widths = [of for of in teachers if of[0]["teacher"] == "deterministic" and of not in dropout]
     one = [of for of in widths if mean(of, WIDTH) == mean(ensembles[0], WIDTH)]
     lines = {
@@ -286,14 +288,14 @@ def quality(done: Records) -> Figure:
         for label, (colour, rows) in lines.items():
             if not rows:
                 continue
-            points = sorted((mean(of, "cost/ratio"), mean(of, path)) for of in rows)
+            points = sorted((mean(of, FLOPS) / one_pass, mean(of, path)) for of in rows)
             axis.plot(*zip(*points), "o-", color=colour, markersize=4, label=label)
         for number, of in enumerate(students, 1):
             colour = ORANGE if of[0]["student"] in ("dirichlet", "logit_gaussian") else GREY
-            x, y = mean(of, "cost/ratio"), mean(of, path)
+            x, y = mean(of, FLOPS) / one_pass, mean(of, path)
             axis.plot(x, y, "o", color=colour, markersize=5)
             axis.annotate(str(number), (x, y), (5, 0), textcoords="offset points", va="center", fontsize=7)
-        axis.set(xscale="log", xlabel="cost: time of a prediction, in passes", ylabel=what)
+        axis.set(xscale="log", xlabel="cost: arithmetic of a prediction, in passes", ylabel=what)
         axis.set_xticks(COSTS, COSTS)
         axis.minorticks_off()
         axis.grid(linewidth=0.3)

@@ -97,7 +97,7 @@ def of(
 ) -> dict[str, list]:
     """A comparison's row with one seed."""
     row = {
-        "title": title, "kind": kind, "teacher": teacher, "cost": {"ratio": cost},
+        "title": title, "kind": kind, "teacher": teacher, "cost": {"ratio": cost, "flops": 7 * cost}, "draws": cost,
         "student": kind == "student" and "dirichlet",
         "settings": {
             "student": {"epochs": epochs},
