@@ -282,7 +282,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
         save(worth(points), folder / "worth.png")
     if sum(record["kind"] == "teacher" and record["teacher"] == "ensemble" for record in records) > 1:
         save(quality(done), folder / "quality.png")
-    if len(by_epochs := kept_by_epochs(done)) > 1:
+    if by_epochs := kept_by_epochs(done):
         save(lengths(by_epochs), folder / "kept_by_epochs.png")
 
 
