@@ -18,6 +18,7 @@ from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK
 COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
 FLOPS = "cost/flops"
+RATES = ("settings/teacher/conv_dropout", "settings/teacher/head_dropout")
 WIDTH = "settings/teacher/width"
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
@@ -270,8 +271,9 @@ def quality(done: Records) -> Figure:
         "AUROC of errors": "before/misclassification_auroc",
         f"AUROC of {near}, by entropy": f"ood/{near}/predictive_entropy/auroc",
     }
-    teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
-    dropout = [of for of in teachers if mean(of, "settings/teacher/head_dropout")]
+    kinds = ("mc_dropout", "ensemble", "deterministic")
+    teachers = [of for of in done.values() if of[0]["kind"] == "teacher" and of[0]["teacher"] in kinds]
+    dropout = [of for of in teachers if any(mean(of, rate, 0.0) for rate in RATES)]
     ensembles = [of for of in teachers if of[0]["teacher"] == "ensemble"]
     one_pass = mean(ensembles[0], FLOPS) / mean(ensembles[0], "draws")
     widths = [of for of in teachers if of[0]["teacher"] == "deterministic" and of not in dropout]
