@@ -97,8 +97,9 @@ def test_a_student_without_batch_norm_of_its_own_is_the_same_but_for_rounding(ru
 
 def test_the_metrics_of_a_student_are_nearly_the_same(runs):
     two, one = (json.loads((runs / name / "metrics.json").read_text()) for name in ("two", "one"))
-    # The tiny teacher is right on 42% of the images: rounding decides many, and differs from one CPU to another.
-    assert two["student"]["accuracy"] == pytest.approx(one["student"]["accuracy"], abs=0.05)
+    # The tiny teacher is right on 42% of the images, so the accuracy depends on the CPU: .034 apart on one with AMX.
+    for score, bound in (("accuracy", 0.05), ("nll", 0.03), ("brier", 0.01)):
+        assert two["student"][score] == pytest.approx(one["student"][score], abs=bound), score
     for name, measure in product(one["agreement"], MEASURES):
         pearson = [of["agreement"][name][measure]["pearson"] for of in (two, one)]
         assert pearson[0] == pytest.approx(pearson[1], abs=0.03), name
