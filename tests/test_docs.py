@@ -19,6 +19,8 @@ from configs.cli import parse
 from configs.schema import dataclass
 from methods import STUDENTS
 from methods.interface import Method
+from plots import records
+from plots.methods import kept_shares
 from plots.pages import PAGES, made
 from training import artifact
 from uncertainty.delta import Delta
@@ -41,6 +43,33 @@ def test_every_link_leads_somewhere(page):
 def test_what_is_made_is_what_the_files_say(page):
     text = (ROOT / page).read_text()
     assert made(text) == text, "python -m plots.pages"
+
+
+def test_the_numbers_in_the_sentences_of_the_first_page():
+    def worth(run: str, measure: str = "total_variance") -> dict[str, float]:
+        agreement = artifact.read_json(ROOT / "results" / run / "metrics.json")["agreement"]
+        return {name: entries[measure]["equivalent_passes"] for name, entries in agreement.items()}
+
+    def of_row(title: str, measure: str) -> float:
+        seeds = records.load(ROOT / "results/comparison")[title]
+        return np.mean([row["agreement"]["CIFAR-10"][measure]["equivalent_passes"] for row in seeds])
+
+    vgg16, hundred = worth("cifar10_vgg16").values(), worth("cifar100_cpu").values()
+    best, stratified = of_row("Dirichlet, ours", "total_variance"), "MC-dropout, 16 stratified passes"
+    shares = kept_shares(records.load(ROOT / "results/ensemble_student"))["Dirichlet, 120 epochs"]
+    _, nll, near, far, _ = shares.values()
+    page = " ".join((ROOT / "README.md").read_text().split())
+    for sentence in (
+        f"a student has {best:.0f} if its one pass agrees with the teacher as well as {best:.0f} other passes",
+        f"it was worth {worth('cifar10_cpu_plain')['CIFAR-10']:.0f}. VGG-16",
+        f"[{min(vgg16):.0f} to {max(vgg16):.0f}](docs/results.md#vgg-16)",
+        f"({min(hundred):.0f} to {max(hundred):.0f}) have not been trained by the new recipe",
+        f"our Gaussian student is worth {worth('cifar10_half_gaussian')['CIFAR-10']:.0f}",
+        f"sixteen are worth {of_row(stratified, 'predictive_entropy'):.0f} plain passes in the predictive entropy",
+        f"and {of_row(stratified, 'total_variance'):.0f} in the total variance",
+        f"keeps {nll:.0%} of their gain in NLL, and {near:.0%} and {far:.0%} of their gain in detecting CIFAR-100",
+    ):
+        assert sentence in page
 
 
 def commands() -> list[str]:
