@@ -195,7 +195,11 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
         colour = ORANGE if title.endswith(", ours") else BLUE
         axis.plot(cost, passes, "o", color=colour, markersize=6)
         lowest = min(passes, lowest / LABEL_STEP)  # labels of one cost do not overlap
-        axis.text(max(cost * 1.1, 1.6), lowest, title, color=colour, va="center", fontsize=8)
+        axis.annotate(
+            title, (cost, passes), (max(cost * 1.1, 1.6), lowest), color=colour, va="center", fontsize=8,
+            bbox={"color": "white", "pad": 0},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (0, 0.5)},
+        )  # fmt: skip
     axis.set(xlabel="cost: time of a prediction, in passes of one network without dropout")
     axis.set(ylabel="worth: equivalent passes, total variance", xlim=(0.8, 150), ylim=(0.8, 150))
     for scale in (axis.xaxis, axis.yaxis):
