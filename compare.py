@@ -167,7 +167,12 @@ def run_name(row: Row, seed: int) -> str:
 def config_of(row: Row, seed: int, base: Config) -> Config:
     """The comparison's config with the changes of a row, and without rows, which would all be checked again."""
     changes = {"seed": seed, "name": f"{base.name}/{run_name(row, seed)}"} | changes_of(row, seed, base)
-    return cli.override(replace(base, rows=[]), changes, f"row {row.title}")
+    config = cli.override(replace(base, rows=[]), changes, f"row {row.title}")
+    if config.teacher.train_on_all:
+        raise UserError("teacher.train_on_all: a comparison needs validation images; set it to false")
+    if row.kind == "student" and config.compared_on == "validation" and config.sampling.held_out:
+        raise UserError("sampling.held_out: the student would be measured on images that it learns from")
+    return config
 
 
 def changes_of(row: Row, seed: int, base: Config) -> dict:
@@ -229,13 +234,9 @@ class Comparison:
         config."""
         run, compute = begin(config, "compare")
         trained = teacher.load_teacher(config, compute)
-        train, validation = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
-        if validation is None:
-            raise UserError("a comparison needs validation images: teacher.train_on_all has to be false")
+        train, validation = data.load_train(config.data, config.split_seed)
         trained.require_same_data(train, config.student.other_images)
         subject = subject_of(config, row.kind, trained, train, compute)
-        if config.compared_on == "validation" and row.kind == "student" and config.sampling.held_out:
-            raise UserError("sampling.held_out: the student would be measured on images that it learned from")
         on_test, settings = config.compared_on == "test", config.evaluation
         if on_test:
             sets = data.load_evaluation(config.data, train.classes, config.split_seed)

@@ -133,6 +133,12 @@ def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(
         compare.main(*parse([*MOONS, "--rows", "[{title: a b}, {title: a  b}]"]))
 
 
+@pytest.mark.parametrize("changes", [{"sampling": {"held_out": 1}}, {"teacher": {"train_on_all": True}}])
+def test_a_row_that_leaves_no_validation_images_is_refused_before_it_is_trained(changes):
+    with pytest.raises(UserError, match="held_out: .*learns from|train_on_all: .*needs validation"):
+        compare.config_of(Row("x", changes=changes), 0, Config(compared_on="validation"))
+
+
 def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, monkeypatch):
     """No test image is read, and a row's student differs by what it changes alone. Rows can be run one by one."""
     monkeypatch.chdir(tmp_path)
