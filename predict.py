@@ -2,7 +2,7 @@
 
     python predict.py --run runs/digits --images photos/ --out predictions.csv
     python predict.py --run runs/digits --images photos/ --report             # also predictions.html, a page to look at
-    python predict.py --run runs/digits --images photos/ --teacher-passes 50  # with its teacher, by MC-dropout
+    python predict.py --run runs/digits --images photos/ --teacher-passes 16  # with its teacher, by MC-dropout
 
 Images (png, jpg, jpeg, webp, bmp, tif, gif, in any folder below --images, or one file) are resized as in the student's
 training. They are streamed, so memory does not grow with their number. A broken image is skipped, and a line names it.
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default="predictions.csv", help="CSV file to write (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
-        "--teacher-passes", type=int, help="use this many passes of the run's teacher instead of its student"
+        "--teacher-passes",
+        type=int,
+        help="use this many passes of the run's teacher instead of its student; best is a multiple of 16 (docs/use.md)",
     )
     parser.add_argument(
         "--report", action="store_true", help="also write a page with images and uncertainties, beside the CSV file"

@@ -91,6 +91,8 @@ def distil(
     config = replace(config, student=recipe.for_student(config.student, len(train), max(a.shape[:2])))
 
     run, compute = begin(config, "student")
+    for network in trained.networks:
+        network.to(compute.device)
     made_by = student.settings(config)
     made_by |= {"teacher": trained.checksum, "data": train.fingerprint, "dtype": compute.dtype}
     with made_anew([run.checkpoint, run / student.FILE], overwrite):

@@ -291,6 +291,10 @@ class Evaluation(McDropout):
     path below the data set's root), `test_index` and one for each class. Human entropy is then compared with every
     measure."""
 
+    def __post_init__(self):
+        if self.masks == "function":
+            raise ValueError("evaluation.masks: with `function` all images share masks, and no interval would be right")
+
 
 @dataclass
 class Row:

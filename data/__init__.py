@@ -71,6 +71,8 @@ def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
 def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Dataset, Dataset | None]:
     """The in-distribution training images, split by seed into (training, validation), or all of them and None."""
     full = load(data.train, "train", data)
+    if missing := int((full.labels < 0).sum()):
+        raise UserError(f"{full.name}: {missing} training images have no label")
     if train_on_all:
         return full, None
     count = data.validation if data.validation >= 1 else max(1, round(data.validation * len(full)))
@@ -86,7 +88,7 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
     test = load(data.train, "test", data)
     if data.train.source == "folder" and not test.classes:  # without a folder of that name, all images were taken
         missing = Path(data.train.root) / "test"
-        raise UserError(f"{data.train.title}: no folder {missing}; test images belong in {missing}/<class>/")
+        raise UserError(f"{data.train.title}: no folder {missing}/<class>/ with images; test images belong there")
     if test.classes != classes:
         other = min(set(test.classes) ^ set(classes))
         raise UserError(

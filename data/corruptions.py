@@ -45,23 +45,24 @@ def defocus_blur(x: ndarray, radius_and_sigma: tuple[float, float], _: Any) -> n
 
 def zoom_blur(x: ndarray, largest: float, _: Any) -> ndarray:
     """The mean of the image and of its middle, enlarged to the image's size by several factors."""
-    size, zooms = x.shape[1], np.arange(1, largest, 0.01)
-    inner = [middle(x, int(np.ceil(size / zoom))) for zoom in zooms]
+    sides, zooms = np.array(x.shape[1:3]), np.arange(1, largest, 0.01)
+    inner = [middle(x, *np.ceil(sides / zoom).astype(int)) for zoom in zooms]
     enlarged = [ndimage.zoom(part, (1, zoom, zoom, 1), order=1) for part, zoom in zip(inner, zooms)]
-    return (x + sum(middle(image, size) for image in enlarged)) / (len(zooms) + 1)
+    return (x + sum(middle(image, *sides) for image in enlarged)) / (len(zooms) + 1)
 
 
-def middle(x: ndarray, size: int) -> ndarray:
-    """The middle of square images, `size` pixels wide."""
-    top = (x.shape[1] - size) // 2
-    return x[:, top : top + size, top : top + size]
+def middle(x: ndarray, height: int, width: int) -> ndarray:
+    """The middle of images, with `height` and `width` pixels."""
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
 def fog(x: ndarray, thickness_and_decay: tuple[float, float], generator: Generator) -> ndarray:
     """A plasma fractal is added, and the image's range kept."""
     thickness, decay = thickness_and_decay
     largest = x.max((1, 2, 3), keepdims=True)
-    clouds = plasma(len(x), x.shape[1], decay, generator)[..., None]
+    count, height, width, _ = x.shape
+    clouds = plasma(count, max(height, width), decay, generator)[:, :height, :width, None]
     return (x + thickness * clouds) * largest / (largest + thickness)
 
 
@@ -102,9 +103,9 @@ def contrast(x: ndarray, share: float, _: Any) -> ndarray:
 
 def pixelate(x: ndarray, share: float, _: Any) -> ndarray:
     """Made smaller, and larger again, by box filters."""
-    size, box = x.shape[1], Image.Resampling.BOX
-    small = int(size * share)
-    blocks = each_by_pil(lambda image: image.resize((small, small), box).resize((size, size), box), to_uint8(x))
+    size, box = (x.shape[2], x.shape[1]), Image.Resampling.BOX
+    small = [int(side * share) for side in size]
+    blocks = each_by_pil(lambda image: image.resize(small, box).resize(size, box), to_uint8(x))
     return blocks / 255
 
 

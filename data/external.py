@@ -4,11 +4,13 @@ An image is a uint8 array [H, W] or [H, W, C] in 0-255, or a float one [H, W] or
 `ToTensor` gives it. Floats are rounded to 256 levels, so that all images are uint8 from here on.
 """
 
+import hashlib
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as Items
 from torch.utils.data import IterableDataset
@@ -16,7 +18,7 @@ from torch.utils.data import IterableDataset
 from configs.errors import UserError
 from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset, LazyPixels, Split
-from data.folder import mapped
+from data.folder import MODES, eight_bits, mapped
 from data.resize import fit_to
 from training.bar import progress_bar
 from training.external import call
@@ -50,8 +52,7 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
         pixels = pixels_of(image, data.channels, f"{name}, item {i}")
         return fit_to(pixels.unsqueeze(0), data.shape, data.resize)[0]
 
-    key = f"{name} {tuple(shape)} {data.resize}"
-    pixels = LazyPixels(lambda i: fitted(pair_of(items[i], i, name)[0], i), shape, key)
+    digest = hashlib.sha256()
     if data.decoded is not None:
         Path(data.decoded).mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=data.decoded) as file:  # it loses its name now, and its content at the end
@@ -61,6 +62,10 @@ def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -
         image, labels[i] = pair_of(items[i], i, name)
         if data.decoded is not None:
             pixels[i] = fitted(image, i)
+        else:
+            digest.update(fitted(image, i).numpy())
+    if data.decoded is None:
+        pixels = LazyPixels(lambda i: fitted(pair_of(items[i], i, name)[0], i), shape, digest.hexdigest())
     highest = int(labels.max())
     classes = classes or [str(c) for c in range(highest + 1)]
     if highest >= len(classes):
@@ -81,9 +86,10 @@ def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
         return image, UNLABELLED
     if isinstance(label, (str, bytes)):
         raise UserError(f"{name}, item {i}: the label is the text {label!r}, but a number is needed, from 0 upwards")
-    if np.ndim(label) or not float(label).is_integer():
+    if np.ndim(label) or not float(label).is_integer() or label < UNLABELLED:
         raise UserError(
-            f"{name}, item {i}: one class per image is supported: a whole number, not several labels, a map or a share"
+            f"{name}, item {i}: one class per image is supported: a whole number from 0 upwards ({UNLABELLED}: none), "
+            "not several labels, a map or a share"
         )
     return image, int(label)
 
@@ -91,7 +97,9 @@ def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
 def pixels_of(image: object, channels: int, where: str) -> Tensor:
     """uint8 [H, W, C] of an array, a tensor or a PIL image. Raises UserError for another form or range."""
     try:
-        pixels = torch.as_tensor(np.asarray(image))
+        if isinstance(image, Image.Image) and channels in MODES:
+            image = np.array(eight_bits(image).convert(MODES[channels]))
+        pixels = torch.as_tensor(np.ascontiguousarray(image))
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: no image ({error})") from None
     if pixels.ndim == 2:

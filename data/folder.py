@@ -24,6 +24,7 @@ from training.external import digest_of
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 NOT_OURS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # made by systems and programs, like all that begins with a dot
 BACKGROUND = (255, 255, 255)  # colour behind transparent pixels
+MODES = {1: "L", 3: "RGB"}  # of an image with so many channels
 RESIZE = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}
 VERSION = 3  # of the decoding: a change makes kept files unusable
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice its limit Pillow raises an error
@@ -32,13 +33,13 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice 
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The images below `source.root`: decoded once and memory-mapped, or, if `data.decoded` is null, decoded on demand.
 
-    If there is a folder named `split` (`val` or `valid` are taken in the place of `test`), its folders are the classes.
-    Otherwise all images of the tree are taken, without labels; for the train split, which needs labels, that is an
-    error. Raises UserError for a missing folder, a single class or a broken image.
+    If there is a folder named `split` (`val` or `valid` are taken in the place of `test`) with folders of images, these
+    are the classes. Otherwise all images of the tree are taken, without labels; for the train split, which needs
+    labels, that is an error. Raises UserError for a missing folder, a single class or a broken image.
     """
     title, root = source.title, Path(source.root)
     searched, kinds = split_folder(root, split), ", ".join(sorted(SUFFIXES))
-    if searched.is_dir():
+    if searched.is_dir() and (split == "train" or has_classes(searched)):
         if searched.name != split:
             note(f"{title}: no folder {root / split}; {searched} is taken in its place")
         classes = class_folders(title, root, split)
@@ -51,7 +52,10 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         labels = torch.full((len(files),), UNLABELLED)
     if not files:
         raise UserError(f"{title}: no images ({kinds}) below {root}")
-    if others := sum(1 for _ in files_below(searched)) - len(files):
+    images, everything = (sum(1 for _ in below(searched)) for below in (images_below, files_below))
+    if loose := images - len(files):
+        note(f"{title}: {loose} images below {searched} are in no class folder and are left out")
+    if others := everything - images:
         note(f"{title}: {others} files below {searched} are not images ({kinds}) and are left out")
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
@@ -96,6 +100,11 @@ def split_folder(root: Path, split: Split) -> Path:
     """The folder of a split."""
     others = ("val", "valid", "validation") if split == "test" else ()
     return next((root / name for name in (split, *others) if (root / name).is_dir()), root / split)
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether a folder has a folder with images in it."""
+    return any(path.is_dir() and next(images_below(path), None) for path in folder.iterdir() if ours(path.name))
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -147,13 +156,13 @@ def decode(path: Path, shape: Shape, resize: Resize = "squash") -> np.ndarray:
     PIL allows, or a pixel type whose value of white is unknown; and for other than 1 or 3 channels.
     """
     height, width, channels = shape
-    if channels not in (1, 3):
+    if channels not in MODES:
         raise UserError(f"data.channels: a file's image has 3 or 1, not {channels}")
     try:
         with Image.open(path) as image:
             image = eight_bits(ImageOps.exif_transpose(image))
-            image = image.convert("RGB" if channels == 3 else "L")
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            image = image.convert(MODES[channels])
+    except Exception as error:  # damaged metadata can raise any error
         raise UserError(f"broken image {printable(path)}: {printable(error)}") from None
     if image.size != (width, height):
         image = RESIZE[resize](image, (width, height), Image.Resampling.BILINEAR)

@@ -60,7 +60,8 @@ class Student(nn.Module):
         self.method = student_method(settings.method, settings.options)
         a = architecture
         if module is not None:
-            self.network = External(copy.deepcopy(module), a.shape, a.outputs, a.layers)
+            copied = copy.deepcopy(module).cpu().requires_grad_()  # of a frozen teacher, too, the student learns
+            self.network = External(copied, a.shape, a.outputs, a.layers)
         elif self.method.own_last_layer:
             self.network = build(replace(a, heads=1))
             self.network[-1] = self.method.last_layer(self.network.classifier)

@@ -26,7 +26,7 @@ from training.compute import Compute
 from training.external import digest_of_code, is_external
 from training.run import require_same
 from uncertainty.any_network import PlainLoop, cost_in_passes, sampler_of, what_is_random
-from uncertainty.mc_dropout import Plan, samples_of
+from uncertainty.mc_dropout import Plan, Sampler, samples_of
 from uncertainty.samples import Samples
 from uncertainty.self_check import PASSES, SelfCheck, require_fit
 
@@ -106,14 +106,18 @@ class Teacher:
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth about
         sixty plain ones, and thirty for the total variance (results/stratified_samples/)."""
-        return samples_of(sampler_of(self.network), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
+        return samples_of(self._sampler(), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
     def predict(self, images: str | Path, passes: int) -> Iterator[dict]:
         """The same as `methods.student.Student.predict`, but from `passes` stratified passes with dropout."""
-        sampler = sampler_of(self.network)
-        plan = Plan(passes, "grouped", BATCH, (0, "predict", str(images)), 1)
-
+        sampler, plan = self._sampler(), Plan(passes, "grouped", BATCH, (0, "predict", str(images)), 1)
         return predictions(self, lambda batch: samples_of(sampler, batch, plan), images)
+
+    def _sampler(self) -> Sampler | PlainLoop:
+        """The sampler of one network with dropout. Raises UserError if there are several."""
+        if len(self.networks) > 1:
+            raise UserError("this teacher is an ensemble, not passes with dropout; use its student")
+        return sampler_of(self.network)
 
     def samplers(self, method: str) -> Samplers:
         """Two samplers of the networks: one for students and the reference's first half, one for its second half.

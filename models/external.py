@@ -38,6 +38,7 @@ class External(nn.Module):
     def __init__(self, module: nn.Module, shape: Shape, outputs: int, layers: list[str] | None = None):
         super().__init__()
         self.normalize, self.module, self.channels_last = Normalize(shape[-1]), module, True
+        self.normalize.to(next((tensor.device for tensor in module.state_dict().values()), "cpu"))
         self.shape = shape
         calls = self._try(outputs)
         self.layers = layers or last_of_each_shape(module, calls)
@@ -51,11 +52,16 @@ class External(nn.Module):
 
     @property
     def constants(self) -> str:
-        """The numbers and texts that its modules hold besides weights, such as the rate of a functional dropout."""
+        """The numbers and texts that its modules hold besides weights, also in lists, such as the rates of functional
+        dropouts."""
+
+        def plain(value: object) -> bool:
+            inside = value if isinstance(value, (list, tuple)) else [value]
+            return all(isinstance(part, (int, float, str)) for part in inside)
+
         return repr(
             {
-                name: {key: value for key, value in sorted(vars(part).items()) if isinstance(value, (int, float, str))}
-                | {"training": None}
+                name: {key: value for key, value in sorted(vars(part).items()) if plain(value)} | {"training": None}
                 for name, part in self.module.named_modules()
             }
         )
@@ -103,7 +109,8 @@ class External(nn.Module):
         """The output of each module on random images, by name. Sets `channels_last` to whether the module can take such
         memory."""
         images = self.some_images(2)
-        kind, training = f"teacher.network: {type(self.module).__name__}", self.module.training
+        kind = f"teacher.network: {type(self.module).__name__}"
+        modes = {part: part.training for part in self.module.modules()}
         self.module.eval()
         for self.channels_last in (True, False):  # `view` can fail on such memory
             try:
@@ -113,7 +120,8 @@ class External(nn.Module):
                 reason = str(error).partition("\n")[0]
         else:
             raise UserError(f"{kind} cannot take images {list(images.permute(0, 3, 1, 2).shape)}: {reason}")
-        self.module.train(training)
+        for part, mode in modes.items():
+            part.training = mode
         shape = list(calls[""].shape) if "" in calls else "no tensor"
         if shape != [2, outputs]:
             raise UserError(f"{kind} gives {shape} for 2 images of {outputs} classes, not logits [N, {outputs}]")
@@ -181,7 +189,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """
     try:
         given = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        for wrapper in ("state_dict", "model"):
+        for wrapper in ("state_dict", "model_state_dict", "model"):
             if isinstance(given.get(wrapper), dict):
                 given = given[wrapper]
         for prefix in WRAPPERS:

@@ -1,6 +1,7 @@
 """Progress bars, and lines printed above them. Outside a terminal (a file, a CI log) a bar prints one line every half
 minute."""
 
+import re
 import sys
 from typing import Any, TextIO
 
@@ -19,7 +20,7 @@ class Lines:
 
     def write(self, text: str) -> None:
         """Write a state of the bar as a line, without the control characters of a terminal."""
-        if text := text.strip("\r\n \x1b[A"):
+        if text := re.sub(r"\x1b\[A|[\r\n]", "", text).strip():
             self.stream.write(text + "\n")
 
 

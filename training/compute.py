@@ -43,6 +43,8 @@ def choose_device(device: str) -> torch.device:
         )
     try:
         torch.empty(0, device=device)
+        if device.startswith("cuda:"):
+            torch.cuda.set_device(device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]})") from None

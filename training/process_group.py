@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from configs.errors import UserError
 from configs.start import PARENT
+from models.external import External
 
 PATIENCE = timedelta(hours=2)  # how long ranks wait for a slower one; if a rank dies, torchrun ends the others at once
 
@@ -115,8 +116,11 @@ def mean(values: Tensor) -> Tensor:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """A model whose gradients are averaged over all processes."""
-    return DistributedDataParallel(model, broadcast_buffers=False) if world_size() > 1 else model
+    """A model whose gradients are averaged over all processes. A network from outside can have unused weights."""
+    if world_size() == 1:
+        return model
+    outside = any(isinstance(part, External) for part in model.modules())
+    return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=outside)
 
 
 def broadcast_buffers(model: nn.Module) -> None:

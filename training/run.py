@@ -55,24 +55,23 @@ class Run:
         return self / f"checkpoints/{self.stage}.safetensors"
 
     def finished(self, file: str, settings: dict, overwrite: bool) -> bool:
-        """Whether this stage has written `file`; the log says so in one line, or that the stage begins. A checkpoint of
-        other settings is deleted with `overwrite`.
+        """Whether this stage has written `file`; the log says so in one line, or that the stage begins. With
+        `overwrite`, a file or a checkpoint of other settings, which an interrupted --overwrite has left, is deleted.
 
         Raises UserError, and changes no file, if the stage was run, or begun, with other settings, or if its file is
         damaged.
         """
-        if (self / file).exists():
-            require_same(self / file, artifact.load(self / file, self.stage)[1]["settings"], settings, self.folder)
-            self.log(f"{self / file} is done already: skipped (--overwrite starts anew)")
-            return True
-        if self.checkpoint.exists():
+        for path, kind in ((self / file, self.stage), (self.checkpoint, "checkpoint")):
             try:
-                there = artifact.load(self.checkpoint, "checkpoint")[1]["settings"]
-                require_same(self.checkpoint, there, settings, self.folder)
+                if path.exists():
+                    require_same(path, artifact.load(path, kind)[1]["settings"], settings, self.folder)
             except UserError:
                 if not overwrite:
                     raise
-                self.checkpoint.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            if (self / file).exists():
+                self.log(f"{self / file} is done already: skipped (--overwrite starts anew)")
+                return True
         self.log(self.begins)
         return False
 

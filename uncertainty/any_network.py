@@ -2,6 +2,7 @@
 plain loop."""
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -46,7 +47,7 @@ def sampler_of(network: nn.Module) -> "Sampler | PlainLoop":
         return PlainLoop(network)
     sampler = Sampler(layers)
     if isinstance(network, External) and not reproduces(sampler, layers, network.some_images()):
-        return PlainLoop(network, "a layer's weight is computed anew, or used twice")
+        return PlainLoop(network, "its folded layers give other logits: is a weight computed anew, or used twice?")
     return sampler
 
 
@@ -55,11 +56,11 @@ def reproduces(sampler: Sampler, layers: nn.Module, images: Tensor) -> bool:
     """Whether the fast sampler gives, within a thousandth, the logits of the layers as they are, under its masks."""
     try:
         prefix, suffix = sampler.parts(torch.float32)
-        with dropout_masks(suffix, [(0, 0)], len(images), True, {}):
+        with dropout_masks(suffix, [(0, 0)], images, True, {}):
             fast = suffix(prefix(images))
     except (RuntimeError, TypeError, AttributeError):  # of a layer that cannot be folded
         return False
-    with dropout_masks(layers, [(0, 0)], len(images), True, {}):
+    with dropout_masks(layers, [(0, 0)], images, True, {}):
         plain = layers(images)
     return torch.allclose(fast, plain, rtol=TOLERANCE, atol=TOLERANCE)
 
@@ -68,12 +69,19 @@ def drops_only_in_layers(network: nn.Module) -> bool:
     """Whether a network is an `nn.Sequential` of torch's and this project's layers in which only `nn.Dropout` is
     random, and no dropout module is in two places."""
     modules = [module for _, module in network.named_modules(remove_duplicate=False)]
-    known = all(type(module).__module__.startswith(("torch.nn.", "models.")) for module in modules)
+    known = all(is_known(type(module)) for module in modules)
     random = [module for module in modules if isinstance(module, RANDOM)]
     once = len(set(random)) == len(random)
     return (
         isinstance(network, nn.Sequential) and known and once and all(type(module) is nn.Dropout for module in random)
     )
+
+
+def is_known(kind: type) -> bool:
+    """Whether a class is torch's or this project's: a user's own package can be called `models` too."""
+    place = kind.__module__
+    mine = place.startswith("models.") and getattr(sys.modules.get(place), kind.__name__, None) is kind
+    return mine or place.startswith("torch.nn.")
 
 
 class PlainLoop:
@@ -116,7 +124,7 @@ class PlainLoop:
                     self._check(batch)
             drawn = plan if self.dropouts else replace(plan, blocks=0)
             in_blocks = drawn.block > 1
-            with nullcontext() if in_blocks else training(self.network, self.random):
+            with training(self.network, self.random):
                 one_pass = self._one_pass(batch)
                 passes = []
                 for t in range(plan.passes):
@@ -209,21 +217,31 @@ class _Draws(TorchDispatchMode):
         self.found: dict[str, str] = {}
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        if torch.Tag.nondeterministic_seeded in operation.tags:
+        tagged = torch.Tag.nondeterministic_seeded in operation.tags
+        before = generators() if tagged else []
+        result = operation(*arguments, **(options or {}))
+        if tagged and not all(map(torch.equal, before, generators())):  # attention without dropout draws nothing
             self.found.setdefault(self.running[-1], operation.overloadpacket.__name__.strip("_"))
-        return operation(*arguments, **(options or {}))
+        return result
+
+
+def generators() -> list[Tensor]:
+    """The states of torch's generators."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
 
 
 @contextmanager
 def masked(dropouts: list[nn.Dropout], bits: Callable[[int], Tensor], move: int) -> Iterator[None]:
-    """Within this context these modules of a network in eval mode drop: one stratified pass, with the numbers `bits`
-    of its block and what the pass adds to them."""
+    """Within this context these modules, which are put into eval mode, drop: one stratified pass, with the numbers
+    `bits` of its block and what the pass adds to them."""
 
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
         x = inputs[0]
         kept = keep_mask(stratified(bits(x.numel()), move), layer.p).view(x.shape).bool()
         return torch.where(kept, x / (1 - layer.p), 0)
 
+    for layer in dropouts:
+        layer.eval()
     with hooked(layer.register_forward_hook(drop) for layer in dropouts):
         yield
 

@@ -8,7 +8,7 @@ for each input, the statistics of `uncertainty.samples.statistics`, its mask gro
 import glob
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from uncertainty.samples import Samples, statistics
 
 VERSION = 5  # of the file's layout and of how masks are drawn: a change of either makes old files unusable
 SAVE_EVERY_S = 120.0
+GROUPS = 20  # of a reference, which are resampled for intervals
 UNBIASED = 2  # blocks of stratified passes
 KIND = "cache of samples"
 REFERENCE = ("reference-a", "reference-b")  # the roles of the reference's halves
@@ -95,8 +96,10 @@ class SampleCache:
         return tensors
 
     def reference(self, dataset: Dataset, settings: McDropout) -> tuple[list[Samples], ndarray]:
-        """Both halves of the reference on `dataset`, and the mask group of each image."""
+        """Both halves of the reference on `dataset`, and the mask group of each image; few images have smaller groups,
+        as an interval needs some."""
         (view,) = make_views(["plain"], dataset, None, self.seed, self.compute.device)
+        settings = replace(settings, group_size=min(settings.group_size, max(1, len(dataset) // GROUPS)))
         halves = [self.get(half, view, settings) for half in REFERENCE]
         return [Samples(half["log_probs"].float()) for half in halves], halves[0]["group"].numpy()
 

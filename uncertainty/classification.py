@@ -119,7 +119,7 @@ def ood_detection(inside: ndarray, outside: ndarray) -> dict[str, float]:
     """
     is_external = np.repeat([0, 1], [len(inside), len(outside)])
     score = np.concatenate([inside, outside])
-    fpr, tpr, _ = roc_curve(is_external, score)
+    fpr, tpr, _ = roc_curve(is_external, score, drop_intermediate=False)
     return {
         "auroc": roc_auc_score(is_external, score),
         "auprc": average_precision_score(is_external, score),

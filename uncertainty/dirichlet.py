@@ -22,8 +22,8 @@ class Dirichlet(Distribution):
         return torch.distributions.Dirichlet(self.alpha).sample((count,)).movedim(0, 1)
 
     def log_density(self, log_probs: Tensor) -> Tensor:
-        """−`nll`."""
-        return -self.nll(log_probs.mean(1))
+        """−`nll`, in float64, as at high precision large terms cancel."""
+        return -Dirichlet(self.alpha.double()).nll(log_probs.double().mean(1))
 
     @cached_property
     def precision(self) -> Tensor:

@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def block(self) -> int:
-        """S, a power of two that divides the passes; 1 for plain passes."""
+        """S, the passes of a block: of one or two blocks a power of two that divides all passes; 1 for plain passes."""
         if not self.blocks or self.masks == "function":
             return 1
         return max(1, min(math.gcd(self.passes, BLOCK), self.passes // self.blocks))
@@ -125,10 +125,10 @@ class Sampler:
         prefix, suffix = self.parts(dtype)
         trunk, classifier = (split_head(suffix) if plan.block > 1 else None) or (suffix, None)
         classes = next((layer.out_features for layer in reversed(suffix) if isinstance(layer, nn.Linear)), 1)
-        shared, spare = plan.masks != "independent", {}
+        shared, spare = plan.masks != "independent", {trunk: {}, classifier: {}}
 
         def several(layers: nn.Module, x: Tensor, draws: list[Draw]) -> Tensor:
-            with dropout_masks(layers, draws, len(x), shared, spare):
+            with dropout_masks(layers, draws, x, shared, spare[layers]):
                 return layers(x).unflatten(0, (len(draws), len(x)))
 
         for group, indices in groups:
@@ -204,18 +204,18 @@ def is_active(layer: nn.Module) -> bool:
 
 @contextmanager
 def dropout_masks(
-    model: nn.Module, draws: list[Draw], size: int, shared: bool, spare: dict[torch.Size, Tensor]
+    model: nn.Module, draws: list[Draw], batch: Tensor, shared: bool, spare: dict[torch.Size, Tensor]
 ) -> Iterator[None]:
     """Within this context dropout layers of `model`, in eval mode, drop: pass t by masks from `draws[t]`.
 
-    The first dropout layer turns a batch of `size` inputs into P·size, pass by pass, P = len(draws); later layers keep
+    The first dropout layer turns the N inputs of `batch` into P·N, pass by pass, P = len(draws); later layers keep
     that shape. With `shared`, all inputs share one mask per pass. spare: memory for the first layer's output, the
     largest one, used again for every batch.
     """
 
     def drop(layer: nn.Dropout, inputs: tuple[Tensor], _) -> Tensor:
-        x = inputs[0].unflatten(0, (-1, size))  # [1 or P, size, ...]
-        channels_last = (1 if shared else size, *x.shape[3:], x.shape[2])
+        x = inputs[0].unflatten(0, (-1, len(batch)))  # [1 or P, N, ...]
+        channels_last = (1 if shared else len(batch), *x.shape[3:], x.shape[2])
         words = {seed: stream(math.prod(channels_last)) for seed, stream in streams.items()}
         masks = keep_mask(torch.stack([stratified(words[seed], move) for seed, move in draws]), layer.p)
         masks = masks.unflatten(1, channels_last)
@@ -233,7 +233,7 @@ def dropout_masks(
 
     layers = [layer for layer in model.modules() if is_active(layer)]
     alone = {layer for layer in model if layer in layers}  # no other layer uses their inputs
-    streams = {seed: random_bits(seed, next(model.parameters()).device) for seed, _ in draws}
+    streams = {seed: random_bits(seed, batch.device) for seed, _ in draws}
     with hooked(layer.register_forward_hook(drop) for layer in layers):
         yield
 

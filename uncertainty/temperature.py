@@ -1,7 +1,9 @@
 """Temperature scaling (Guo et al. 2017): one number, fitted on validation images, that calibrates the probabilities."""
 
-import torch
+import math
+
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 
@@ -12,22 +14,12 @@ def tempered(probs: Tensor, temperature: float) -> Tensor:
 
 
 def fit_temperature(probs: Tensor, labels: Tensor) -> float:
-    """The T > 0 that maximizes the likelihood of labels [N] under `tempered` probabilities [N, C], by L-BFGS on log T;
+    """The T > 0 that maximizes the likelihood of labels [N] under `tempered` probabilities [N, C], from 0.001 to 1000;
     1 if no T is better than 1."""
     log_probs = probs.double().clamp_min(1e-12).log()
-    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
-        return F.cross_entropy(log_probs / log_t.exp(), labels)
+    def loss(log_t: float) -> float:
+        return F.cross_entropy(log_probs / math.exp(log_t), labels).item()
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-
-    before = loss().item()
-    optimizer.step(closure)
-    with torch.no_grad():
-        return log_t.exp().item() if loss().item() < before else 1.0
+    best = minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-6})
+    return math.exp(best.x) if best.fun < loss(0.0) else 1.0

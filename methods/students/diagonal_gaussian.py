@@ -1,10 +1,9 @@
 """A diagonal Gaussian over the logits, fitted by likelihood: the simplest alternative to a Dirichlet."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from configs.schema import Count, dataclass
 from methods.interface import HIDDEN, Method, Targets
@@ -38,5 +37,4 @@ class DiagonalGaussian(Method):
     def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
         """−1/T Σ_t log N(z_t; loc, diag σ²) of the teacher's centred logits z_t."""
         z, sigma = centred(targets.log_probs.float()), student.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
-        error = (z - student.loc.unsqueeze(1)) / sigma
-        return (error.square() / 2 + sigma.log() + math.log(2 * math.pi) / 2).sum(-1).mean()
+        return -Normal(student.loc.unsqueeze(1), sigma).log_prob(z).sum(-1).mean()

@@ -6,6 +6,7 @@ softmax(z + U ε).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import field
 from typing import Literal
 
@@ -20,6 +21,8 @@ from uncertainty.dirichlet import Dirichlet
 
 SMALLEST = 1e-6  # concentration
 SMALLEST_VARIANCE = 1e-12
+CHUNK = 512  # inputs whose points are in memory at once
+Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def cubature(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,15 +56,23 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     return alpha / total.unsqueeze(-1), total
 
 
+def in_parts(head: Head, z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """What a head gives, computed of CHUNK inputs at a time: with many classes their points fill the memory. In an
+    export, whose number of inputs is open, of all of them at once."""
+    if torch.compiler.is_exporting() or len(z) <= CHUNK:
+        return head(z, factor)
+    return tuple(map(torch.cat, zip(*map(head, z.split(CHUNK), factor.split(CHUNK)))))
+
+
 STRUCTURED = {"cubature": cubature, "laplace_bridge": laplace_bridge}
 
 
 @dataclass
 class DirichletStudent(Method):
-    """head: how α is computed (see `distribution`). loss: `moments`, or `likelihood` of the teacher's samples, as in
-    Truong 2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right variance
-    and the right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of columns of
-    U; default: the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
+    """head: how α is computed (see `distribution`). objective: `moments`, or `likelihood` of the teacher's samples, as
+    in Truong 2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right
+    variance and the right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of
+    columns of U; default: the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
 
     head: Literal["softplus", "last_layer", "cubature", "laplace_bridge"] = "cubature"
     objective: Literal["moments", "likelihood"] = "moments"
@@ -104,7 +115,7 @@ class DirichletStudent(Method):
             z = logits + moves
             if self.head == "softplus":
                 return Dirichlet(F.softplus(z) + SMALLEST)
-            m, precision = STRUCTURED[self.head](z, factor.unflatten(1, (z.shape[-1], -1)))
+            m, precision = in_parts(STRUCTURED[self.head], z, factor.unflatten(1, (z.shape[-1], -1)))
             return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
 
     def loss(self, student: Dirichlet, targets: Targets, network: nn.Module) -> Tensor:

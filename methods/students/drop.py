@@ -50,11 +50,6 @@ class Drop(OneDraw):
 
     own_last_layer = True
 
-    @property
-    def heads(self) -> int:
-        """One for each draw."""
-        return self.draws
-
     def last_layer(self, linear: nn.Linear) -> DropLinear:
         """A layer with dropout."""
         return DropLinear(linear, self.rate, self.draws)

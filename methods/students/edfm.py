@@ -71,11 +71,6 @@ class EDFM(HeadsAsSamples):
 
     own_last_layer = True
 
-    @property
-    def heads(self) -> int:
-        """One for each draw."""
-        return self.draws
-
     def last_layer(self, linear: nn.Linear) -> Flow:
         """A layer with the small network."""
         return Flow(linear, self.units, self.steps, self.draws)

@@ -1,10 +1,9 @@
 """EnDD with proxy targets (Ryabinin, Malinin & Gales 2021): the reverse KL to a Dirichlet that approximates the
 samples."""
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributions, nn
+from torch.distributions import kl_divergence
 
 from configs.schema import NonNegative, dataclass
 from methods.interface import Method, Targets
@@ -45,8 +44,6 @@ class EnDDProxy(Method):
         """
         mean, beta_0 = proxy(targets.log_probs.double())
         alpha = student.alpha + (TRAINED - self.offset)
-        alpha_0, classes = alpha.sum(-1), alpha.shape[-1]
-        expected_log = torch.digamma(alpha) - torch.digamma(alpha_0).unsqueeze(-1)
-        normalizer = torch.lgamma(alpha_0) - torch.lgamma(alpha).sum(-1) - math.lgamma(classes)
-        to_uniform = normalizer + ((alpha - 1) * expected_log).sum(-1)
-        return (to_uniform / (beta_0 + classes) - (mean * expected_log).sum(-1)).mean()
+        expected_log = torch.digamma(alpha) - torch.digamma(alpha.sum(-1, keepdim=True))
+        to_uniform = kl_divergence(distributions.Dirichlet(alpha), distributions.Dirichlet(torch.ones_like(alpha)))
+        return (to_uniform / (beta_0 + alpha.shape[-1]) - (mean * expected_log).sum(-1)).mean()

@@ -1,5 +1,6 @@
 """Hydra (Tran et al. 2020): one body, and a head for each function of the teacher."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
@@ -10,13 +11,18 @@ from uncertainty.samples import Samples
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p ‖ q) over the last dimension."""
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
 
 
 class HeadsAsSamples(Method):
-    """A method whose heads are samples."""
+    """A method whose heads are samples: `draws` of them, or `heads`."""
 
     needs_samples = True
+
+    @property
+    def heads(self) -> int:
+        """One for each draw."""
+        return self.draws
 
     def distribution(self, logits: Tensor, outputs: Tensor) -> Samples:
         """p_m = softmax(z_m), of logits [N, M, C]."""

@@ -8,7 +8,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from configs.schema import Evaluation
 from data.dataset import Dataset
@@ -34,9 +34,9 @@ def pooled(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     return network[:end], nn.Sequential(*network[end:])
 
 
-def fit(features: Tensor, labels: Tensor) -> tuple[MultivariateNormal, Tensor]:
-    """q(z | y) = N(μ_y, Σ_y) of features [N, F], and log q(y) (algorithm 1); the smallest jitter makes every Σ_y
-    positive definite."""
+def fit(features: Tensor, labels: Tensor) -> MixtureSameFamily:
+    """q(z) = Σ_y q(z | y) q(y) with q(z | y) = N(μ_y, Σ_y), of features [N, F] (algorithm 1); the smallest jitter makes
+    every Σ_y positive definite."""
     features = features.double()
     classes = [features[labels == c] for c in range(int(labels.max()) + 1)]
     mean, covariance = torch.stack([z.mean(0) for z in classes]), torch.stack([z.T.cov() for z in classes])
@@ -46,27 +46,20 @@ def fit(features: Tensor, labels: Tensor) -> tuple[MultivariateNormal, Tensor]:
         if not failed.any():
             break
     share = torch.tensor([len(z) / len(features) for z in classes], dtype=torch.float64)
-    return MultivariateNormal(mean, scale_tril=factor), share.log()
-
-
-def log_density(features: Tensor, gaussians: MultivariateNormal, log_share: Tensor) -> Tensor:
-    """log q(z) = log Σ_y q(z | y) q(y) [N]."""
-    parts = [gaussians.log_prob(batch.double().unsqueeze(1)) for batch in features.split(1024)]
-    return (torch.cat(parts) + log_share).logsumexp(-1)
+    return MixtureSameFamily(Categorical(share), MultivariateNormal(mean, scale_tril=factor))
 
 
 def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the pooled features z."""
     body, rest = pooled(networks[0])
-    gaussians, log_share = fit(outputs_of(body, train, compute).cpu(), train.labels.cpu())
+    density = fit(outputs_of(body, train, compute).cpu(), train.labels.cpu())
     classifier = deepcopy(rest).to("cpu").eval()
 
     @torch.inference_mode()
     def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute).cpu()
-        return Prediction(
-            Delta(classifier(features)), {"negative_log_density": -log_density(features, gaussians, log_share).float()}
-        )
+        log_density = torch.cat([density.log_prob(batch.double()) for batch in features.split(1024)])
+        return Prediction(Delta(classifier(features)), {"negative_log_density": -log_density.float()})
 
     return predict
 

@@ -182,7 +182,8 @@ def test_a_folder_is_decoded_once_resized_and_labelled_by_its_folders(photos, mo
 
 def test_any_tree_of_images_is_an_unlabelled_test_set(photos):
     (Path(photos.root) / "test").rename(Path(photos.root) / "other")
-    assert loaded(photos).labels.tolist() == 10 * [-1]
+    save(random_images(10, 12, 3), Path(photos.root) / "test/in_no_class.png")
+    assert loaded(photos).labels.tolist() == 11 * [-1]
 
 
 def test_what_is_wrong_with_a_folder_is_named(photos):
@@ -202,7 +203,7 @@ def test_what_is_wrong_with_a_folder_is_named(photos):
     named(root, "class 'fox' is in test and not in train")
     named(root / "test", "training images belong in .*test/train/<class>/")
     named(root / "nowhere", "no folder .*nowhere")
-    with pytest.raises(UserError, match="no folder .*alone/test; test images belong in .*alone/test/<class>/"):
+    with pytest.raises(UserError, match="no folder .*alone/test/<class>/ with images"):
         data.load_evaluation(Data(DataSet("folder", str(root / "alone")), size=8, decoded=None), ["cat"], 0)
 
 

@@ -1,5 +1,6 @@
 """Images of every kind that users have: decoded as their format says, or named."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,13 @@ def test_numbers_without_a_known_white_are_named(tmp_path):
         Image.fromarray(GREY.astype(kind)).save(tmp_path / f"{kind}.tif")
         with pytest.raises(UserError, match=f"broken image .*{kind}.tif: pixels of mode ., whose white is not known"):
             decoded(tmp_path / f"{kind}.tif")
+
+
+def test_a_picture_with_damaged_metadata_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder.ImageOps, "exif_transpose", lambda _: struct.unpack("i", b"?"))
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="broken image .*a.png"):
+        decoded(tmp_path / "a.png")
 
 
 def test_images_are_turned_upright(tmp_path):

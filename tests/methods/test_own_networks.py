@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, random_images, run_stages, save_images
+from PIL import Image
 from safetensors.torch import save_file
 from test_docs import code_of
 from torch import nn
@@ -23,6 +24,8 @@ from methods.teacher import Teacher, load_teacher
 from models.external import External
 from train_student import distil
 from training.compute import choose
+from training.external import call
+from uncertainty.any_network import PlainLoop, sampler_of
 
 CODE = """
 import torch.nn.functional as F
@@ -157,13 +160,14 @@ def test_a_network_of_pretrained_weights_is_trained_on_and_distilled(tmp_path, m
 
 def test_a_module_and_images_in_python(own):
     """From a module whose dropout is functional, and any torch Dataset, to a student that is read again."""
-    network = network_of(width=4, p=0.3)
+    network = network_of(width=4, p=0.3).requires_grad_(False)
     teacher = Teacher.from_module(network, [0.3], [0.3], 8, CLASSES, channels=1)
     other = Teacher.from_module(network_of(width=4, p=0.1), [0.3], [0.3], 8, CLASSES, channels=1)
     assert teacher.checksum != other.checksum  # the weights are equal, what is dropped is not
     items = torch.utils.data.TensorDataset(torch.rand(64, 1, 12, 12), torch.arange(64) % 10)
     student = distil(teacher, items, views=["plain", "augmented"], config=own)
     assert own.sampling.views == ["augmented", "mixup"]  # the caller's config is left as it was
+    assert not torch.equal(student.network.module.first.weight, network.first.weight)  # a student is not frozen
     again = load_student(own.folder, module=network)
     torch.testing.assert_close(again(IMAGES).mean, student(IMAGES).mean, atol=2e-3, rtol=0)
     with pytest.raises(UserError, match="was given as a module"):
@@ -225,6 +229,7 @@ GREY = np.zeros((8, 8), np.uint8)
         ((GREY.astype(np.int32), 0), "but images are uint8"),
         ((GREY, [0, 1]), "one class per image is supported"),
         ((GREY, 0.5), "one class per image is supported"),
+        ((GREY, -5), "a whole number from 0 upwards"),
         ((GREY, 1, 2), "3 parts"),
         ((GREY, 12), "label 12 is too large for 10 classes"),
         (("text", 0), "no image"),
@@ -243,7 +248,24 @@ def test_items_are_what_they_were(tmp_path, kept):
     for images in (grey, grey.transpose(0, 3, 1, 2) / np.float32(255)):
         found = dataset_of([(image, 1) for image in images], settings, ["a", "b"])
         assert torch.equal(found.images, torch.from_numpy(grey)) and found.labels.tolist() == [1] * 6
+        assert found.fingerprint != dataset_of([(x[::-1], 1) for x in grey], settings, ["a", "b"]).fingerprint
         assert torch.equal(found.subset(torch.tensor([4, 1])).batch(torch.tensor([1])), found.images[1:2])
+
+
+def test_a_picture_of_a_palette_is_what_it_shows(tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).quantize(16)
+    found = dataset_of([picture], Data(size=8, channels=3, decoded=None), ["a"])
+    assert np.array_equal(found.images[0], picture.convert("RGB"))
+
+
+def test_a_package_of_the_user_that_is_called_as_ours_is_not_ours(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/__init__.py").touch()
+    (tmp_path / "models/blocks.py").write_text(CODE)
+    code = "from models.blocks import Net\nfrom torch import nn\n"
+    code += "make = lambda: nn.Sequential(Net(), nn.Dropout(0.1), nn.Linear(10, 10))"
+    (tmp_path / "net.py").write_text(code)
+    assert isinstance(sampler_of(call(f"{tmp_path}/net.py:make", {})), PlainLoop)
 
 
 def test_features_are_those_of_hooks_and_the_classifier_is_found():

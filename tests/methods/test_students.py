@@ -13,6 +13,7 @@ from student_methods import Method, minimize, targets_of, vgg5_student
 from methods import STUDENTS
 from methods.interface import Matched
 from methods.student import parameter_groups
+from methods.students import dirichlet
 from models.architecture import Architecture
 from models.vgg import vgg
 from uncertainty.dirichlet import Dirichlet
@@ -40,6 +41,15 @@ def test_quasi_random_measures_against_monte_carlo(rank):
         torch.testing.assert_close(student.mean[n], p.mean(0), atol=0.01, rtol=0)
         torch.testing.assert_close(student.total_variance[n], p.var(0).sum(), atol=0.012, rtol=0)
         torch.testing.assert_close(student.expected_entropy[n], entropy(p).mean(), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("head", STRUCTURED)
+def test_a_dirichlet_of_many_inputs_is_computed_in_parts(head, monkeypatch):
+    method = Method("dirichlet", head=head)
+    logits, numbers = torch.randn(5, 3), torch.randn(5, method.perceptron_outputs(3))
+    whole = method.distribution(logits, numbers).alpha
+    monkeypatch.setattr(dirichlet, "CHUNK", 2)
+    torch.testing.assert_close(method.distribution(logits, numbers).alpha, whole)
 
 
 # Losses.

@@ -52,6 +52,7 @@ def test_the_command_line_overrides_the_file():
         ({"data.ood": [{"name": "../../../zz"}]}, "zz"),
         ({"name": "../../x"}, "name"),
         ({"sampling.views": ["other"]}, "view `other` needs a set"),
+        ({"evaluation": {"masks": "function"}}, "no interval would be right"),
         ({"data.augmentation": {"crop": 8}}, "data.augmentation.crop"),
         ({"overwrite": True}, "overwrite"),
         ({"data": 3}, "data"),

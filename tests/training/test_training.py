@@ -1,11 +1,12 @@
 """Trainings: exact resumption, and what they do when things go wrong."""
 
 from dataclasses import replace
+from io import StringIO
 from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import after_each_step, run_stages, weights_of
+from conftest import after_each_step, random_images, run_stages, weights_of
 
 import data
 import evaluate
@@ -14,8 +15,11 @@ import train_teacher
 from configs.errors import UserError
 from data.views import by_view
 from methods.student import load_student
+from methods.teacher import load_teacher
 from training import artifact
-from training.run import difference
+from training.bar import Lines
+from training.compute import choose
+from training.run import Run, difference
 from uncertainty.dirichlet import Dirichlet
 
 SCRIPTS = {"teacher": train_teacher, "student": train_student}
@@ -50,6 +54,9 @@ def test_a_finished_stage_is_skipped_other_settings_are_refused_and_overwrite_st
     assert state() == before and before[0] == written
     train_teacher.main(trained, overwrite=True)
     assert state()[0] > before[0] and state()[1] != before[1]
+    # as an ensemble's networks of an --overwrite that was interrupted, by one with other settings
+    assert not Run(trained.folder, "teacher", "").finished("teacher.safetensors", {"seed": 7}, overwrite=True)
+    assert not (trained.folder / "teacher.safetensors").exists()
 
 
 def spoilt_at(step: int):
@@ -110,6 +117,8 @@ def test_an_ensemble_goes_through_all_stages_as_dropout_does(tiny, no_plots):
     assert not torch.equal(members[0][0]["conv1_1.weight"], members[1][0]["conv1_1.weight"])
     metrics = artifact.read_json(tiny.folder / "metrics.json")
     assert metrics["agreement"]["digits"]["predictive_entropy"]["pearson"] > 0.1
+    with pytest.raises(UserError, match="is an ensemble"):
+        load_teacher(tiny, choose("cpu", "float32"))(random_images(2, 8, 8))
 
 
 def test_no_image_is_shown_twice_in_a_view_before_it_has_been_shown_in_all(trained, monkeypatch):
@@ -158,6 +167,20 @@ def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="this file holds a teacher, not a student"):
         artifact.load(path, "student")
+
+
+def test_tied_weights_are_saved_each(tmp_path):
+    weight = torch.arange(6.0).view(2, 3)
+    artifact.save(tmp_path / "x.safetensors", "teacher", {"first": weight, "last": weight, "row": weight[0]}, {})
+    found, _ = artifact.load(tmp_path / "x.safetensors", "teacher")
+    torch.testing.assert_close([found["first"], found["last"], found["row"]], [weight, weight, weight[0]])
+
+
+def test_outside_a_terminal_a_state_of_a_bar_is_a_line():
+    stream = StringIO()
+    for text in ("\r", "\x1b[AAnimals:  50%", "\n"):
+        Lines(stream).write(text)
+    assert stream.getvalue() == "Animals:  50%\n"
 
 
 def test_a_setting_that_one_version_lacks_is_the_same_as_off():

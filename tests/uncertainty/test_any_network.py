@@ -39,6 +39,27 @@ def test_samples_have_the_moments_of_a_plain_loop(name):
     assert theirs.var(1).sum() > 0.003 and ours.var(1).sum() / theirs.var(1).sum() == pytest.approx(1, abs=0.15)
 
 
+class InTraining(nn.Module):
+    """Its dropout is called in training alone, and its attention has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.drop, self.last = nn.Linear(8, 12), nn.Dropout(0.5), nn.Linear(4, 5)
+
+    def forward(self, x):
+        q, k, v = self.body(x[:, 0]).chunk(3, -1)
+        x = nn.functional.scaled_dot_product_attention(q, k, v).mean(1)
+        return self.last(self.drop(x) if self.training else x)
+
+
+def test_stratified_passes_of_a_dropout_that_is_called_in_training_alone():
+    torch.manual_seed(0)
+    sampler, images = sampler_of(InTraining()), torch.randn(N, 3, 8, 8)
+    plain, blocks = (samples_of(sampler, images, Plan(256, "independent", 3, (0, "test"), b)) for b in (0, 16))
+    assert blocks.block == 16 and sampler.random == ["drop"]
+    assert (blocks.total_variance / plain.total_variance).mean().item() == pytest.approx(1, abs=0.1)
+
+
 def test_samples_depend_on_the_plan_alone():
     network, images = Everything().eval(), torch.randn(N, 3, 8, 8)
     plan = Plan(3, "grouped", 5, (0, "test"))

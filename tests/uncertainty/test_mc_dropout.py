@@ -106,6 +106,13 @@ def test_each_stratified_pass_alone_is_plain_and_a_block_drops_every_unit_equall
     assert often.min() >= int(p * block - 1e-3) and often.max() <= int(p * block + 1e-3) + 1
 
 
+def test_nothing_with_weights_is_needed_between_two_dropouts():
+    architecture = Architecture("vgg5", 0.125, 8, 1, 4, conv_dropout=[0.0, 0.0, 0.3], head_dropout=0.5)
+    sampler, images = Sampler(build(architecture)), torch.randint(0, 256, (40, 8, 8, 1), dtype=torch.uint8)
+    plain, blocks = (samples_of(sampler, images, Plan(128, "independent", 20, (0, "x"), b)) for b in (0, 8))
+    assert (blocks.total_variance.mean() / plain.total_variance.mean()).item() == pytest.approx(1, abs=0.1)
+
+
 def tiny() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
     """A network with 8 droppable units, an input, and its log-probabilities [256, 3] and weights under all masks."""
     torch.manual_seed(1)

@@ -50,6 +50,7 @@ def test_ood_detection_against_counting():
     threshold = np.sort(outside)[10]  # 190 of 200 are at or above it
     assert found["fpr95"] == pytest.approx((inside >= threshold).mean(), abs=1e-12)
     assert ood_detection(inside, inside + 100) == {"auroc": 1.0, "auprc": 1.0, "fpr95": 0.0}
+    assert ood_detection(np.arange(100), np.arange(100))["fpr95"] == 0.95  # equal scores in both
 
 
 def test_ece_against_a_loop(predictions):
