@@ -35,6 +35,8 @@ class External(nn.Module):
     shape: [H, W, C].
     """
 
+    may_have_unused = True  # weights, for `training.process_group.parallel`
+
     def __init__(self, module: nn.Module, shape: Shape, outputs: int, layers: list[str] | None = None):
         super().__init__()
         self.normalize, self.module, self.channels_last = Normalize(shape[-1]), module, True

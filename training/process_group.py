@@ -19,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from configs.errors import UserError
 from configs.start import PARENT
-from models.external import External
 
 PATIENCE = timedelta(hours=2)  # how long ranks wait for a slower one; if a rank dies, torchrun ends the others at once
 
@@ -116,11 +115,12 @@ def mean(values: Tensor) -> Tensor:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """A model whose gradients are averaged over all processes. A network from outside can have unused weights."""
+    """A model whose gradients are averaged over all processes. A part with the attribute `may_have_unused` can have
+    weights without a gradient."""
     if world_size() == 1:
         return model
-    outside = any(isinstance(part, External) for part in model.modules())
-    return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=outside)
+    unused = any(hasattr(part, "may_have_unused") for part in model.modules())
+    return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=unused)
 
 
 def broadcast_buffers(model: nn.Module) -> None:
