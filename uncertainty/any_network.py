@@ -217,10 +217,9 @@ class _Draws(TorchDispatchMode):
         self.found: dict[str, str] = {}
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        tagged = torch.Tag.nondeterministic_seeded in operation.tags
-        before = generators() if tagged else []
-        result = operation(*arguments, **(options or {}))
-        if tagged and not all(map(torch.equal, before, generators())):  # attention without dropout draws nothing
+        before, result = generators(), operation(*arguments, **(options or {}))
+        drew = (options or {}).get("generator") or not all(map(torch.equal, before, generators()))
+        if drew and torch.Tag.nondeterministic_seeded in operation.tags:  # attention without dropout draws nothing
             self.found.setdefault(self.running[-1], operation.overloadpacket.__name__.strip("_"))
         return result
 
