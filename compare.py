@@ -90,7 +90,7 @@ def main(config: Config, overwrite: bool = False) -> None:
     run, compute = begin(config, "compare")
     comparison, failed = Comparison(config, compute), 0
     done: dict[str, Config] = {}
-    with made_anew([config.folder, *files], overwrite):
+    with made_anew([*(config.folder / file.stem for file in files), *files], overwrite):
         run.log(run.begins)
         for (place, row, seed), file in zip(todo, files, strict=True):
             record = {"title": row.title, "place": place, "kind": row.kind, "seed": seed}
@@ -114,13 +114,13 @@ def main(config: Config, overwrite: bool = False) -> None:
                     traceback.print_exc()
                 record["failed"] = f"{type(error).__name__}: {error}"
                 failed += 1
-                if file.exists():  # keep an earlier result rather than replace it by a failure
-                    continue
+                if file.exists() and "failed" not in (there := artifact.read_json(file)):
+                    record = there | {"failed_later": record["failed"]}  # rather than replace a result by a failure
             artifact.write_json(file, record)
         if failed == len(todo):
             raise UserError(f"all {failed} rows failed; {run / 'log.txt'} says why")
     report.main(folder, [row.title for row in config.rows])
-    if any(source.source == "plane" for source in config.data.ood):
+    if any(source.source == "plane" for source in config.data.ood) and not config.only:
         save(draw_maps(config, done, compute), folder / "maps.png")
     run.log(f"tables are in {folder / 'README.md'}, figures beside it")
 
@@ -160,8 +160,11 @@ def networks(config: Config) -> tuple:
 
 
 def run_name(row: Row, seed: int) -> str:
-    """A row's title in a form that fits into a file name, and the seed."""
-    return f"{re.sub(r'[^a-z0-9+]+', '-', row.title.lower()).strip('-')}-{seed}"
+    """A row's title in a form that fits into a file name, and the seed. Raises UserError for a title of other
+    characters alone."""
+    if not (name := re.sub(r"[^a-z0-9+]+", "-", row.title.lower()).strip("-")):
+        raise UserError(f"rows: the title {row.title!r} has none of the letters a to z, and no digit")
+    return f"{name}-{seed}"
 
 
 def config_of(row: Row, seed: int, base: Config) -> Config:
@@ -347,15 +350,16 @@ def all_scores(predict: Predictor) -> Callable[[Tensor], Scores]:
 
 
 def draw_maps(config: Config, done: dict[str, Config], compute: Compute) -> Figure:
-    """Every uncertainty of every method over the plane. done: the configs of the finished rows."""
-    train, *_ = data.load_train(config.data, config.split_seed, config.teacher.train_on_all)
+    """Every uncertainty of every method over the plane. done: the configs of the finished rows, by name."""
+    train, _ = data.load_train(config.data, config.split_seed)
     sets = data.load_evaluation(config.data, train.classes, config.split_seed)
     grid = next(dataset for dataset in sets if len(dataset.classes) == 0)
     scores = {}
     for row in config.rows:
-        if changed := done.get(run_name(row, row.seeds[0])):
+        if changed := next((done[name] for seed in row.seeds if (name := run_name(row, seed)) in done), None):
             trained = teacher.load_teacher(changed, choose(changed.device, changed.dtype))
-            subject = subject_of(changed, row.kind, trained, train, compute)
+            seen, _ = data.load_train(changed.data, changed.split_seed)
+            subject = subject_of(changed, row.kind, trained, seen, compute)
             scores[row.title] = scores_of(subject.predict(grid.images, grid.name))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 

@@ -49,7 +49,7 @@ from uncertainty.mc_dropout import split_head
 from uncertainty.samples import Samples
 from uncertainty.speed import compare_speed
 
-DECIDE = (1, 2, 4, 8, 16, 32, 64, 100)  # passes of the teacher
+DECIDE = (1, 2, 4, 8, 16, 32, 64)  # passes of the teacher, besides all
 MANY = 100  # with more classes, predictions.csv leaves out their probabilities: it would be very large
 Predictions = dict[str, dict[str, Prediction]]  # {who: {data set: prediction}}
 Uncertainties = dict[str, dict[str, Values]]  # {who: {data set: {measure: [N]}}}
@@ -169,10 +169,10 @@ def measure(predictions: Predictions, references: dict[str, Reference], values: 
             m: {"passes": curve.passes.tolist(), "pearson": curve.pearson[0].tolist(), "residual": curve.residual}
             for m, curve in reference.curves.items()
         }
+    everything = next(iter(references.values())).passes
     metrics["by_passes"] = {
         str(count): decisions(evaluation.measure(of_passes(predictions["teacher"], count), labels))
-        for count in DECIDE
-        if count <= next(iter(references.values())).passes
+        for count in [*(n for n in DECIDE if n < everything), everything]
     } | {who: decisions(record) for who, record in records.items() if who != "teacher"}
     teacher_scores = metrics["teacher"]
     metrics["warning"] = chance_warning(teacher_scores["accuracy"], teacher_scores["nll"], labels)

@@ -12,8 +12,12 @@ if [[ $# -gt 0 && $1 != -* ]]; then
     config=$1
     shift
 fi
+if [[ " $*" == *" --config"* ]]; then
+    echo "error: name the config without --config, before all options: ./run.sh birds.yaml" >&2
+    exit 2
+fi
 if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
-    sed -n '2,${s/^# //p}' "$0"
+    sed -n 's/^# //p' run.sh
     echo "Any setting can be given as an option: configs/schema.py says what there is, and each script's --help which it uses."
     exit
 fi

@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +112,16 @@ def parse(arguments: list[str], kind: type = Config, default: str | None = DEFAU
 def config_of_run(folder: Path) -> Config:
     """The settings of the run in a folder, wherever the folder lies now."""
     config, _ = parse(["--config", str(folder / "config.yaml")])
-    return replace(config, runs=str(folder.parent), name=folder.name)
+    folder = folder.resolve()
+    runs = folder.parents[len(Path(config.name).parts) - 1]
+    return override(config, {"runs": str(runs), "name": folder.relative_to(runs).as_posix()}, str(folder))
 
 
 def value_of(text: str, kind: Any) -> Any:
     """A value from the command line: as YAML, or the text itself where only a text is allowed."""
     try:
         value = yaml.load(text, Loader)
-        TypeAdapter(kind).validate_json(json.dumps(value))
+        TypeAdapter(kind).validate_json(json.dumps(value, default=str))
     except yaml.YAMLError:
         return text
     except ValidationError as error:
@@ -162,7 +164,7 @@ def checked(kind: type, values: dict, where: str) -> Any:
     value."""
     try:
         return TypeAdapter(kind).validate_json(
-            json.dumps(values)
+            json.dumps(values, default=str)  # a date, such as a run's name, is a text
         )  # JSON: python's mode refuses a mapping for a dataclass
     except ValidationError as error:
         first, *others = error.errors(include_url=False)

@@ -94,6 +94,8 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
         raise UserError(
             f"{data.train.title}: class {other!r} is not both in the test set and in the teacher's training set"
         )
+    if missing := int((test.labels < 0).sum()):
+        raise UserError(f"{test.name}: {missing} test images have no label")
     sets = [test]
     for source in data.ood:
         ood = load(source, "test", data)

@@ -78,7 +78,7 @@ def by_density(state: State) -> Tensor:
     """−log q(z) of the last hidden layer, Gaussians of the labelled images (Mukhoti et al. 2021; here without spectral
     norm)."""
     features = outputs_of(state.teacher.network.body, state.pool, COMPUTE)
-    return -ddu.log_density(features, *ddu.fit(features[state.labelled], state.pool.labels[state.labelled]))
+    return -ddu.log_density(ddu.fit(features[state.labelled], state.pool.labels[state.labelled]), features)
 
 
 ACQUISITIONS: dict[str, tuple[Callable[[State], Tensor], str]] = {  # and their colours

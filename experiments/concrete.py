@@ -21,8 +21,7 @@ def concrete(x: Tensor, logit: Tensor) -> Tensor:
 def negative_entropy(logit: Tensor) -> Tensor:
     """−H(p) of a rate p = sigmoid(logit), in nats: times the number of units and over N, it is a layer's part of the
     loss (eq. 3)."""
-    p = torch.sigmoid(logit)
-    return p * torch.log(p) + (1 - p) * torch.log1p(-p)
+    return -torch.distributions.Bernoulli(logits=logit).entropy()
 
 
 class ConcretePerceptrons(Perceptrons):

@@ -47,7 +47,7 @@ def teacher_against_student(
     """
     entries = [agreement[name][measure] for name in teacher for measure in measures]
     better = sum(entry["pearson"] > entry["baseline_pearson"] for entry in entries)
-    title = f"Teacher (MC-dropout) against student (one pass): correlation {span((e['pearson'] for e in entries), 3)}, "
+    title = f"Teacher against student (one pass): correlation {span((e['pearson'] for e in entries), 3)}, "
     title += f"above the baseline in {better} of {len(entries)} panels"
     figure, axes = panels(title, measures, teacher, 2.9, "student")
     norm = LogNorm(1)  # of all panels
@@ -108,7 +108,8 @@ def correlation_by_passes(curves: dict[str, dict[str, dict]], agreement: dict[st
     entries = [agreement[name][measure] for name in curves for measure in PANELS]
     count = entries[0]["reference_passes"]
     worth = [np.nan if entry["equivalent_passes"] is None else entry["equivalent_passes"] for entry in entries]
-    title = f"One pass of the student agrees with the teacher as well as {span(worth, 0)} passes of the teacher do"
+    most = f"{span(worth, 0)}{' or more' if any(entry['censored'] for entry in entries) else ''}"
+    title = f"One pass of the student agrees with the teacher as well as {most} passes of the teacher do"
     end = REACH * count if np.nanmax([0, *worth]) > count else count
     figure, axes = panels(title, PANELS, curves, left=f"Pearson with {count} other passes")
     for (measure, name), axis in axes.items():

@@ -76,4 +76,4 @@ def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     """A table in Markdown; empty if it has no lines."""
     header, lines = list(header), list(lines)
     shown = (header, ["---"] * len(header), *lines) if lines else ()
-    return "\n".join("| " + " | ".join(line) + " |" for line in shown)
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in shown)

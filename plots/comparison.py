@@ -7,6 +7,7 @@ Writes README.md (long tables) and, of a comparison on test images, the figures 
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -122,6 +123,12 @@ def short(by_title: Records) -> str:
     return text(["method", "seeds"], columns, rows)
 
 
+def each(records: list[Record]) -> list[tuple[list[str], Record]]:
+    """A line's first cell, with the seed if there are several, and its record."""
+    seeds = Counter(record["title"] for record in records)
+    return [([r["title"] + (f", seed {r['seed']}" if seeds[r["title"]] > 1 else "")], r) for r in records]
+
+
 def recipes(records: list[Record]) -> str:
     """Each row's equivalent passes on the validation images, on their shifts, and its mean over the teacher's."""
 
@@ -131,7 +138,7 @@ def recipes(records: list[Record]) -> str:
         scale, *_ = values(entries, f"{measure}/scale")
         return f"{passes[0]:.0f}, {np.mean(passes[1:]):.0f}; ×{scale:.2f}"
 
-    rows = (([record["title"]], record["agreement"].values()) for record in records)
+    rows = ((title, record["agreement"].values()) for title, record in each(records))
     first = "equivalent passes on validation images, on shifts; scale"
     return text([first], [(plain_name(measure), measure) for measure in PANELS], rows, cell)
 
@@ -139,7 +146,7 @@ def recipes(records: list[Record]) -> str:
 def teachers(records: list[Record]) -> str:
     """Each teacher's quality, and how well two scores tell its errors and shifted images (mean over the shifts)
     apart."""
-    return text(["teacher"], TEACHERS, (([r["title"]], [r]) for r in records), average)
+    return text(["teacher"], TEACHERS, ((title, [r]) for title, r in each(records)), average)
 
 
 def under_noise(records: list[Record]) -> str:
@@ -147,7 +154,7 @@ def under_noise(records: list[Record]) -> str:
     return text(
         ["accuracy; entropy"],
         NOISES.items(),
-        (([r["title"]], [r]) for r in records),
+        ((title, [r]) for title, r in each(records)),
         lambda of, path: f"{average(of, path + '/accuracy')}; {average(of, path + '/means/predictive_entropy', 2)}",
     )
 
@@ -167,14 +174,16 @@ def kept(by_title: Records) -> str:
     done = finished(by_title)
     shares = kept_shares(done)
     columns = [(what, what) for what in next(iter(shares.values()), ())]
-    rows = (([title, str(done[title][0]["settings"]["student"]["epochs"])], [of]) for title, of in shares.items())
+    rows = (
+        ([title, str(done[title][0]["settings"]["student"]["epochs"] or "-")], [of]) for title, of in shares.items()
+    )
     return text(["student", "epochs"], columns, rows, lambda of, what: f"{mean(of, what):.0%}".replace("nan%", "-"))
 
 
 def about(records: list[dict]) -> str:
     """Where the numbers of finished rows come from, and how to read them."""
     commits, devices = (", ".join(sorted(set(values(records, f"provenance/{key}")))) for key in ("commit", "device"))
-    command = re.sub(r" --only (\[[^]]*\]|\S+)", "", records[0]["provenance"]["command"])
+    command = re.sub(r" --only ('[^']*'|\[[^]]*\]|\S+)", "", records[0]["provenance"]["command"])
     return ABOUT.format(command=command, commits=commits, devices=devices)
 
 
@@ -196,7 +205,11 @@ def long(by_title: Records) -> str:
     }
     shifted = (([title, level], of) for title, seeds in done.items() for level, of in by_severity(seeds[0]).items())
     stages = sorted({stage for seconds in values(every(done), "seconds") for stage in seconds})
-    failed = [record for record in every(by_title) if "failed" in record]
+    failed = [
+        (r, r.get("failed") or f"{r['failed_later']} (the tables have an earlier result)")
+        for r in every(by_title)
+        if r.keys() & {"failed", "failed_later"}
+    ]
     sections = {
         "Quality, before and after temperature scaling": text(["method"], QUALITY, methods),
         **detection,
@@ -209,7 +222,7 @@ def long(by_title: Records) -> str:
         ),
         "Cost": text(["method"], COSTS, methods if "cost" in first else ()),
         "Seconds of each stage": text(["method"], [(stage, f"seconds/{stage}", 0) for stage in stages], methods),
-        "Failed": "\n".join(f"- {r['title']}, seed {r['seed']}: {r['failed']}" for r in failed),
+        "Failed": "\n".join(f"- {r['title']}, seed {r['seed']}: {why}" for r, why in failed),
     }
     return "\n\n".join(f"## {heading}\n\n{body}" for heading, body in sections.items() if body)
 
@@ -280,7 +293,7 @@ def main(folder: Path, titles: list[str] | None = None) -> None:
     save(by_method(done), folder / "methods.png")
     if points := worths(done):
         save(worth(points), folder / "worth.png")
-    if sum(record["kind"] == "teacher" and record["teacher"] == "ensemble" for record in records) > 1:
+    if sum(seeds[0]["kind"] == "teacher" and seeds[0]["teacher"] == "ensemble" for seeds in done.values()) > 1:
         save(quality(done), folder / "quality.png")
     if by_epochs := kept_by_epochs(done):
         save(lengths(by_epochs), folder / "kept_by_epochs.png")

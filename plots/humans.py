@@ -13,7 +13,7 @@ def humans(entropy: ndarray, student: Values, metrics: dict[str, dict]) -> Figur
     """Left: rank correlation of the entropy of people's labels [N] with each measure. Right: its mean in 20 bins of the
     student's."""
     best = max(metrics["student"][measure]["spearman"] for measure in MEASURE_NAMES)
-    title = f"Where some fifty people disagree, the student is unsure: rank correlation up to {best:.2f}"
+    title = f"The student's uncertainty and people's disagreement: rank correlation up to {best:.2f}"
     figure, axes = panels(title, ["entropy"], ["correlation", "bins"], 4.0)
     left, right = axes.values()
     place = np.arange(len(MEASURE_NAMES))

@@ -33,8 +33,9 @@ def extremes(
     right = [np.sum([true[i] == said[i] for i in of]) for of in chosen.values()]
     title = f"{dataset}: what the student is surest and least sure of"
     if any(right):  # the set has the student's classes
-        title = f"{dataset}: the student is right on {right[0]} of the {COUNT} images that it is surest of, "
-        title += f"and on {sum(right[1:])} of the {2 * COUNT} that it is least sure of"
+        surest, *others = map(len, chosen.values())
+        title = f"{dataset}: the student is right on {right[0]} of the {surest} images that it is surest of, "
+        title += f"and on {sum(right[1:])} of the {sum(others)} that it is least sure of"
     figure, axes = panels(title, chosen, range(COUNT), 2.1)
     for (row, place), axis in axes.items():
         measure, which = row
@@ -45,7 +46,7 @@ def extremes(
             axis.axis("off")
             continue
         index = chosen[row][place]
-        axis.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(np.broadcast_to(images[index], (*images.shape[1:3], 3)))
         name = names[index].split("/")[-1]
         name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
         both = f"{student[measure][index]:.3f} (teacher {teacher[measure][index]:.3f}) {UNITS[measure]}"

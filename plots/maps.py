@@ -35,7 +35,7 @@ def maps(scores: Uncertainties, points: ndarray, labels: ndarray) -> Figure:
             low, high = np.quantile(values, [0.01, 0.99])
             look = {"origin": "lower", "extent": (0, 255, 0, 255), "cmap": "Greys", "vmin": low, "vmax": high}
             axis.imshow(values.reshape(side, side), **look)
-            axis.scatter(x, y, s=0.6, c=[CLASSES[label] for label in labels[::step]])
+            axis.scatter(x, y, s=0.6, c=[CLASSES[label % len(CLASSES)] for label in labels[::step]])
         elif column != COLUMNS[0]:
             axis.axis("off")
         if column == COLUMNS[0]:

@@ -19,7 +19,6 @@ COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
 FLOPS = "cost/flops"
 RATES = ("settings/teacher/conv_dropout", "settings/teacher/head_dropout")
-WIDTH = "settings/teacher/width"
 TOTAL_VARIANCE = "agreement/total_variance"
 BY_METHOD = {
     "accuracy": "accuracy",
@@ -72,9 +71,11 @@ def best_in_one_pass(done: Records, path: str) -> str:
 def by_method(done: Records) -> Figure:
     """One line for each method, one panel for each thing that it is good or bad at: means over seeds, with standard
     deviations."""
+    inside = first_set(every(done))
+    found = best_in_one_pass(done, f"agreement/{inside}/total_variance/equivalent_passes")
     done = main_rows(done)
     records = every(done)
-    sets, inside = list(records[0]["ood"]), first_set(records)
+    sets = list(records[0]["ood"])
     passes, time = f"equivalent passes, {inside}", "time / one pass"
     panels = {  # {panel: {kind of dot: path}}
         "accuracy": {"": "before/accuracy"},
@@ -88,7 +89,6 @@ def by_method(done: Records) -> Figure:
     colours = {"": BLUE, **dict(zip(sets, cycle((BLUE, ORANGE, GREEN, PINK, GREY))))}
     colours |= {plain_name(measure): MEASURE_COLOURS[measure] for measure in PANELS}
     figure = Figure(figsize=(3 + 2.3 * len(panels), 0.22 * len(done) + 1.8))
-    found = best_in_one_pass(done, f"agreement/{inside}/total_variance/equivalent_passes")
     figure.suptitle(f"{found or 'What each method gives'} (dots: means over seeds; lines: standard deviations)")
     for axis, (name, kinds) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
         means = np.array([[mean(seeds, path) for seeds in done.values()] for path in kinds.values()])
@@ -186,9 +186,12 @@ def worths(done: Records) -> list[tuple[float, float, str]]:
 def worth(points: list[tuple[float, float, str]]) -> Figure:
     """The points of `worths`. Above the line a method is worth more than the passes that take its time."""
     figure = Figure(figsize=(7, 4.6))
-    figure.suptitle(f"{points[0][2]}: one pass is worth {points[0][0]:.0f} passes of its teacher")
+    passes, cost, best = points[0]
+    figure.suptitle(f"{best}: worth {passes:.0f} passes of its teacher, in the time of {cost:.1f}")
     axis = figure.subplots()
-    axis.loglog([1, 100], [1, 100], color="black", linewidth=1)
+    numbers = [number for point in points for number in point[:2]]
+    ends = 0.8 * min(1, *numbers), 1.5 * max(100, *numbers)
+    axis.loglog([1, ends[1] / 1.5], [1, ends[1] / 1.5], color="black", linewidth=1)
     axis.annotate("MC-dropout itself", (20, 20), (8, -8), textcoords="offset points", fontsize=8)
     lowest = np.inf
     for passes, cost, title in points:
@@ -201,20 +204,26 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (0, 0.5)},
         )  # fmt: skip
     axis.set(xlabel="cost: time of a prediction, in passes of one network without dropout")
-    axis.set(ylabel="worth: equivalent passes, total variance", xlim=(0.8, 150), ylim=(0.8, 150))
+    axis.set(ylabel="worth: equivalent passes, total variance", xlim=ends, ylim=ends)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter("{x:g}")
     axis.grid(linewidth=0.3)
     return figure
 
 
+def is_member(record: Record, ensemble: Record) -> bool:
+    """Whether a record is of a single network without dropout, and of the same size as an ensemble's."""
+    sizes = [{key: of["settings"]["teacher"].get(key) for key in ("network", "width")} for of in (record, ensemble)]
+    alone = record["teacher"] == "deterministic" and not any(mean([record], rate, 0.0) for rate in RATES)
+    return alone and sizes[0] == sizes[1]
+
+
 def kept_shares(done: Records) -> dict[str, dict[str, float]]:
     """{student: {quality: share}}: what each student of an ensemble keeps of its gain over one of its members; NaN
     where there is no gain. Empty without an ensemble and its member, or if the accuracy is no gain."""
     teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
-    several, one = (
-        next((of for of in teachers if of[0]["teacher"] == method), []) for method in ("ensemble", "deterministic")
-    )
+    several = next((of for of in teachers if of[0]["teacher"] == "ensemble"), [])
+    one = next((of for of in teachers if several and is_member(of[0], several[0])), [])
     if not several or not one:
         return {}
     paths = {"accuracy": "before/accuracy", "NLL": "before/nll"}
@@ -235,8 +244,8 @@ def kept_by_epochs(done: Records) -> dict[str, list[tuple[int, dict[str, float]]
     lengths; the titles of such rows differ only in the epochs."""
     lines: dict[str, list[tuple[int, dict[str, float]]]] = {}
     for title, shares in kept_shares(done).items():
-        epochs = done[title][0]["settings"]["student"]["epochs"]
-        lines.setdefault(title.removesuffix(f", {epochs} epochs"), []).append((epochs, shares))
+        if epochs := done[title][0]["settings"]["student"]["epochs"]:  # else chosen by the recipe
+            lines.setdefault(title.removesuffix(f", {epochs} epochs"), []).append((epochs, shares))
     return {title: points for title, points in lines.items() if len(points) > 1}
 
 
@@ -281,7 +290,7 @@ def quality(done: Records) -> Figure:
     ensembles = [of for of in teachers if of[0]["teacher"] == "ensemble"]
     one_pass = mean(ensembles[0], FLOPS) / mean(ensembles[0], "draws")
     widths = [of for of in teachers if of[0]["teacher"] == "deterministic" and of not in dropout]
-    one = [of for of in widths if mean(of, WIDTH) == mean(ensembles[0], WIDTH)]
+    one = [of for of in widths if is_member(of[0], ensembles[0][0])]
     lines = {
         "MC-dropout, by passes": (BLUE, dropout),
         "ensemble, by members": (GREEN, one + ensembles),

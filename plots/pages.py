@@ -63,7 +63,7 @@ def settings_page() -> str:
     for key, field in settings_of(Config):
         value = field.get_default(call_default_factory=True)
         default = value if isinstance(value, str) else json.dumps(value, default=asdict)
-        row = [f"`{key}`", f"`{default}`", field.description.replace("|", "\\|")]
+        row = [f"`{key}`", f"`{default}`", field.description]
         groups.setdefault(key.rpartition(".")[0] or "The run, and comparisons", []).append(row)
     head = ["setting", "default", "meaning"]
     return "\n\n".join(f"## {group}\n\n{markdown(head, rows)}" for group, rows in groups.items())

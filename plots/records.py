@@ -14,15 +14,16 @@ Records = dict[str, list[Record]]  # {title: one for each seed}
 def load(folder: Path) -> Records:
     """Every file of a comparison, by title, in the order of the config.
 
-    Each record gets `own`, the detection of each OOD set by the method's own score. The equivalent passes of a constant
-    are 0.
+    Each record gets `own`, the detection of each OOD set by the method's own score. The equivalent passes of
+    what does not correlate with the teacher, such as a constant, are 0.
     """
     records = [artifact.read_json(path) for path in folder.glob("*-[0-9]*.json")]
     by_title = {}
     for record in sorted(records, key=lambda r: (r["place"], r["seed"])):
         record["own"] = {name: by[own_score(record)] for name, by in record.get("ood", {}).items()}
-        for entry in values([record], "agreement/*/*"):
-            entry["equivalent_passes"] = entry["equivalent_passes"] or 0.0
+        for entry in [*values([record], "agreement/*/*"), *values([record], "shifts/*/*/agreement/*")]:
+            if not (entry["pearson"] or 0) > 0:
+                entry["equivalent_passes"] = 0.0
         by_title.setdefault(record["title"], []).append(record)
     return by_title
 

@@ -125,7 +125,13 @@ def test_a_comparison_of_which_all_rows_fail_is_an_error_and_destroys_no_result(
     kept = file.read_text()
     with pytest.raises(UserError, match="all 1 rows failed"):
         compare.main(*parse([*MOONS, "--rows", "[{title: lost, of: nobody}]"]))
-    assert file.read_text() == kept
+    found = json.loads(file.read_text())
+    assert "UserError: rows: lost is of nobody" in found.pop("failed_later") and found == json.loads(kept)
+    report.main(file.parent)
+    assert (
+        "lost is of nobody, but no row has that title (the tables have an ear"
+        in Path("runs/moons/README.md").read_text()
+    )
     file.write_text(kept[:100])
     with pytest.raises(UserError, match="lost-0.json: missing or damaged"):
         report.main(file.parent)
@@ -143,7 +149,7 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     """No test image is read, and a row's student differs by what it changes alone. Rows can be run one by one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "load_evaluation", lambda *_: pytest.fail("the test images were asked for"))
-    monkeypatch.setattr(sys, "orig_argv", "python compare.py --only [passes, b] --seed 0".split())
+    monkeypatch.setattr(sys, "orig_argv", ["python", "compare.py", "--only", "[passes, b]", "--seed", "0"])
     rows = "[{title: passes, kind: teacher, compared_with: mc_dropout}, {title: the recipe, of: passes}, "
     rows += "{title: a Gaussian, of: passes, changes: {student: {method: logit_gaussian}}}]"
     command = [*TINY, "--name", "recipes", "--compared_on", "validation", "--rows", rows]
@@ -157,6 +163,8 @@ def test_recipes_are_compared_on_validation_images_and_their_shifts(tmp_path, mo
     assert recipe["settings"]["student"] | {"method": "logit_gaussian"} == gaussian["settings"]["student"]
     assert recipe["settings"]["teacher_of"] == gaussian["settings"]["teacher_of"] == "recipes/passes-0"
     assert list(recipe["agreement"]) == ["digits-validation"] + [f"digits-validation-{kind}" for kind in SHIFTS]
+    compare.main(*parse([*command, "--only", "[a Gaussian]", "--overwrite"]))
+    assert Path("runs/recipes/the-recipe-0/student.safetensors").exists()
     page = Path("runs/recipes/README.md").read_text()
     assert "| the recipe | " in page and "Made by `python compare.py --seed 0` and" in page
 

@@ -71,8 +71,8 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict, dtyp
         tensors = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
         if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
             raise UserError(f"{path}: {large[0]} is too large for float16; set weights: float32")
-    owners = {tensor.data_ptr(): name for name, tensor in tensors.items()}  # tied weights share memory
-    tensors = {name: t if owners[t.data_ptr()] == name else t.clone() for name, t in tensors.items()}
+    owners = {t.untyped_storage().data_ptr(): name for name, t in tensors.items()}  # tied weights share memory
+    tensors = {name: t if name in owners.values() else t.clone() for name, t in tensors.items()}
     text = json.dumps(metadata)
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)})
@@ -101,7 +101,7 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file. Raises UserError if the system cannot write."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_json(path: Path, value: Any) -> Any:

@@ -1,6 +1,7 @@
 """A run: the folder of one experiment, and its log."""
 
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def begin(config: Config, stage: str, what: str = "") -> tuple[Run, Compute]:
 
 def made_by(device: str) -> dict[str, str]:
     """Where a result comes from: command, commit and device."""
-    return {"command": " ".join(["python", *sys.orig_argv[1:]]), "commit": commit(), "device": device}
+    return {"command": shlex.join(["python", *sys.orig_argv[1:]]), "commit": commit(), "device": device}
 
 
 def provenance(seed: int, compute: Compute, sets: list[Any]) -> dict:

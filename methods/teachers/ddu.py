@@ -49,6 +49,11 @@ def fit(features: Tensor, labels: Tensor) -> MixtureSameFamily:
     return MixtureSameFamily(Categorical(share), MultivariateNormal(mean, scale_tril=factor))
 
 
+def log_density(density: MixtureSameFamily, features: Tensor) -> Tensor:
+    """log q(z) of features [N, F]."""
+    return torch.cat([density.log_prob(part.double()) for part in features.split(1024)])
+
+
 def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: int, compute: Compute) -> Predictor:
     """Aleatoric: the softmax's entropy. Epistemic: −log q(z), of the pooled features z."""
     body, rest = pooled(networks[0])
@@ -58,8 +63,9 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     @torch.inference_mode()
     def predict(images: Tensor, name: str) -> Prediction:
         features = outputs_of(body, images, compute).cpu()
-        log_density = torch.cat([density.log_prob(batch.double()) for batch in features.split(1024)])
-        return Prediction(Delta(classifier(features)), {"negative_log_density": -log_density.float()})
+        return Prediction(
+            Delta(classifier(features)), {"negative_log_density": -log_density(density, features).float()}
+        )
 
     return predict
 

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,16 @@ def test_evaluation_sets_are_limited_at_random_and_need_different_names():
     settings.ood.append(DataSet("noise"))
     with pytest.raises(UserError, match="the same name"):
         data.load_evaluation(settings, digits, 0)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_images_without_labels_are_neither_trained_on_nor_tested_on(split, monkeypatch):
+    known = data.SOURCES["digits"]
+    unlabelled = lambda *of: replace(known(*of), labels=-known(*of).labels)  # noqa: E731
+    monkeypatch.setitem(data.SOURCES, "digits", unlabelled)
+    load = {"train": data.load_train, "test": partial(data.load_evaluation, classes=[str(c) for c in range(10)])}
+    with pytest.raises(UserError, match=f"digits: [0-9]+ {split}.* images have no label"):
+        load[split](DIGITS, seed=0)
 
 
 def test_fingerprint_changes_with_a_pixel_and_with_a_label():

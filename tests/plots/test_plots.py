@@ -119,6 +119,8 @@ def test_what_a_student_keeps_of_an_ensemble_is_a_share_of_the_gain_over_its_mem
     # half of .80 to .90; 125% of .5 to .3; the ensemble itself loses the AUROC, so there is no gain to keep
     assert kept(ENSEMBLE | MEMBER | students).splitlines()[2:] == ["| student | 9 | 50% | 125% | - |"]
     assert kept(ENSEMBLE | students) == ""
+    other_size = of("wide", "teacher", "deterministic", 0.7, width=2)
+    assert kept(other_size | ENSEMBLE | MEMBER | students) == kept(ENSEMBLE | MEMBER | students)
 
 
 def test_what_is_kept_of_an_ensembles_gain_is_drawn_for_students_of_several_lengths():
@@ -144,7 +146,8 @@ def test_the_worth_of_methods_is_drawn_at_their_cost_the_best_variant_of_each():
         | of("Dirichlet, ours", "student", "mc_dropout", cost=1.1, passes=90)
     )
     figure = worth(points)
-    assert figure.get_suptitle().startswith("Dirichlet, ours: one pass is worth 90 passes")
+    assert figure.get_suptitle() == "Dirichlet, ours: worth 90 passes of its teacher, in the time of 1.1"
+    assert worth([(250, 1.1, "A, ours")]).axes[0].get_ylim()[1] > 250
     line, *points = figure.axes[0].lines
     assert (line.get_xdata() == line.get_ydata()).all()
     assert [(*p.get_xdata(), *p.get_ydata()) for p in points] == [(1.1, 90), (1.2, 20)]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from configs.cli import parse
+from configs.cli import config_of_run, parse
 from configs.errors import UserError
 from training.script import guard
 
@@ -63,6 +64,14 @@ def test_an_error_in_a_file_is_one_line_that_names_file_and_key(tmp_path, change
     with pytest.raises(UserError) as error:
         parse(["--config", path])
     assert str(error.value).startswith(f"{path}: ") and named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_config_of_a_run_is_that_of_its_folder_wherever_it_lies(tmp_path):
+    config, _ = parse(["--config", DIGITS, "--name", "2024-01-02/dirichlet"])
+    folder = tmp_path / "moved" / config.name
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
+    assert config_of_run(folder).folder == folder and parse(["--name", "2024-01-02"])[0].name == "2024-01-02"
 
 
 def test_an_error_on_the_command_line_names_the_nearest_key():
