@@ -170,7 +170,8 @@ def save(figure: Figure, path: Path, count: int | None = None) -> None:
     teacher's T passes."""
     for text in figure.findobj(Text):  # a name of the user's can be in any script
         text.set_text(drawable(text.get_text() if count is None else numbered(text.get_text(), count)))
-        text.set_parse_math("mathdefault" in text.get_text())  # a tick's 10²; a name can contain $, too
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():  # a name's, not that of a tick's 10²
+            text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer)
     with artifact.replacing(path) as temporary:

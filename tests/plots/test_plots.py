@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import plots
@@ -76,6 +77,16 @@ def test_names_in_any_script_are_drawn_by_a_font_that_has_them_or_spelled(tmp_pa
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     monkeypatch.setattr(style, "glyphs", lambda: {ord(" "), ord("→")})  # as without such a font
     assert style.drawable("猫 → ネコ 고") == "u+732b → neko go"
+
+
+def test_a_names_dollars_are_drawn_as_they_are_and_a_ticks_power_as_a_power(tmp_path):
+    figure = Figure()
+    figure.suptitle("a $x_{$ b")
+    figure.subplots().loglog([1, 1000], [1, 1000])
+    style.save(figure, tmp_path / "x.png")
+    texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+    powers = ["mathdefault" in text.get_text() for text in texts]
+    assert [text.get_parse_math() for text in texts] == powers and set(powers) == {True, False}
 
 
 def test_differences_are_taken_seed_by_seed_and_bold_where_zero_is_excluded():
