@@ -26,7 +26,7 @@ import numpy as np
 
 from configs.cli import config_of_run
 from configs.errors import UserError
-from data.folder import SUFFIXES, decode, files_below, images_below
+from data.folder import SUFFIXES, counts, decode
 from methods.prediction import write_csv
 from methods.student import load_student
 from methods.teacher import load_teacher
@@ -71,11 +71,8 @@ def main() -> None:
     predicted = write_csv(options.out, rows)
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    images, files = (sum(1 for _ in below(options.images)) for below in (images_below, files_below))
-    print(
-        f"{predicted} images: {options.out} ({images - predicted} broken images and {files - images} other files "
-        "left out)"
-    )
+    images, others = counts(options.images)
+    print(f"{predicted} images: {options.out} ({images - predicted} broken images and {others} other files left out)")
     if thresholds:
         print(f"answer: yes up to a predictive entropy of {model.threshold:.3g} nats; the other columns: --help")
     elif options.teacher_passes is None:

@@ -71,8 +71,7 @@ def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
 def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Dataset, Dataset | None]:
     """The in-distribution training images, split by seed into (training, validation), or all of them and None."""
     full = load(data.train, "train", data)
-    if missing := int((full.labels < 0).sum()):
-        raise UserError(f"{full.name}: {missing} training images have no label")
+    require_labels(full, "training")
     if train_on_all:
         return full, None
     count = data.validation if data.validation >= 1 else max(1, round(data.validation * len(full)))
@@ -81,6 +80,12 @@ def load_train(data: Data, seed: int, train_on_all: bool = False) -> tuple[Datas
     order = permutation(len(full), seed)
     validation = full.subset(order[:count])
     return full.subset(order[count:]), replace(validation, name=f"{full.name}-validation")
+
+
+def require_labels(dataset: Dataset, kind: str) -> None:
+    """Raise UserError if an image of a set in distribution has no label."""
+    if missing := int((dataset.labels < 0).sum()):
+        raise UserError(f"{dataset.name}: {missing} {kind} images have no label")
 
 
 def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
@@ -94,8 +99,7 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
         raise UserError(
             f"{data.train.title}: class {other!r} is not both in the test set and in the teacher's training set"
         )
-    if missing := int((test.labels < 0).sum()):
-        raise UserError(f"{test.name}: {missing} test images have no label")
+    require_labels(test, "test")
     sets = [test]
     for source in data.ood:
         ood = load(source, "test", data)

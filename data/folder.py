@@ -52,10 +52,10 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         labels = torch.full((len(files),), UNLABELLED)
     if not files:
         raise UserError(f"{title}: no images ({kinds}) below {root}")
-    images, everything = (sum(1 for _ in below(searched)) for below in (images_below, files_below))
+    images, others = counts(searched)
     if loose := images - len(files):
         note(f"{title}: {loose} images below {searched} are in no class folder and are left out")
-    if others := everything - images:
+    if others:
         note(f"{title}: {others} files below {searched} are not images ({kinds}) and are left out")
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
@@ -105,6 +105,12 @@ def split_folder(root: Path, split: Split) -> Path:
 def has_classes(folder: Path) -> bool:
     """Whether a folder has a folder with images in it."""
     return any(path.is_dir() and next(images_below(path), None) for path in folder.iterdir() if ours(path.name))
+
+
+def counts(folder: Path) -> tuple[int, int]:
+    """How many images, and how many other files, are below `folder`."""
+    are_images = [path.suffix.lower() in SUFFIXES for path in files_below(folder)]
+    return sum(are_images), len(are_images) - sum(are_images)
 
 
 def images_below(folder: Path) -> Iterator[Path]:

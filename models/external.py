@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from configs.schema import Shape
 from models.architecture import Architecture, Normalize
-from models.hooks import hooked
+from models.hooks import hooked, modes_kept
 from training.external import call, called
 
 UNKNOWN = "unknown"  # what an external network was trained on
@@ -112,18 +112,16 @@ class External(nn.Module):
         memory."""
         images = self.some_images(2)
         kind = f"teacher.network: {type(self.module).__name__}"
-        modes = {part: part.training for part in self.module.modules()}
-        self.module.eval()
-        for self.channels_last in (True, False):  # `view` can fail on such memory
-            try:
-                calls = outputs_by_name(self.module, lambda: self(images))
-                break
-            except Exception as error:  # a user's code can raise any error
-                reason = str(error).partition("\n")[0]
-        else:
-            raise UserError(f"{kind} cannot take images {list(images.permute(0, 3, 1, 2).shape)}: {reason}")
-        for part, mode in modes.items():
-            part.training = mode
+        with modes_kept(self.module):
+            self.module.eval()
+            for self.channels_last in (True, False):  # `view` can fail on such memory
+                try:
+                    calls = outputs_by_name(self.module, lambda: self(images))
+                    break
+                except Exception as error:  # a user's code can raise any error
+                    reason = str(error).partition("\n")[0]
+            else:
+                raise UserError(f"{kind} cannot take images {list(images.permute(0, 3, 1, 2).shape)}: {reason}")
         shape = list(calls[""].shape) if "" in calls else "no tensor"
         if shape != [2, outputs]:
             raise UserError(f"{kind} gives {shape} for 2 images of {outputs} classes, not logits [N, {outputs}]")

@@ -1,8 +1,9 @@
-"""Hooks of modules, for the length of a context."""
+"""Hooks and modes of modules, for the length of a context."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 
@@ -13,3 +14,14 @@ def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
         for hook in hooks:
             stack.enter_context(hook)
         yield
+
+
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """After this context every part of a module is in the mode, training or eval, in which it was before."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -190,8 +190,9 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
     figure.suptitle(f"{best}: worth {passes:.0f} passes of its teacher, in the time of {cost:.1f}")
     axis = figure.subplots()
     numbers = [number for point in points for number in point[:2]]
-    ends = 0.8 * min(1, *numbers), 1.5 * max(100, *numbers)
-    axis.loglog([1, ends[1] / 1.5], [1, ends[1] / 1.5], color="black", linewidth=1)
+    low, high = min(1, *numbers), max(100, *numbers)
+    ends = 0.8 * low, 1.5 * high
+    axis.loglog([1, high], [1, high], color="black", linewidth=1)
     axis.annotate("MC-dropout itself", (20, 20), (8, -8), textcoords="offset points", fontsize=8)
     lowest = np.inf
     for passes, cost, title in points:

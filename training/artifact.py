@@ -71,8 +71,8 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict, dtyp
         tensors = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()}
         if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
             raise UserError(f"{path}: {large[0]} is too large for float16; set weights: float32")
-    owners = {t.untyped_storage().data_ptr(): name for name, t in tensors.items()}  # tied weights share memory
-    tensors = {name: t if name in owners.values() else t.clone() for name, t in tensors.items()}
+    owners = {*{t.untyped_storage().data_ptr(): name for name, t in tensors.items()}.values()}
+    tensors = {name: t if name in owners else t.clone() for name, t in tensors.items()}  # tied weights share memory
     text = json.dumps(metadata)
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)})

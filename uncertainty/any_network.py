@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import UserError
 from models.external import External, first_of, outputs_by_name
-from models.hooks import hooked
+from models.hooks import hooked, modes_kept
 from uncertainty.mc_dropout import (
     Group,
     Plan,
@@ -196,16 +196,12 @@ def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, 
 def training(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
     """Within this context the modules `names`, and those that they are part of, are in training mode, except
     normalizations; all others are in eval mode. A hand-written normalization keeps the statistics of test time too."""
-    modes = {module: module.training for module in network.modules()}
     inside = [f"{name}." for name in names]
-    for name, module in network.named_modules():
-        random = any(part.startswith(f"{name}." if name else "") for part in inside)
-        module.training = random and not isinstance(module, _NormBase)
-    try:
+    with modes_kept(network):
+        for name, module in network.named_modules():
+            random = any(part.startswith(f"{name}." if name else "") for part in inside)
+            module.training = random and not isinstance(module, _NormBase)
         yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 class _Draws(TorchDispatchMode):
@@ -217,9 +213,11 @@ class _Draws(TorchDispatchMode):
         self.found: dict[str, str] = {}
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        before, result = generators(), operation(*arguments, **(options or {}))
-        drew = (options or {}).get("generator") or not all(map(torch.equal, before, generators()))
-        if drew and torch.Tag.nondeterministic_seeded in operation.tags:  # attention without dropout draws nothing
+        options = options or {}
+        if torch.Tag.nondeterministic_seeded not in operation.tags:
+            return operation(*arguments, **options)
+        before, result = generators(), operation(*arguments, **options)
+        if options.get("generator") or not all(map(torch.equal, before, generators())):  # attention may draw nothing
             self.found.setdefault(self.running[-1], operation.overloadpacket.__name__.strip("_"))
         return result
 
