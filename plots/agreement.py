@@ -75,7 +75,7 @@ def histograms(
     bin, of both networks; dotted, that of the set `behind`. No value is left out; few images get few bins."""
     every = [name for name in (behind, *shown) if name]
     medians = {name: [np.median(of[name]["predictive_entropy"]) for of in (student, teacher)] for name in every}
-    found = ", ".join("{} {:.2g} ({:.2g})".format(name, *both) for name, both in medians.items())
+    found = ", ".join("{} {:#.2g} ({:#.2g})".format(name, *both) for name, both in medians.items())
     title = f"Median predictive entropy by the student (the teacher), nats: {found}"
     title += f"; dotted: {behind}" if behind else ""
     count = min(len(student[name]["predictive_entropy"]) for name in every)

@@ -20,6 +20,7 @@ from configs.schema import dataclass
 from methods import STUDENTS
 from methods.interface import Method
 from plots import records
+from plots.decisions import passes_that_decide
 from plots.methods import kept_shares
 from plots.pages import PAGES, made
 from training import artifact
@@ -46,9 +47,11 @@ def test_what_is_made_is_what_the_files_say(page):
 
 
 def test_the_numbers_in_the_sentences_of_the_first_page():
+    def metrics(run: str) -> dict:
+        return artifact.read_json(ROOT / "results" / run / "metrics.json")
+
     def worth(run: str, measure: str = "total_variance") -> dict[str, float]:
-        agreement = artifact.read_json(ROOT / "results" / run / "metrics.json")["agreement"]
-        return {name: entries[measure]["equivalent_passes"] for name, entries in agreement.items()}
+        return {name: of[measure]["equivalent_passes"] for name, of in metrics(run)["agreement"].items()}
 
     def of_row(title: str, measure: str) -> float:
         seeds = records.load(ROOT / "results/comparison")[title]
@@ -58,8 +61,13 @@ def test_the_numbers_in_the_sentences_of_the_first_page():
     best, stratified = of_row("Dirichlet, ours", "total_variance"), "MC-dropout, 16 stratified passes"
     shares = kept_shares(records.load(ROOT / "results/ensemble_student"))["logit Gaussian, 120 epochs"]
     accuracy, nll, near, far, _ = shares.values()
+    full, digits = metrics("cifar10_cpu"), metrics("digits")
+    enough, on_digits = (passes_that_decide(of["by_passes"]).values() for of in (full, digits))
     page = " ".join((ROOT / "README.md").read_text().split())
     for sentence in (
+        f"{sum(full['stages_s'].values()) / 3600:.1f} on one CPU core beside other jobs",
+        f"{min(enough)} to {max(enough)} passes of this teacher are as good as a hundred",
+        f"On digits it takes {max(on_digits)} passes",
         f"a student has {best:.0f} if its one pass agrees with the teacher as well as {best:.0f} other passes",
         f"it was worth {worth('cifar10_cpu_plain')['CIFAR-10']:.0f}. VGG-16",
         f"[{min(vgg16):.0f} to {max(vgg16):.0f}](docs/results.md#vgg-16)",
