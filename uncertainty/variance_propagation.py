@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from models.folding import InplaceReLU, MaxPool2x2
+from models.folding import InplaceReLU, MaxPool2x2, halves, portable
 from uncertainty.gaussian import LogitGaussian
 from uncertainty.mc_dropout import split
 
@@ -121,7 +121,8 @@ def propagate(
         variance = variance * scale
     last = suffix[-1]
     with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16 it might be no valid covariance
-        covariance = (last.weight * variance.unsqueeze(1)) @ last.weight.T
+        weight = last.weight.double()  # in float32 the rounded covariance of more classes than features can be invalid
+        covariance = (weight * variance.double().unsqueeze(1)) @ weight.T
         return LogitGaussian.from_covariance(last(mean), covariance * scales[-1])
 
 
@@ -129,7 +130,7 @@ def layer_scales(network: nn.Sequential, images: Tensor, passes: int) -> list[fl
     """The variance of each layer's outputs, from `passes` passes with dropout, over the propagated one: means over the
     outputs and `images`. Each scale is found behind layers that have theirs (the calibration of Wieczorek et al.
     2026)."""
-    prefix, suffix = split(network)
+    prefix, suffix = split(portable(network))  # a folded one pools right only before a ReLU
     mean = prefix(images).float()
     variance, samples, scales = torch.zeros_like(mean), mean.repeat(passes, *[1] * (mean.ndim - 1)), []
     for layer in suffix:
@@ -143,9 +144,9 @@ def layer_scales(network: nn.Sequential, images: Tensor, passes: int) -> list[fl
 
 def after(layer: nn.Module, mean: Tensor, variance: Tensor, moments: Moments) -> MeanAndVariance:
     """Mean and variance after a layer, in float32. Raises UserError for a layer that `moments` does not know."""
-    if type(layer) not in moments:
+    if type(layer) not in moments or isinstance(layer, nn.MaxPool2d) and not halves(layer):
         raise UserError(
-            f"variance propagation does not support {type(layer).__name__}: add its moments to {__name__}.MOMENTS"
+            f"variance propagation does not support {layer}: add its moments to {__name__}.MOMENTS"
         )
     mean, variance = moments[type(layer)](layer, mean, variance)
     return mean.float(), variance.float()

@@ -5,6 +5,7 @@ Gaussian process, which keeps what a function says of one input together with wh
 it by expectation-maximization; the loss here is the likelihood that this maximizes, of a batch's inputs together.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal
@@ -40,7 +41,8 @@ class DLF(Method):
     def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
         """−1/(TB) Σ_t log N(z_t; m, Φ Φᵀ + diag σ²), with z_t, m, Φ and σ of all B inputs of the batch stacked."""
         z = centred(targets.log_probs.float()).movedim(1, 0).flatten(1)
-        gaussian = LowRankMultivariateNormal(
-            student.loc.flatten(), student.factor.flatten(0, 1), student.scale.square().flatten()
-        )
-        return -gaussian.log_prob(z).mean() / len(student.loc)
+        with torch.autocast(z.device.type, enabled=False):  # a difference of two large numbers
+            gaussian = LowRankMultivariateNormal(
+                student.loc.flatten(), student.factor.flatten(0, 1), student.scale.square().flatten()
+            )
+            return -gaussian.log_prob(z).mean() / len(student.loc)

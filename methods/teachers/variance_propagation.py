@@ -1,19 +1,17 @@
 """Variance propagation: the effect of dropout on the logits, in one pass, without training. Three rules:
 
 variance_propagation: Gaussian activations (Postels et al. 2019; Gast & Roth 2018).
-suq: each layer linearized at its mean, and one scale of the variance, fitted to the labels of training images (Li et
-al. 2025; the softmax's mean is their probit approximation there, and that of draws here, as for the others).
+suq: each layer linearized at its mean (Li et al. 2025; the softmax's mean is their probit approximation there, and that
+of draws here, as for the others). Their scale of the variance, fitted to the labels of training images, is left out: a
+network that has learnt these images by heart is best without any variance.
 cvp: Gaussian activations, and a scale for each layer, fitted to samples (Wieczorek et al. 2026). Their rule for layer
 norms has no use here: batch norm at test time is linear.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from configs.schema import Evaluation
@@ -25,36 +23,17 @@ from uncertainty.gaussian import LogitGaussian
 from uncertainty.variance_propagation import LINEARIZED, layer_scales, propagate
 
 BATCH = 256
-FITTED = 2048  # training images that a scale is fitted to by their labels
-CALIBRATED = 128  # training images that the layers' scales are fitted to by samples
+CALIBRATED = 128  # training images that the layers' scales are fitted to
 PASSES = 32  # samples of each of them
 
 Propagation = Callable[[Tensor], LogitGaussian]
 """Images → the Gaussian of their logits."""
 
 
-def linearized(network: nn.Module, train: Dataset, compute: Compute) -> Propagation:
-    """The variance is multiplied by the scale that makes the labels of training images most likely."""
-    some = torch.arange(min(FITTED, len(train)))
-    found = batched(partial(propagate, network, moments=LINEARIZED), train.batch(some), compute)
-    labels = train.labels[some]
-
-    def loss(log_scale: float) -> float:
-        return F.nll_loss(scaled(found, log_scale).mean.clamp_min(1e-12).log(), labels).item()
-
-    log_scale = minimize_scalar(loss, bounds=(-6, 6), method="bounded").x
-    return lambda images: scaled(propagate(network, images, LINEARIZED), log_scale)
-
-
 def calibrated(network: nn.Module, train: Dataset, compute: Compute) -> Propagation:
     """The variance after each layer is, in the mean over training images, that of samples."""
     images = train.batch(torch.arange(min(CALIBRATED, len(train)))).to(compute.device)
     return partial(propagate, network, scales=layer_scales(network, images, PASSES))
-
-
-def scaled(gaussian: LogitGaussian, log_scale: float) -> LogitGaussian:
-    """Its covariance times e^log_scale."""
-    return LogitGaussian(gaussian.loc, gaussian.factor * math.exp(log_scale / 2))
 
 
 def batched(propagation: Propagation, images: Tensor, compute: Compute) -> LogitGaussian:
@@ -78,5 +57,5 @@ def method(fit: Callable[[nn.Module, Dataset, Compute], Propagation]) -> Teacher
 
 
 METHOD = method(lambda network, train, compute: partial(propagate, network))  # nothing is fitted
-SUQ = method(linearized)
+SUQ = method(lambda network, train, compute: partial(propagate, network, moments=LINEARIZED))
 CVP = method(calibrated)

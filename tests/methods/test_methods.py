@@ -174,6 +174,17 @@ def test_the_factor_model_is_the_likelihood_of_whole_functions(logits, targets):
     assert method.loss(method.distribution(logits, numbers), targets).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_factor_models_likelihood_of_its_own_functions_is_not_rounded_to_bfloat16(logits):
+    numbers, method = torch.randn(N, 4 * C), Method("dlf", rank=3)
+    numbers[:, :C] = -2.0  # σ = 0.13
+    student = method.distribution(logits.float(), numbers)
+    z = student.loc + (student.factor @ torch.randn(M, 1, 3, 1)).squeeze(-1)
+    targets = targets_of((z + student.scale * torch.randn(M, N, C)).log_softmax(-1).transpose(0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method.loss(student, targets).item()
+    assert found == pytest.approx(method.loss(student, targets).item(), rel=0.01)
+
+
 def test_options_are_checked_by_name():
     assert Method("hydra", heads=3).heads == 3
     with pytest.raises(UserError, match="student.options of hydra: .*unknown key head, did you mean heads"):

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import UserError
+from models.folding import folded
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
 from uncertainty.variance_propagation import LINEARIZED, MOMENTS, layer_scales, propagate
 
@@ -71,3 +73,28 @@ def test_with_its_scales_every_layers_variance_is_that_of_samples():
     found = {given: propagate(network, x, scales=of).factor.square().sum() for given, of in ((1, scales), (0, None))}
     assert found[1].item() == pytest.approx(sampled, rel=0.03)
     assert found[0].item() != pytest.approx(sampled, rel=0.03)
+
+
+@torch.inference_mode()
+def test_the_scales_of_a_folded_network_are_those_of_the_network():
+    """In inference mode and bfloat16, a folded network's pooling of negative numbers is another one's."""
+    network, x = deep_network(), torch.randn(32, 2, 8, 8)
+    network[3].bias.fill_(-0.5)  # so that all four can be negative
+    network[5] = nn.ReLU(inplace=True)  # before which it is folded
+    torch.manual_seed(1)
+    expected = layer_scales(network, x, 300)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer_scales(folded(network), x, 300)[3:5] == pytest.approx(expected[3:5], rel=0.1)
+
+
+def test_more_classes_than_features_have_a_covariance_and_other_pooling_is_refused():
+    torch.manual_seed(0)
+    many = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 200).requires_grad_(False)).eval()
+    many[1].weight.mul_(10)
+    x = torch.randn(20, 64)
+    factor = propagate(many, x).factor.double()
+    expected = (many[1].weight.double() * x.square().unsqueeze(1)) @ many[1].weight.double().T
+    torch.testing.assert_close(factor @ factor.mT, expected, atol=1e-3, rtol=1e-4)
+    pooled = nn.Sequential(nn.Dropout(0.5), nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(9, 2)).eval()
+    with pytest.raises(UserError, match=r"does not support MaxPool2d\(kernel_size=3, stride=2"):
+        propagate(pooled, torch.randn(1, 1, 7, 7))
