@@ -31,6 +31,7 @@ from uncertainty.distribution import Distribution, Values
 from uncertainty.variance_propagation import propagate
 
 FILE = "student.safetensors"
+APART = 0.1  # of its random start, which each of several heads keeps
 ANSWERED = 0.95  # share of the in-distribution test images
 
 
@@ -159,6 +160,9 @@ class Student(nn.Module):
         student, given = self.network.state_dict(), teacher.state_dict()
         parts = {name: first_channels(value, student[name].shape) for name, value in given.items() if name in student}
         fitting = {name: part for name, part in parts.items() if part is not None}
+        for name, part in fitting.items():
+            if part.ndim > given[name].ndim:  # of several heads, which would stay the same where their losses are
+                fitting[name] = part + APART * student[name]
         self.network.load_state_dict(student | fitting)
         complete = all(
             name in fitting and fitting[name].shape[-value.ndim :] == value.shape for name, value in given.items()

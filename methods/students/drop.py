@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.schema import NonNegative, Positive, Rate, Several, dataclass
-from methods.interface import Targets
+from methods.interface import Method, Targets
 from methods.students.hydra import HeadsAsSamples
 from methods.students.hydra_plus import correctness, individuality
 from uncertainty.samples import Samples
@@ -25,8 +25,19 @@ class DropLinear(nn.Linear):
         return super().forward(masked)
 
 
-class OneDraw(HeadsAsSamples):
-    """The loss of `Drop` and `Gauss`, which draw one sample of each input in a training step."""
+@dataclass
+class OneDraw(Method):
+    """The loss of `Drop` and `Gauss`, which draw one sample of each input in a training step.
+
+    correctness, individuality, temperature: its weights and its temperature; the authors' for CIFAR-10.
+    """
+
+    correctness: NonNegative = 0.05
+    individuality: NonNegative = 0.95
+    temperature: Positive = 8.0
+
+    needs_samples = True
+    own_last_layer = True
 
     def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
         """(1 − α) CE(labels; q) + α T² 1/M Σ_m KL(p_m ‖ q_m), both softened by T in the second part (authors' code)."""
@@ -36,19 +47,11 @@ class OneDraw(HeadsAsSamples):
 
 
 @dataclass
-class Drop(OneDraw):
-    """rate: of the dropout. draws: the masks that a prediction takes, the same ones for every image.
-
-    correctness, individuality, temperature: weights and temperature of the loss; the authors' for CIFAR-10.
-    """
+class Drop(OneDraw, HeadsAsSamples):
+    """rate: of the dropout. draws: the masks that a prediction takes, the same ones for every image."""
 
     rate: Rate = 0.5
     draws: Several = 50
-    correctness: NonNegative = 0.05
-    individuality: NonNegative = 0.95
-    temperature: Positive = 8.0
-
-    own_last_layer = True
 
     def last_layer(self, linear: nn.Linear) -> DropLinear:
         """A layer with dropout."""

@@ -14,8 +14,12 @@ class EnD(Method):
 
     temperature: Positive = 1.0
 
-    needs_samples = True
     ood_score = "predictive_entropy"
+
+    @property
+    def needs_samples(self) -> bool:
+        """Only the softened samples' mean is none of the statistics."""
+        return self.temperature != 1
 
     def distribution(self, logits: Tensor, outputs: Tensor) -> Delta:
         """p = softmax(z)."""

@@ -9,7 +9,8 @@ from uncertainty.dirichlet import Dirichlet
 
 @dataclass
 class EnDD(Method):
-    """temperature: T at the start; it falls linearly to 1 over the share `annealing` of the training. smoothing: γ."""
+    """temperature: T at the start; it falls linearly to 1 over the share `annealing` of the training (the authors' is
+    constant at first). smoothing: γ."""
 
     temperature: Positive = 10.0
     annealing: Rate = 0.5

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.schema import NonNegative, Positive, dataclass
+from configs.schema import NonNegative, dataclass
 from methods.interface import Targets
 from methods.students.drop import OneDraw
 from uncertainty.gaussian import LogitGaussian
@@ -33,17 +33,10 @@ class GaussLinear(nn.Linear):
 
 @dataclass
 class Gauss(OneDraw):
-    """prior: the weight of the divergence from the prior, one over the number of training images.
-
-    correctness, individuality, temperature: weights and temperature of the loss; the authors' for CIFAR-10.
-    """
+    """prior: the weight of the divergence from the prior, one over the number of training images."""
 
     prior: NonNegative = 1 / 45_000
-    correctness: NonNegative = 0.05
-    individuality: NonNegative = 0.95
-    temperature: Positive = 8.0
 
-    own_last_layer = True
     heads = 2  # means and variances
 
     def last_layer(self, linear: nn.Linear) -> GaussLinear:

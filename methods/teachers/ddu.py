@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from configs.errors import UserError
 from configs.schema import Evaluation
 from data.dataset import Dataset
 from methods.interface import Networks, Prediction, Predictor, TeacherMethod
@@ -36,9 +37,11 @@ def pooled(network: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def fit(features: Tensor, labels: Tensor) -> MixtureSameFamily:
     """q(z) = Σ_y q(z | y) q(y) with q(z | y) = N(μ_y, Σ_y), of features [N, F] (algorithm 1); the smallest jitter makes
-    every Σ_y positive definite."""
+    every Σ_y positive definite. Raises UserError for a class of one image."""
     features = features.double()
     classes = [features[labels == c] for c in range(int(labels.max()) + 1)]
+    if min(map(len, classes)) < 2:
+        raise UserError("teacher.method: ddu needs two training images of each class")
     mean, covariance = torch.stack([z.mean(0) for z in classes]), torch.stack([z.T.cov() for z in classes])
     for jitter in JITTERS:
         jittered = covariance + jitter * torch.eye(features.shape[1], dtype=torch.float64)

@@ -213,6 +213,8 @@ def test_the_density_of_features_is_that_of_a_mixture_of_gaussians(rank):
     z = features.double().numpy()
     parts = [scipy.stats.multivariate_normal(z[c::3].mean(0), np.cov(z[c::3].T)).logpdf(z[:20]) for c in range(3)]
     assert found.numpy() == pytest.approx(scipy.special.logsumexp(parts, axis=0) - np.log(3), rel=1e-6)
+    with pytest.raises(UserError, match="two training images of each class"):
+        ddu.fit(features[:4], labels[:4])
 
 
 @pytest.mark.parametrize("stride, kernel", [(1, 3), (2, 3), (2, 1)])
