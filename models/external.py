@@ -54,18 +54,12 @@ class External(nn.Module):
 
     @property
     def constants(self) -> str:
-        """The numbers and texts that its modules hold besides weights, also in lists, such as the rates of functional
-        dropouts."""
-
-        def plain(value: object) -> bool:
-            inside = value if isinstance(value, (list, tuple)) else [value]
-            return all(isinstance(part, (int, float, str)) for part in inside)
-
+        """The numbers and texts that its modules hold besides weights, also in lists, mappings and objects, such as the
+        rates of functional dropouts."""
+        torchs = vars(nn.Module()).keys() - {"training"}
+        own = {name: sorted(vars(part).items()) for name, part in self.module.named_modules()}
         return repr(
-            {
-                name: {key: value for key, value in sorted(vars(part).items()) if plain(value)} | {"training": None}
-                for name, part in self.module.named_modules()
-            }
+            {name: plain({k: v for k, v in of if k not in torchs}) | {"training": None} for name, of in own.items()}
         )
 
     @property
@@ -155,11 +149,25 @@ def last_of_each_shape(module: nn.Module, calls: dict[str, Tensor]) -> list[str]
     return list({output.shape: name for name, output in maps.items()}.values())
 
 
+def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """The numbers and texts in a value, in lists, mappings and objects too; None if there are none."""
+    if isinstance(value, (int, float, str)):
+        return value
+    within, fields = (*within, id(value)), getattr(value, "__dict__", None)
+    if isinstance(value, (list, tuple)):
+        parts = [plain(part, within) for part in value if id(part) not in within]
+        return value if parts == list(value) else [part for part in parts if part is not None] or None
+    if isinstance(value, dict):
+        parts = {key: plain(part, within) for key, part in value.items() if id(part) not in within}
+        return {key: part for key, part in parts.items() if part is not None} or None
+    return None if fields is None or callable(value) or isinstance(value, Tensor) else plain(fields, within)
+
+
 def first_of(output: Any) -> Any:
-    """The first of several outputs, such as an LSTM's; the field `logits`, if there is one."""
+    """The first of several outputs, such as an LSTM's; the field or the key `logits`, if there is one."""
     if isinstance(output, (tuple, list)) and output and not hasattr(output, "logits"):
         return output[0]
-    return getattr(output, "logits", output)
+    return output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
 
 
 def mean_of(output: Any) -> Tensor:

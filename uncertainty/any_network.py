@@ -2,12 +2,14 @@
 plain loop."""
 
 import copy
+import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -148,6 +150,14 @@ class PlainLoop:
         alone, that module is the head."""
         before = {name: value.clone() for name, value in self.network.named_buffers()}
         logits = [self.network(batch) for _ in range(2)]
+        torch.manual_seed(0)
+        first = self.network(batch)[:1]
+        torch.manual_seed(0)
+        if not torch.allclose(first, self.network(torch.cat([batch[:1], 255 - batch[1:]]))[:1], rtol=1e-2, atol=1e-2):
+            raise UserError(
+                "an image's passes depend on the other images of its batch: a part that draws random numbers also uses "
+                "the batch's statistics in training mode"
+            )
         for name, value in self.network.named_buffers():
             if not torch.equal(value, before[name]):
                 raise UserError(
@@ -195,7 +205,8 @@ def inputs_of(network: nn.Module, names: list[str], batch: Tensor) -> dict[str, 
 @contextmanager
 def training(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
     """Within this context the modules `names`, and those that they are part of, are in training mode, except
-    normalizations; all others are in eval mode. A hand-written normalization keeps the statistics of test time too."""
+    normalizations; all others are in eval mode. A hand-written normalization in a part that draws nothing keeps the
+    statistics of test time too."""
     inside = [f"{name}." for name in names]
     with modes_kept(network):
         for name, module in network.named_modules():
@@ -211,6 +222,7 @@ class _Draws(TorchDispatchMode):
         super().__init__()
         self.running: list[str] = []
         self.found: dict[str, str] = {}
+        self.count = 0
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         options = options or {}
@@ -219,6 +231,7 @@ class _Draws(TorchDispatchMode):
         before, result = generators(), operation(*arguments, **options)
         if options.get("generator") or not all(map(torch.equal, before, generators())):  # attention may draw nothing
             self.found.setdefault(self.running[-1], operation.overloadpacket.__name__.strip("_"))
+            self.count += 1
         return result
 
 
@@ -246,16 +259,31 @@ def masked(dropouts: list[nn.Dropout], bits: Callable[[int], Tensor], move: int)
 @torch.no_grad()
 def draws_of(network: nn.Module, images: Tensor, dropout_on: bool = True) -> dict[str, str]:
     """The modules that draw random numbers in a pass: {name: operation}. For a function, such as F.dropout, it is the
-    module that calls it."""
+    module that calls it.
+
+    Raises UserError for numbers of Python's or numpy's generators, and for a dropout that is called as
+    `dropout.forward(x)`: it is not seen, and would not be on.
+    """
+    everything = [name for name, _ in network.named_modules()] if dropout_on else []
+    others = random.getstate(), np.random.get_state(legacy=False)
+    draws = _draws(network, images, everything)
+    if repr(others) != repr((random.getstate(), np.random.get_state(legacy=False))):
+        raise UserError("the network draws random numbers by Python or numpy: only those of torch can be sampled")
+    if dropout_on and _draws(network, images, draws.found).count != draws.count:
+        raise UserError("a dropout is called as dropout.forward(x): write dropout(x), or it cannot be found")
+    return draws.found
+
+
+def _draws(network: nn.Module, images: Tensor, names: Iterable[str]) -> _Draws:
+    """What is drawn in a pass with these modules in training mode."""
     network = copy.deepcopy(network).eval()
     draws = _Draws()
     for name, part in network.named_modules():
         part.register_forward_pre_hook(lambda _, __, name=name: draws.running.append(name))
         part.register_forward_hook(lambda *_: draws.running.pop() and None)
-    everything = [name for name, _ in network.named_modules()] if dropout_on else []
-    with torch.random.fork_rng(), training(network, everything), draws:
+    with torch.random.fork_rng(), training(network, names), draws:
         network(images)
-    return draws.found
+    return draws
 
 
 def what_is_random(network: nn.Module, images: Tensor) -> dict[str, list[str]]:

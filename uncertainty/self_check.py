@@ -53,7 +53,7 @@ def require_fit(network: nn.Module, images: Tensor) -> None:
             "an image's logits depend on the other images of its batch: a normalization uses the batch's statistics at "
             "test time (batch norm without running statistics?); use running statistics, or another normalization"
         )
-    if bool((whole >= 0).all()) and torch.allclose(whole.sum(1), torch.ones(len(whole)).to(whole), atol=TOLERANCE):
-        raise UserError("the network gives probabilities, not logits: leave out the softmax at its end")
+    if bool(((whole >= 0) & (whole <= 1)).all()):
+        raise UserError("the network gives probabilities, not logits: leave out the softmax or sigmoid at its end")
     if any(isinstance(layer, nn.Dropout) and layer.p == 1 for layer in network.modules()):
         raise UserError("the network has a dropout of rate 1, which leaves nothing")

@@ -1,5 +1,8 @@
 """MC-dropout of any network, against a loop that is written here."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -58,6 +61,33 @@ def test_stratified_passes_of_a_dropout_that_is_called_in_training_alone():
     plain, blocks = (samples_of(sampler, images, Plan(256, "independent", 3, (0, "test"), b)) for b in (0, 16))
     assert blocks.block == 16 and sampler.random == ["drop"]
     assert (blocks.total_variance / plain.total_variance).mean().item() == pytest.approx(1, abs=0.1)
+
+
+class Hidden(nn.Module):
+    """Its dropout is seen; what a function does before it depends on the case."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.other, self.drop, self.last = first, nn.Dropout(0.5), nn.Dropout(0.5), nn.Linear(192, 5)
+
+    def forward(self, x):
+        return self.last(self.drop(self.first(self, x.flatten(1))))
+
+
+HIDDEN = {
+    "called as dropout.forward": lambda network, x: network.other.forward(x),
+    "by Python or numpy": lambda network, x: x * random.random() if network.training else x,
+    "numbers by Python or numpy": lambda network, x: x * np.random.rand() if network.training else x,
+    "depend on the other images": lambda network, x: nn.functional.dropout(x, 0.1, network.training)
+    / (x.std() if network.training else 1),
+}
+
+
+@pytest.mark.parametrize("said", HIDDEN)
+def test_randomness_that_cannot_be_sampled_rightly_is_refused(said):
+    sampler, images = PlainLoop(Hidden(HIDDEN[said])), torch.randn(N, 3, 8, 8)
+    with pytest.raises(UserError, match=said):
+        samples_of(sampler, images, Plan(2, "grouped", N, (0, "test")))
 
 
 def test_samples_depend_on_the_plan_alone():
