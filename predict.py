@@ -57,6 +57,8 @@ def main() -> None:
         raise UserError(f"--images: no folder or file {options.images}")
     if options.teacher_passes is not None and options.teacher_passes < 2:
         raise UserError(f"--teacher-passes: {options.teacher_passes} is less than two")
+    if options.out.suffix.lower() in SUFFIXES:
+        raise UserError(f"--out: {options.out} is the name of an image; name a CSV file")
     if options.report and options.out.suffix == ".html":
         raise UserError(f"--out: {options.out} is the CSV file's name; the report gets the same name with .html")
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from configs import cli, schema
+from configs.errors import UserError
 from configs.schema import Config
 from configs.start import before_imports
 from methods.teacher import Teacher, load_teacher, members
@@ -21,6 +22,8 @@ from training.compute import Compute, choose
 from training.run import made_by
 from uncertainty.mc_dropout import Plan, samples_of
 from uncertainty.samples import Samples
+
+OTHERS = ("sets", "seeds", "root")  # settings that one result of several does not depend on
 
 Tables = dict[str, dict[str, dict]]  # {caption: {row: {column: text, number or None}}}
 
@@ -43,7 +46,14 @@ def sample_images(teacher: Teacher, images: Tensor, passes: int, key: tuple, com
 def start(experiment: Callable[[Any], None], settings: type, description: str) -> None:
     """Run an experiment with the settings of the command line."""
     before_imports(description, (), schema.dataclass(settings))
-    script.guard(lambda: experiment(cli.parse(sys.argv[1:], schema.dataclass(settings), None)[0]))
+
+    def work() -> None:
+        chosen, overwrite = cli.parse(sys.argv[1:], schema.dataclass(settings), None)
+        if overwrite:
+            raise UserError("--overwrite: an experiment measures anew what is missing in runs/; delete it there")
+        experiment(chosen)
+
+    script.guard(work)
 
 
 def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict:
@@ -52,10 +62,12 @@ def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict
 
 
 def kept(file: Path, settings: Any, measure: Callable[[], dict]) -> dict:
-    """The result in `file` if the same settings made it; else a new one, which is written there."""
-    made = artifact.read_json(file) if file.exists() else {}
-    if made.get("settings") != asdict(settings):
-        made = artifact.write_json(file, {"settings": asdict(settings), "result": measure()})
+    """The result in `file` if the same settings made it; else a new one, which is written there. How many sets and
+    seeds there are beside it does not matter."""
+    wanted, made = asdict(settings), artifact.read_json(file) if file.exists() else {}
+    before = made.get("settings", {})
+    if {key: wanted[key] for key in wanted if key not in OTHERS} != {k: before[k] for k in before if k not in OTHERS}:
+        made = artifact.write_json(file, {"settings": wanted, "result": measure()})
     return made["result"]
 
 

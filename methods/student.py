@@ -17,7 +17,7 @@ from data.dataset import Dataset
 from methods import student_method
 from methods.prediction import predictions
 from methods.teacher import Teacher, standardize
-from models.architecture import Architecture, HeadsLinear
+from models.architecture import Architecture, HeadsLinear, require_images
 from models.contract import Network
 from models.external import External
 from models.folding import folded
@@ -99,15 +99,9 @@ class Student(nn.Module):
     def outputs(self, images: Tensor) -> Tensor:
         """The logits (of all heads) and the head parameters in one tensor: float32 [N, heads · C + K].
 
-        Raises ValueError for images of another shape or type than those it was made for: the outputs would be wrong but
-        plausible.
+        Raises ValueError as `require_images`.
         """
-        a = self.architecture
-        if images.shape[1:] != a.shape or not (self.training or images.dtype == torch.uint8):
-            raise ValueError(
-                f"a student of images uint8 [N, {', '.join(map(str, a.shape))}] in 0-255 was given "
-                f"{images.dtype} {list(images.shape)}"
-            )
+        require_images(images, self.architecture.shape, self.training)
         logits, features = self.logits_and_features(images)
         if self.perceptron is None:
             return logits.flatten(1)

@@ -18,7 +18,7 @@ from methods import teacher_method
 from methods.interface import Samplers
 from methods.prediction import BATCH, predictions
 from models import spectral_norm
-from models.architecture import Architecture
+from models.architecture import Architecture, require_images
 from models.external import UNKNOWN, External
 from models.networks import build
 from training import artifact
@@ -105,7 +105,11 @@ class Teacher:
 
     def __call__(self, images: Tensor, passes: int = 16) -> Samples:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth about
-        sixty plain ones, and thirty for the total variance (results/stratified_samples/)."""
+        sixty plain ones, and thirty for the total variance (results/stratified_samples/).
+
+        Raises ValueError for images of another shape or type than those it was made for.
+        """
+        require_images(images, self.architecture.shape)
         return samples_of(self._sampler(), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
     def predict(self, images: str | Path, passes: int) -> Iterator[dict]:

@@ -113,6 +113,16 @@ class HeadsLinear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.mT).transpose(0, 1)
 
 
+def require_images(images: Tensor, shape: Shape, training: bool = False) -> None:
+    """Raise ValueError for images that are not uint8 [N, *shape] (any type in training): a network's outputs would be
+    wrong but plausible."""
+    if images.shape[1:] != shape or not (training or images.dtype == torch.uint8):
+        raise ValueError(
+            f"a network for images uint8 [N, {', '.join(map(str, shape))}] in 0-255 was given "
+            f"{images.dtype} {list(images.shape)}"
+        )
+
+
 def linear(a: Architecture, inputs: int, outputs: int) -> nn.Module:
     """A linear layer of the classifier, of one head or several."""
     return nn.Linear(inputs, outputs) if a.heads == 1 else HeadsLinear(a.heads, inputs, outputs)

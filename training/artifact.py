@@ -76,6 +76,8 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict, dtyp
     text = json.dumps(metadata)
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"kind": kind, "metadata": text, "sha256": checksum(tensors, kind, text)})
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)  # safetensors lets nobody else read
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
@@ -83,6 +85,8 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     kind."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: you have no permission to read it")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

@@ -18,12 +18,12 @@ def main(stage: Callable[[Config, bool], None]) -> None:
         with process_group.started():
             stage(*settings)
 
-    guard(work)
+    guard(work, "interrupted: the same command continues from what is finished")
 
 
-def guard(work: Callable[[], None]) -> None:
-    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and code
-    2."""
+def guard(work: Callable[[], None], interrupted: str = "interrupted") -> None:
+    """Call `work`. An error caused by the user, the disk or missing memory ends the process with one line and code 2;
+    Ctrl-C with the line `interrupted`."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # file names can contain bytes that no encoding has
     try:
@@ -37,7 +37,7 @@ def guard(work: Callable[[], None]) -> None:
             raise
         stop("not enough memory: lower width, batch_size, group_size (of sampling or evaluation), or data.size")
     except KeyboardInterrupt:
-        stop("interrupted: the same command continues from what is finished", 130)
+        stop(interrupted, 130)
 
 
 def stop(message: str, code: int = 2) -> None:

@@ -145,9 +145,7 @@ def layer_scales(network: nn.Sequential, images: Tensor, passes: int) -> list[fl
 def after(layer: nn.Module, mean: Tensor, variance: Tensor, moments: Moments) -> MeanAndVariance:
     """Mean and variance after a layer, in float32. Raises UserError for a layer that `moments` does not know."""
     if type(layer) not in moments or isinstance(layer, nn.MaxPool2d) and not halves(layer):
-        raise UserError(
-            f"variance propagation does not support {layer}: add its moments to {__name__}.MOMENTS"
-        )
+        raise UserError(f"variance propagation does not support {layer}: add its moments to {__name__}.MOMENTS")
     mean, variance = moments[type(layer)](layer, mean, variance)
     return mean.float(), variance.float()
 

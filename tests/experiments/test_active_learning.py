@@ -54,4 +54,4 @@ def test_the_size_from_which_a_student_pays():
     """Distillation: 8 s; 100 images take 5 s by many passes, 2 s by few and 1 s by the student: 200 and 800 images are
     worth it. An old student costs 1 s in three of four steps."""
     seconds = {"teacher (BALD)": 5.0, "teacher, few passes": 2.0, "student": 3.0, "student of every step": 9.0}
-    assert experiment.pays_from(seconds, 100) == pytest.approx([200, 800])
+    assert experiment.pays_from(seconds, 100, 8) == pytest.approx([200, 800])

@@ -78,8 +78,9 @@ HIDDEN = {
     "called as dropout.forward": lambda network, x: network.other.forward(x),
     "by Python or numpy": lambda network, x: x * random.random() if network.training else x,
     "numbers by Python or numpy": lambda network, x: x * np.random.rand() if network.training else x,
-    "depend on the other images": lambda network, x: nn.functional.dropout(x, 0.1, network.training)
-    / (x.std() if network.training else 1),
+    "depend on the other images": lambda network, x: (
+        nn.functional.dropout(x, 0.1, network.training) / (x.std() if network.training else 1)
+    ),
 }
 
 
