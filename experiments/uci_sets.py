@@ -106,6 +106,6 @@ def tables(records: dict[str, dict]) -> dict[str, dict]:
         teachers[name], students[name] = teacher, student
     return {
         "Mean ± standard error over the splits; *apart*: in combined standard errors": teachers,
-        "The passes of half of the reference as one Gaussian for each row; *apart*: a student minus them, paired over the splits. Pearson, "
-        "equivalent passes and scale are of the student's epistemic variance": students,
+        "Half of the reference's passes as one Gaussian for each row; *apart*: a student minus them, paired over the "
+        "splits. Pearson, equivalent passes and scale are of the student's epistemic variance": students,
     }

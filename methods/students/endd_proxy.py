@@ -25,8 +25,8 @@ def proxy(log_probs: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class EnDDProxy(Method):
-    """offset: is added to exp(z) in prediction. 0, the default of the authors' code, gives the mean softmax(z); 1 is that
-    of the training."""
+    """offset: is added to exp(z) in prediction. 0, the authors' default, gives the mean softmax(z); 1 is that of the
+    training."""
 
     offset: NonNegative = 0.0
 
