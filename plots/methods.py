@@ -199,10 +199,11 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
         colour = ORANGE if title.endswith(", ours") else BLUE
         axis.plot(cost, passes, "o", color=colour, markersize=6)
         lowest = min(passes, lowest / LABEL_STEP)  # labels of one cost do not overlap
+        left = 3 < cost < 15  # where a label on the right would cover other points
         axis.annotate(
-            title, (cost, passes), (max(cost * 1.1, 1.6), lowest), color=colour, va="center", fontsize=8,
-            bbox={"color": "white", "pad": 0},
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (0, 0.5)},
+            title, (cost, passes), (cost / 1.1 if left else max(cost * 1.1, 1.6), lowest), color=colour, fontsize=8,
+            va="center", ha="right" if left else "left", bbox={"color": "white", "pad": 0},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (left, 0.5)},
         )  # fmt: skip
     axis.set(xlabel="cost: time of a prediction, in passes of one network without dropout")
     axis.set(ylabel="worth: equivalent passes, total variance", xlim=ends, ylim=ends)
