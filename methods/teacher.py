@@ -109,8 +109,9 @@ class Teacher:
 
         Raises ValueError for images of another shape or type than those it was made for.
         """
+        sampler = self._sampler()
         require_images(images, self.architecture.shape)
-        return samples_of(self._sampler(), images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
+        return samples_of(sampler, images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
     def predict(self, images: str | Path, passes: int) -> Iterator[dict]:
         """The same as `methods.student.Student.predict`, but from `passes` stratified passes with dropout."""

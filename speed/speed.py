@@ -34,7 +34,7 @@ from docs.examples.my_models import make_mobilenet, make_resnet18
 from methods.student import Student, for_use
 from models.architecture import Architecture
 from models.networks import build
-from training import artifact
+from training import artifact, script
 from training.compute import choose
 from training.run import provenance
 from uncertainty import mc_dropout
@@ -410,4 +410,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.guard(main)
