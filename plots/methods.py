@@ -303,11 +303,17 @@ def quality(done: Records) -> Figure:
                 continue
             points = sorted((mean(of, FLOPS) / one_pass, mean(of, path)) for of in rows)
             axis.plot(*zip(*points), "o-", color=colour, markersize=4, label=label)
-        for number, of in enumerate(students, 1):
-            colour = ORANGE if of[0]["student"] in ("dirichlet", "logit_gaussian") else GREY
-            x, y = mean(of, FLOPS) / one_pass, mean(of, path)
+        points = [(mean(of, path), mean(of, FLOPS) / one_pass, number) for number, of in enumerate(students, 1)]
+        for y, x, number in points:
+            colour = ORANGE if students[number - 1][0]["student"] in ("dirichlet", "logit_gaussian") else GREY
             axis.plot(x, y, "o", color=colour, markersize=5)
-            axis.annotate(str(number), (x, y), (5, 0), textcoords="offset points", va="center", fontsize=7)
+        step, height = np.ptp(axis.get_ylim()) / 30, -np.inf  # between labels, which do not overlap
+        for y, x, number in sorted(points):
+            height = max(y, height + step)
+            axis.annotate(
+                str(number), (x, y), (1.3 * x, height), va="center", fontsize=7,
+                arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.4, "relpos": (0, 0.5)},
+            )  # fmt: skip
         axis.set(xscale="log", xlabel="cost: arithmetic of a prediction, in passes", ylabel=what)
         axis.set_xticks(COSTS, COSTS)
         axis.minorticks_off()
