@@ -79,12 +79,13 @@ def learn(
     return dict(zip(("labels", "accuracy", "ambiguous", "seconds"), map(list, zip(*curve)), strict=True))
 
 
+@np.errstate(all="ignore")  # a single step shares nothing
 def pays_from(seconds: dict[str, float], images: int, steps: int) -> list[float]:
     """The sizes of the pool above which a student of every step costs less than the teacher's passes, many and few:
     a distillation costs the same for any pool, passes grow with it. seconds: of a step, on average over so many, of a
     pool of so many images."""
     every_step, share = seconds["student of every step"], math.ceil(steps / AGAIN) / steps
-    one_pass = (seconds["student"] - share * every_step) / (1 - share)
+    one_pass = np.divide(seconds["student"] - share * every_step, 1 - share)
     passes = seconds["teacher (BALD)"], seconds["teacher, few passes"]
     return [images * (every_step - one_pass) / (value - one_pass) for value in passes]
 
@@ -127,8 +128,7 @@ def tables(record: dict) -> common.Tables:
         rows[name]["ambiguous among acquired"] = np.mean([curve["ambiguous"][-1] for curve in curves.values()])
         rows[name]["seconds of a step"] = seconds.get(name)
     steps = len(record["curves"]["student"]["0"]["labels"])
-    with np.errstate(all="ignore"):  # a single step shares nothing
-        many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS, steps)
+    many, few = pays_from(seconds, CLEAN + ambiguous_digits.AMBIGUOUS, steps)
     caption = (
         f"Means and ranges over the seeds. The teacher takes {PASSES} passes, or {FEW_PASSES}; a student is distilled "
         f"on {DISTILLED} images at every step, or once in {AGAIN} steps, which then share its cost. Seconds: to choose "

@@ -64,10 +64,13 @@ def provenance(settings: Any, device: str = "auto", dtype: str = "auto") -> dict
 def kept(file: Path, settings: Any, measure: Callable[[], dict]) -> dict:
     """The result in `file` if the same settings made it; else a new one, which is written there. How many sets and
     seeds there are beside it does not matter."""
-    wanted, made = asdict(settings), artifact.read_json(file) if file.exists() else {}
-    before = made.get("settings", {})
-    if {key: wanted[key] for key in wanted if key not in OTHERS} != {k: before[k] for k in before if k not in OTHERS}:
-        made = artifact.write_json(file, {"settings": wanted, "result": measure()})
+
+    def decisive(given: dict) -> dict:
+        return {key: value for key, value in given.items() if key not in OTHERS}
+
+    made = artifact.read_json(file) if file.exists() else {}
+    if decisive(made.get("settings", {})) != decisive(asdict(settings)):
+        made = artifact.write_json(file, {"settings": asdict(settings), "result": measure()})
     return made["result"]
 
 

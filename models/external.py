@@ -7,6 +7,7 @@
 import re
 import textwrap
 from collections.abc import Callable
+from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     within, fields = (*within, id(value)), getattr(value, "__dict__", None)
     if isinstance(value, (list, tuple)):
         parts = [plain(part, within) for part in value if id(part) not in within]
-        return value if parts == list(value) else [part for part in parts if part is not None] or None
+        whole = len(parts) == len(value) and all(map(is_, parts, value))
+        return value if whole else [part for part in parts if part is not None] or None
     if isinstance(value, dict):
         parts = {key: plain(part, within) for key, part in value.items() if id(part) not in within}
         return {key: part for key, part in parts.items() if part is not None} or None

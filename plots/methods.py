@@ -17,6 +17,7 @@ from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK
 
 COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
+LABELS = 1.6  # the cost from which they begin: on the left of a point if on the right they would cover another one
 FLOPS = "cost/flops"
 RATES = ("settings/teacher/conv_dropout", "settings/teacher/head_dropout")
 TOTAL_VARIANCE = "agreement/total_variance"
@@ -199,9 +200,9 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
         colour = ORANGE if title.endswith(", ours") else BLUE
         axis.plot(cost, passes, "o", color=colour, markersize=6)
         lowest = min(passes, lowest / LABEL_STEP)  # labels of one cost do not overlap
-        left = 3 < cost < 15  # where a label on the right would cover other points
+        left = cost > LABELS and any(cost < x < 3 * cost and 0.7 < y / passes < 1.4 for y, x, _ in points)
         axis.annotate(
-            title, (cost, passes), (cost / 1.1 if left else max(cost * 1.1, 1.6), lowest), color=colour, fontsize=8,
+            title, (cost, passes), (cost / 1.1 if left else max(cost * 1.1, LABELS), lowest), color=colour, fontsize=8,
             va="center", ha="right" if left else "left", bbox={"color": "white", "pad": 0},
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (left, 0.5)},
         )  # fmt: skip
@@ -303,10 +304,11 @@ def quality(done: Records) -> Figure:
                 continue
             points = sorted((mean(of, FLOPS) / one_pass, mean(of, path)) for of in rows)
             axis.plot(*zip(*points), "o-", color=colour, markersize=4, label=label)
-        points = [(mean(of, path), mean(of, FLOPS) / one_pass, number) for number, of in enumerate(students, 1)]
-        for y, x, number in points:
-            colour = ORANGE if students[number - 1][0]["student"] in ("dirichlet", "logit_gaussian") else GREY
-            axis.plot(x, y, "o", color=colour, markersize=5)
+        points = []
+        for number, of in enumerate(students, 1):
+            colour = ORANGE if of[0]["student"] in ("dirichlet", "logit_gaussian") else GREY
+            points.append((mean(of, path), mean(of, FLOPS) / one_pass, number))
+            axis.plot(points[-1][1], points[-1][0], "o", color=colour, markersize=5)
         step, height = np.ptp(axis.get_ylim()) / 30, -np.inf  # between labels, which do not overlap
         for y, x, number in sorted(points):
             height = max(y, height + step)

@@ -2,12 +2,12 @@
 plain loop."""
 
 import copy
-import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from random import getstate
 
 import numpy as np
 import torch
@@ -150,10 +150,15 @@ class PlainLoop:
         alone, that module is the head."""
         before = {name: value.clone() for name, value in self.network.named_buffers()}
         logits = [self.network(batch) for _ in range(2)]
-        torch.manual_seed(0)
-        first = self.network(batch)[:1]
-        torch.manual_seed(0)
-        if not torch.allclose(first, self.network(torch.cat([batch[:1], 255 - batch[1:]]))[:1], rtol=1e-2, atol=1e-2):
+
+        def seeded(work: Callable[[], Tensor]) -> Tensor:
+            torch.manual_seed(0)
+            return work()
+
+        whole, among_others = (
+            seeded(partial(self.network, images)) for images in (batch, torch.cat([batch[:1], 255 - batch[1:]]))
+        )
+        if not torch.allclose(whole[:1], among_others[:1], rtol=1e-2, atol=1e-2):
             raise UserError(
                 "an image's passes depend on the other images of its batch: a part that draws random numbers also uses "
                 "the batch's statistics in training mode"
@@ -170,9 +175,7 @@ class PlainLoop:
         first, second = (inputs_of(self.network, ends, batch) for _ in range(2))
         same = [name for name in ends if name in first and name in second and torch.equal(first[name], second[name])]
         for self.head in [*reversed(same), None]:
-            works = [partial(self.network, batch), self._one_pass(batch)]
-            whole, alone = ((torch.manual_seed(0), work())[1] for work in works)
-            if torch.equal(whole, alone):
+            if torch.equal(whole, seeded(self._one_pass(batch))):
                 break
         random = [self.network.get_submodule(name) for name in self.random]
         self.dropouts = random if all(type(module) is nn.Dropout for module in random) else []
@@ -240,6 +243,11 @@ def generators() -> list[Tensor]:
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
 
 
+def other_generators() -> str:
+    """The states of Python's and numpy's generators."""
+    return repr((getstate(), np.random.get_state(legacy=False)))
+
+
 @contextmanager
 def masked(dropouts: list[nn.Dropout], bits: Callable[[int], Tensor], move: int) -> Iterator[None]:
     """Within this context these modules, which are put into eval mode, drop: one stratified pass, with the numbers
@@ -265,9 +273,9 @@ def draws_of(network: nn.Module, images: Tensor, dropout_on: bool = True) -> dic
     `dropout.forward(x)`: it is not seen, and would not be on.
     """
     everything = [name for name, _ in network.named_modules()] if dropout_on else []
-    others = random.getstate(), np.random.get_state(legacy=False)
+    before = other_generators()
     draws = _draws(network, images, everything)
-    if repr(others) != repr((random.getstate(), np.random.get_state(legacy=False))):
+    if other_generators() != before:
         raise UserError("the network draws random numbers by Python or numpy: only those of torch can be sampled")
     if dropout_on and _draws(network, images, draws.found).count != draws.count:
         raise UserError("a dropout is called as dropout.forward(x): write dropout(x), or it cannot be found")

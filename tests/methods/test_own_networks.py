@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from data import dataset_of
 from docs.examples.my_models import make_mobilenet
 from methods.student import load_student
 from methods.teacher import Teacher, load_teacher
-from models.external import External
+from models.external import External, first_of, plain
 from train_student import distil
 from training.compute import choose
 from training.external import call
@@ -156,6 +157,19 @@ def test_a_network_of_pretrained_weights_is_trained_on_and_distilled(tmp_path, m
     assert sum(map(len, trained.check(trained.network.some_images()).random.values())) == 8
     run_stages(config, "student")
     assert load_student(config.folder).classes == ["robin", "wren"]
+
+
+def test_what_a_module_holds_besides_weights_is_found_wherever_it_is():
+    held = SimpleNamespace(rates={"first": 0.1, 2: (0.2, 0.3)}, arrays=[np.zeros(3), 4], layers=[nn.Dropout(0.5)])
+    held.itself, held.tensor = held, torch.zeros(2)
+    assert plain(held) == {"rates": {"first": 0.1, 2: (0.2, 0.3)}, "arrays": [4]}
+    assert plain([nn.ReLU()]) is None and plain((3, 3)) == (3, 3)
+
+
+def test_of_several_outputs_the_logits_are_taken():
+    logits = torch.zeros(2, 3)
+    for output in ({"features": 1, "logits": logits}, SimpleNamespace(logits=logits), (logits, 1), logits):
+        assert first_of(output) is logits
 
 
 def test_a_module_and_images_in_python(own):
