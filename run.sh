@@ -6,10 +6,14 @@
 #     ./run.sh configs/digits.yaml --seed 1 --name digits-1     with any field overridden
 # The same command again continues or skips what is done; --overwrite starts anew.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")"
 config=configs/digits.yaml
 if [[ $# -gt 0 && $1 != -* ]]; then
     config=$1
+    if [[ ! -f $config && -f $here/$config ]]; then
+        config=$here/$config
+    fi
     shift
 fi
 if [[ " $*" == *" --config"* ]]; then

@@ -25,7 +25,9 @@ FORMER = {"loss": "it is now called objective", "teacher.bias_lr": "it is now ca
     ).split(),
     "which is no longer a setting: leave it out",
 )
-USAGE = f"usage: {sys.argv[0]} [--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
+MODULE = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m experiments.uci`
+COMMAND = f"python -m {MODULE.name}" if MODULE else sys.argv[0]
+USAGE = f"usage: {COMMAND} [--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
 
 
 class Loader(yaml.SafeLoader):

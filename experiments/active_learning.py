@@ -13,16 +13,18 @@ continues: what is finished is kept in runs/active_learning/.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor
 
+from configs.schema import Count, dataclass
 from data.dataset import Dataset
 from experiments import ambiguous_digits, common
 from experiments.acquisitions import ACQUISITIONS, AGAIN, COMPUTE, DISTILLED, FEW_PASSES, PASSES, State
@@ -37,11 +39,12 @@ SHOWN = (50, 100, 200)  # labels
 
 @dataclass
 class Settings:
-    """last: labels at the end. epochs: of each network."""
-
-    last: int = 200
-    epochs: int = 200
-    seeds: int = 3
+    last: Annotated[int, Field(ge=FIRST)] = 200
+    """Labels at the end."""
+    epochs: Count = 200
+    """Of each network."""
+    seeds: Count = 3
+    """Repetitions."""
 
 
 def make_pool(train: Dataset, ambiguous: Tensor, labels: Tensor, seed: int) -> tuple[Dataset, Tensor]:

@@ -8,7 +8,7 @@ Gaussian and a Dirichlet student of each. CIFAR-100 is unknown to them. Takes bo
 Writes results/amount_of_data/; networks are in runs/amount_of_data/.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 import data
 from configs import cli
-from configs.schema import Config, Data, DataSet
+from configs.schema import Config, Data, DataSet, Seed, dataclass
 from experiments import common
 from models.inference import outputs_of
 from plots.style import BLUE, GREEN, ORANGE
@@ -37,10 +37,9 @@ STYLES = {"test": "-", "unknown": "--"}
 
 @dataclass
 class Settings:
-    """networks: settings of the teacher and the students; their epochs are those of all images."""
-
     networks: str = "configs/tuning.yaml"
-    seed: int = 0
+    """Settings of the teacher and the students; their epochs are those of all images."""
+    seed: Seed = 0
 
 
 def every(divisor: int, split: str) -> TensorDataset:

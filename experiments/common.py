@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from configs import cli, schema
+from configs import cli
 from configs.errors import UserError
 from configs.schema import Config
 from configs.start import before_imports
@@ -45,10 +45,10 @@ def sample_images(teacher: Teacher, images: Tensor, passes: int, key: tuple, com
 
 def start(experiment: Callable[[Any], None], settings: type, description: str) -> None:
     """Run an experiment with the settings of the command line."""
-    before_imports(description, (), schema.dataclass(settings))
+    before_imports(description, (), settings)
 
     def work() -> None:
-        chosen, overwrite = cli.parse(sys.argv[1:], schema.dataclass(settings), None)
+        chosen, overwrite = cli.parse(sys.argv[1:], settings, None)
         if overwrite:
             raise UserError("--overwrite: an experiment measures anew what is missing in runs/; delete it there")
         experiment(chosen)

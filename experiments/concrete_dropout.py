@@ -9,7 +9,7 @@ with the usual rates. Writes results/concrete_dropout/; networks are in runs/con
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import product
 
 import torch
@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 import data
 import methods.teacher
 from configs import cli
-from configs.schema import Config
+from configs.schema import Config, Count, Seed, dataclass
 from data.augment import augment, draw_changes
 from experiments import common, noisy_sine
 from experiments.batched import fit
@@ -42,12 +42,13 @@ REPEATS, PASSES = 5, 200  # in one dimension: networks, and passes of each
 
 @dataclass
 class Settings:
-    """points: numbers of points in one dimension; steps: of networks there. teacher: settings of those on CIFAR-10."""
-
-    points: list[int] = field(default_factory=lambda: [64, 256, 1024, 4096])
-    steps: int = 8000
+    points: list[Count] = field(default_factory=lambda: [64, 256, 1024, 4096])
+    """Numbers of points in one dimension."""
+    steps: Count = 8000
+    """Of networks there."""
     teacher: str = "configs/tuning.yaml"
-    seed: int = 0
+    """Settings of those on CIFAR-10."""
+    seed: Seed = 0
 
 
 def in_one_dimension(count: int, steps: int) -> dict:

@@ -1,12 +1,11 @@
 """The methods of dirty_mnist.py: MC-dropout, its students, an ensemble, a network without dropout, and DDU."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import data
 from compare import subject_of
 from configs import cli
-from configs.schema import Config
+from configs.schema import Config, Count, Seed, Several, dataclass
 from experiments import common
 from methods.interface import Predictor
 from train_student import distil
@@ -25,13 +24,14 @@ OWN_SCORES = {  # a method's score for unknown images, by its authors
 
 @dataclass
 class Settings:
-    """Epochs of the networks, of the students and of DDU's ResNet-18; networks of the ensemble."""
-
-    epochs: int = 10
-    student_epochs: int = 8
-    ddu_epochs: int = 3
-    members: int = 5
-    seed: int = 0
+    epochs: Count = 10
+    """Of the networks."""
+    student_epochs: Count = 8
+    ddu_epochs: Count = 3
+    """Of DDU's ResNet-18."""
+    members: Several = 5
+    """Networks of the ensemble."""
+    seed: Seed = 0
 
 
 def base_config(name: str, train: str, ood: list[str], settings: Settings) -> Config:

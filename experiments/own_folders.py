@@ -8,14 +8,16 @@ with the same epochs and batches. Takes the sets from datasets/, or downloads th
 and networks are in runs/own_folders/. The same command again continues.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
+from typing import Annotated
 
 from PIL import Image
+from pydantic import Field
 
 import data
 from configs import cli
-from configs.schema import Config, Data, DataSet
+from configs.schema import Config, Data, DataSet, Seed, dataclass
 from experiments import common
 from methods.teacher import as_trained
 from models.inference import outputs_of
@@ -33,6 +35,7 @@ SETS = {  # the split with the images to train on, the size, channels, and the i
     "fashion_mnist": ("train", 28, 1, slice(200)),
     "cifar10": ("train", 32, 3, slice(200)),
 }
+Folder = Annotated[str, Field(pattern=rf"^({'|'.join(SETS)})-[1-9]\d*$")]
 FOLDERS = """tiny_imagenet-50 tiny_imagenet-100 tiny_imagenet-400 fashion_mnist-100 fashion_mnist-1000
     cifar10-100 cifar10-1000 cifar10-5000"""
 GRID = {
@@ -43,13 +46,13 @@ GRID = {
 
 @dataclass
 class Settings:
-    """folders: a set, and how many images of each class. grid: those in which other networks are trained too. root: the
-    folder of the published sets."""
-
-    folders: list[str] = field(default_factory=FOLDERS.split)
-    grid: list[str] = field(default_factory=lambda: ["tiny_imagenet-50", "cifar10-100", "cifar10-1000"])
+    folders: list[Folder] = field(default_factory=FOLDERS.split)
+    """A set, and how many images of each class."""
+    grid: list[Folder] = field(default_factory=lambda: ["tiny_imagenet-50", "cifar10-100", "cifar10-1000"])
+    """Those in which other networks are trained too."""
     root: str = "datasets"
-    seed: int = 0
+    """The folder of the published sets."""
+    seed: Seed = 0
 
 
 def write_folder(folder: str, settings: Settings) -> Path:

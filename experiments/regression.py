@@ -8,16 +8,18 @@ N/4, N/2 and N points, each with the dropout rate that is best for its number of
 points: more data should lower the epistemic part, and not the aleatoric one. Writes results/regression/.
 """
 
-from dataclasses import dataclass
 from itertools import product
+from typing import Annotated
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
+from pydantic import Field
 from torch import Tensor
 
+from configs.schema import Count, Seed, Several, dataclass
 from experiments import common, noisy_sine
 from experiments.batched import Perceptrons, fit, fit_students, moments
 from experiments.gaussian_regression import GaussianPrediction
@@ -33,14 +35,15 @@ KINDS = ("constant", "learned")  # the noise of y: 1/τ, or a second output
 
 @dataclass
 class Settings:
-    """points: N. repeats: networks of each kind and number of points, on other data each. passes: T of the teachers.
-    epochs: at N points, and of the students; teachers of fewer points have more."""
-
-    points: int = 1024
-    repeats: int = 20
-    passes: int = 200
-    epochs: int = 500
-    seed: int = 0
+    points: Annotated[int, Field(ge=4)] = 1024
+    """N; networks of N/2 and N/4 points are trained too."""
+    repeats: Count = 20
+    """Networks of each kind and number of points, on other data each."""
+    passes: Several = 200
+    """T of the teachers."""
+    epochs: Count = 500
+    """At N points, and of the students; teachers of fewer points have more."""
+    seed: Seed = 0
 
 
 def train_teachers(kind: str, x: Tensor, y: Tensor, rates: Tensor, settings: Settings) -> Perceptrons:

@@ -7,7 +7,6 @@ estimates but the total variance of one block are unbiased (tests/uncertainty/te
 between repeats is their noise. Takes both sets from datasets/, or downloads them. Writes results/stratified_samples/.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,6 +16,7 @@ from torch import Tensor
 
 import data
 from configs import cli
+from configs.schema import Count, Several, dataclass
 from experiments import common
 from methods.teacher import load_teacher
 from training.compute import choose
@@ -30,13 +30,14 @@ MEASURES = ("mean", "predictive_entropy", "expected_entropy", "total_variance")
 
 @dataclass
 class Settings:
-    """run: the folder of the teacher's run. images: of each set. repeats: of each way of sampling. rounds: of the
-    times."""
-
     run: str = "results/cifar10_cpu"
-    images: int = 400
-    repeats: int = 6
-    rounds: int = 5
+    """The folder of the teacher's run."""
+    images: Count = 400
+    """Of each set."""
+    repeats: Several = 6
+    """Of each way of sampling."""
+    rounds: Count = 5
+    """Of the times."""
 
 
 WAYS = {  # passes, and the least number of blocks
@@ -77,7 +78,7 @@ def main(settings: Settings) -> None:
     record = common.provenance(settings) | {"noise": {}, "time": {}}
     with compute.autocast():
         for dataset in data.load_evaluation(config.data, teacher.classes, config.split_seed)[:2]:
-            images = dataset.subset(torch.arange(len(dataset))[:: len(dataset) // settings.images]).images
+            images = dataset.subset(torch.arange(len(dataset))[:: max(1, len(dataset) // settings.images)]).images
             images = images[: settings.images].to(compute.device)
             record["noise"][dataset.name] = {
                 way: noise([sampled(sampler, images, way, f"{dataset.name} {k}", 16) for k in range(settings.repeats)])

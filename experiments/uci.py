@@ -9,16 +9,19 @@ runs/uci/ and skipped by the next call.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy import ndarray
+from pydantic import Field
 
 from configs.errors import UserError
+from configs.schema import Count, Seed, Several, dataclass
 from experiments import common
 from experiments.batched import Perceptrons, fit, fit_students, moments, sample
 from experiments.gaussian_regression import GaussianPrediction, mixture_log_likelihood
@@ -33,17 +36,19 @@ SHOWN = {"teacher": "passes: a mixture", "passes": "passes: one Gaussian", "stud
 
 @dataclass
 class Settings:
-    """multiplier: of the published number of epochs, 40. passes: behind a test log likelihood; a tenth of it on
-    validation rows. half: T of each half of the reference, and behind a student's targets. steps: of a student."""
-
     root: str = "datasets/UCI_Datasets"
-    sets: list[str] = field(default_factory=lambda: list(PUBLISHED))
-    splits: int = 20
-    multiplier: int = 100
-    passes: int = 10_000
-    half: int = 100
-    steps: int = 20_000
-    seed: int = 0
+    """The folder of the published splits."""
+    sets: list[Literal[*PUBLISHED]] = field(default_factory=lambda: list(PUBLISHED))
+    splits: Annotated[int, Field(ge=1, le=20)] = 20
+    multiplier: Count = 100
+    """Of the published number of epochs, 40."""
+    passes: Annotated[int, Field(ge=10)] = 10_000
+    """Behind a test log likelihood; a tenth of it on validation rows."""
+    half: Several = 100
+    """T of each half of the reference, and behind a student's targets."""
+    steps: Count = 20_000
+    """Of a student."""
+    seed: Seed = 0
 
 
 def train_teachers(rows: Rows, rates: ndarray, tau: float, hidden: int, epochs: int) -> Perceptrons:
