@@ -1,4 +1,4 @@
-"""All methods, each with a file and one line here: `teacher.method` is one of TEACHERS, `student.method` of
+"""All methods, each with one line here: `teacher.method` is one of TEACHERS, `student.method` of
 STUDENTS."""
 
 from configs.cli import checked, settings_of
