@@ -17,7 +17,9 @@ from plots.style import BLUE, GREEN, GREY, MEASURE_COLOURS, ORANGE, PANELS, PINK
 
 COSTS = (1, 2, 5, 10, 20, 50, 100)  # ticks
 LABEL_STEP = 1.17  # between two labels, on a logarithmic axis
-LABELS = 1.6  # the cost from which they begin: on the left of a point if on the right they would cover another one
+LABELS = 1.6  # the cost from which they begin
+# Width of a letter, as a logarithm: a label that would cover a point on the right is on the left, if it fits there.
+LETTER = 0.07
 FLOPS = "cost/flops"
 RATES = ("settings/teacher/conv_dropout", "settings/teacher/head_dropout")
 TOTAL_VARIANCE = "agreement/total_variance"
@@ -200,7 +202,8 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
         colour = ORANGE if title.endswith(", ours") else BLUE
         axis.plot(cost, passes, "o", color=colour, markersize=6)
         lowest = min(passes, lowest / LABEL_STEP)  # labels of one cost do not overlap
-        left = cost > LABELS and any(cost < x < 3 * cost and 0.7 < y / passes < 1.4 for y, x, _ in points)
+        room = np.log(cost / 1.1 / ends[0]) > LETTER * len(title)
+        left = room and any(cost < x < 3 * cost and 0.7 < y / passes < 1.4 for y, x, _ in points)
         axis.annotate(
             title, (cost, passes), (cost / 1.1 if left else max(cost * 1.1, LABELS), lowest), color=colour, fontsize=8,
             va="center", ha="right" if left else "left", bbox={"color": "white", "pad": 0},
