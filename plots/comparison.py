@@ -129,8 +129,9 @@ def each(records: list[Record]) -> list[tuple[list[str], Record]]:
     return [([r["title"] + (f", seed {r['seed']}" if seeds[r["title"]] > 1 else "")], r) for r in records]
 
 
-def recipes(records: list[Record]) -> str:
-    """Each row's equivalent passes on the validation images, on their shifts, and its mean over the teacher's."""
+def recipes(records: list[Record], sets: str = "validation images, on shifts") -> str:
+    """Each row's equivalent passes on the first of its sets, on the others (mean), and its mean over the teacher's. sets:
+    what they are."""
 
     def cell(entries: Iterable[dict], measure: str) -> str:
         if not (passes := values(entries, f"{measure}/equivalent_passes")):
@@ -139,8 +140,7 @@ def recipes(records: list[Record]) -> str:
         return f"{passes[0]:.0f}, {np.mean(passes[1:]):.0f}; ×{scale:.2f}"
 
     rows = ((title, record["agreement"].values()) for title, record in each(records))
-    first = "equivalent passes on validation images, on shifts; scale"
-    return text([first], [(plain_name(measure), measure) for measure in PANELS], rows, cell)
+    return text([f"equivalent passes on {sets}; scale"], [(plain_name(measure), measure) for measure in PANELS], rows, cell)
 
 
 def teachers(records: list[Record]) -> str:
