@@ -140,7 +140,8 @@ def recipes(records: list[Record], sets: str = "validation images, on shifts") -
         return f"{passes[0]:.0f}, {np.mean(passes[1:]):.0f}; ×{scale:.2f}"
 
     rows = ((title, record["agreement"].values()) for title, record in each(records))
-    return text([f"equivalent passes on {sets}; scale"], [(plain_name(measure), measure) for measure in PANELS], rows, cell)
+    measures = [(plain_name(measure), measure) for measure in PANELS]
+    return text([f"equivalent passes on {sets}; scale"], measures, rows, cell)
 
 
 def teachers(records: list[Record]) -> str:
