@@ -130,8 +130,8 @@ def each(records: list[Record]) -> list[tuple[list[str], Record]]:
 
 
 def recipes(records: list[Record], sets: str = "validation images, on shifts") -> str:
-    """Each row's equivalent passes on the first of its sets, on the others (mean), and its mean over the teacher's. sets:
-    what they are."""
+    """Each row's equivalent passes on the first of its sets, on the others (mean), and its mean over the teacher's.
+    sets: what they are."""
 
     def cell(entries: Iterable[dict], measure: str) -> str:
         if not (passes := values(entries, f"{measure}/equivalent_passes")):
