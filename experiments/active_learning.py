@@ -39,6 +39,8 @@ SHOWN = (50, 100, 200)  # labels
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     last: Annotated[int, Field(ge=FIRST)] = 200
     """Labels at the end."""
     epochs: Count = 200

@@ -37,6 +37,8 @@ STYLES = {"test": "-", "unknown": "--"}
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     networks: str = "configs/tuning.yaml"
     """Settings of the teacher and the students; their epochs are those of all images."""
     seed: Seed = 0

@@ -42,6 +42,8 @@ REPEATS, PASSES = 5, 200  # in one dimension: networks, and passes of each
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     points: list[Count] = field(default_factory=lambda: [64, 256, 1024, 4096])
     """Numbers of points in one dimension."""
     steps: Count = 8000

@@ -24,6 +24,8 @@ OWN_SCORES = {  # a method's score for unknown images, by its authors
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     epochs: Count = 10
     """Of the networks."""
     student_epochs: Count = 8

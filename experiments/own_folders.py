@@ -46,6 +46,8 @@ GRID = {
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     folders: list[Folder] = field(default_factory=FOLDERS.split)
     """A set, and how many images of each class."""
     grid: list[Folder] = field(default_factory=lambda: ["tiny_imagenet-50", "cifar10-100", "cifar10-1000"])

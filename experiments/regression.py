@@ -35,6 +35,8 @@ KINDS = ("constant", "learned")  # the noise of y: 1/τ, or a second output
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     points: Annotated[int, Field(ge=4)] = 1024
     """N; networks of N/2 and N/4 points are trained too."""
     repeats: Count = 20

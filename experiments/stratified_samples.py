@@ -30,6 +30,8 @@ MEASURES = ("mean", "predictive_entropy", "expected_entropy", "total_variance")
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     run: str = "results/cifar10_cpu"
     """The folder of the teacher's run."""
     images: Count = 400

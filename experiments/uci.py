@@ -36,6 +36,8 @@ SHOWN = {"teacher": "passes: a mixture", "passes": "passes: one Gaussian", "stud
 
 @dataclass
 class Settings:
+    """What can be set on the command line."""
+
     root: str = "datasets/UCI_Datasets"
     """The folder of the published splits."""
     sets: list[Literal[*PUBLISHED]] = field(default_factory=lambda: list(PUBLISHED))

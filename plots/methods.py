@@ -310,8 +310,9 @@ def quality(done: Records) -> Figure:
         points = []
         for number, of in enumerate(students, 1):
             colour = ORANGE if of[0]["student"] in ("dirichlet", "logit_gaussian") else GREY
-            points.append((mean(of, path), mean(of, FLOPS) / one_pass, number))
-            axis.plot(points[-1][1], points[-1][0], "o", color=colour, markersize=5)
+            x, y = mean(of, FLOPS) / one_pass, mean(of, path)
+            axis.plot(x, y, "o", color=colour, markersize=5)
+            points.append((y, x, number))
         step, height = np.ptp(axis.get_ylim()) / 30, -np.inf  # between labels, which do not overlap
         for y, x, number in sorted(points):
             height = max(y, height + step)
