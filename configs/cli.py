@@ -25,9 +25,9 @@ FORMER = {"loss": "it is now called objective", "teacher.bias_lr": "it is now ca
     ).split(),
     "which is no longer a setting: leave it out",
 )
-MODULE = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m experiments.uci`
-COMMAND = f"python -m {MODULE.name}" if MODULE else sys.argv[0]
-USAGE = f"usage: {COMMAND} [--config FILE.yaml] [--overwrite] [--<setting> VALUE ...]"
+MODULE = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m experiments.uci`; has no --overwrite
+COMMAND = f"python -m {MODULE.name}" if MODULE else f"{sys.argv[0]} [--overwrite]"
+USAGE = f"usage: {COMMAND} [--config FILE.yaml] [--<setting> VALUE ...]"
 
 
 class Loader(yaml.SafeLoader):
