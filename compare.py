@@ -281,7 +281,7 @@ class Comparison:
 
     def reference(self, cache: SampleCache, dataset: Dataset, method: str, settings: Evaluation) -> Reference:
         """The reference on a data set, made once for all students of one teacher."""
-        key = (cache.checksum, method, dataset.name, settings.passes, cache.seed)
+        key = (cache.checksum, method, dataset.name, dataset.fingerprint, repr(settings), cache.seed)
         if key not in self.references:
             self.references[key] = reference_on(cache, dataset, method, settings)
         return self.references[key]

@@ -31,7 +31,14 @@ USAGE = f"usage: {COMMAND} [--config FILE.yaml] [--<setting> VALUE ...]"
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does."""
+    """Reads 1e-3 as a number, as YAML 1.2 does, and refuses a key that a mapping has twice."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.composer.ComposerError(None, None, f"{twice[0]} is there twice", node.start_mark)
+        return node
 
 
 Loader.add_implicit_resolver(

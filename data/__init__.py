@@ -1,6 +1,6 @@
 """Data sets by name: images `uint8 [N, H, W, C]`, labels, and a name for each image.
 
-A new data set is one function `(config, split, data) -> Dataset`, one line in `SOURCES` and its name in
+A new data set is one function `(source, split, data) -> Dataset`, one line in `SOURCES` and its name in
 `configs.schema.Source`.
 """
 
@@ -59,12 +59,13 @@ Images = Dataset | torch.utils.data.Dataset | str | Path
 
 
 def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
-    """A data set of `images`. Labels are indices into `classes`; images of a folder have no labels.
+    """A data set of `images`. Labels are indices into `classes`; the images of a folder, all below it, have no labels.
 
     Raises UserError for an item that is not an image, or a label that is not valid.
     """
     if isinstance(images, (str, Path)):
-        return replace(folder.load(DataSet("folder", str(images)), "test", data), classes=classes)
+        root = Path(images)
+        return replace(folder.unlabelled(DataSet("folder", str(root)).title, root, data), classes=classes)
     return external.dataset_of(images, type(images).__name__, data, classes)
 
 
@@ -95,10 +96,9 @@ def load_evaluation(data: Data, classes: list[str], seed: int) -> list[Dataset]:
         missing = Path(data.train.root) / "test"
         raise UserError(f"{data.train.title}: no folder {missing}/<class>/ with images; test images belong there")
     if test.classes != classes:
-        other = min(set(test.classes) ^ set(classes))
-        raise UserError(
-            f"{data.train.title}: class {other!r} is not both in the test set and in the teacher's training set"
-        )
+        other = min(set(test.classes) ^ set(classes), default=None)
+        what = f"class {other!r} is not both" if other else "the classes are not in the same order"
+        raise UserError(f"{data.train.title}: {what} in the test set and in the teacher's training set")
     require_labels(test, "test")
     sets = [test]
     for source in data.ood:

@@ -27,10 +27,10 @@ from training.external import call
 def load(source: DataSet, split: Split, data: Data) -> Dataset:
     """The data set that a callable of the user's own file, such as `my_data.py:spectrograms`, returns for a split.
 
-    Its classes are its attribute `classes`, or else the numbers up to the largest label.
+    Its classes are the texts of its attribute `classes`, or else the numbers up to the largest label.
     """
     items = call(source.source, {"split": split})
-    return dataset_of(items, source.title, data, list(getattr(items, "classes", [])) or None)
+    return dataset_of(items, source.title, data, list(map(str, getattr(items, "classes", []))) or None)
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:
@@ -86,7 +86,11 @@ def pair_of(item: object, i: int, name: str) -> tuple[object, int]:
         return image, UNLABELLED
     if isinstance(label, (str, bytes)):
         raise UserError(f"{name}, item {i}: the label is the text {label!r}, but a number is needed, from 0 upwards")
-    if np.ndim(label) or not float(label).is_integer() or label < UNLABELLED:
+    try:
+        whole = np.ndim(label) == 0 and float(label).is_integer() and label >= UNLABELLED
+    except (TypeError, ValueError):  # a mapping; lists of several lengths
+        whole = False
+    if not whole:
         raise UserError(
             f"{name}, item {i}: one class per image is supported: a whole number from 0 upwards ({UNLABELLED}: none), "
             "not several labels, a map or a share"

@@ -38,25 +38,16 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     labels, that is an error. Raises UserError for a missing folder, a single class or a broken image.
     """
     title, root = source.title, Path(source.root)
-    searched, kinds = split_folder(root, split), ", ".join(sorted(SUFFIXES))
-    if searched.is_dir() and (split == "train" or has_classes(searched)):
-        if searched.name != split:
-            note(f"{title}: no folder {root / split}; {searched} is taken in its place")
-        classes = class_folders(title, root, split)
-        files, labels = labelled(root, searched, classes)
-    elif split == "train":
-        raise UserError(f"{title}: no folder {searched}; training images belong in {searched}/<class>/")
-    else:
-        searched, classes = root, []
-        files = [str(path.relative_to(root)) for path in images_below(root)]
-        labels = torch.full((len(files),), UNLABELLED)
-    if not files:
-        raise UserError(f"{title}: no images ({kinds}) below {root}")
-    images, others = counts(searched)
-    if loose := images - len(files):
-        note(f"{title}: {loose} images below {searched} are in no class folder and are left out")
-    if others:
-        note(f"{title}: {others} files below {searched} are not images ({kinds}) and are left out")
+    searched = split_folder(root, split)
+    if not (searched.is_dir() and (split == "train" or has_classes(searched))):
+        if split == "train":
+            raise UserError(f"{title}: no folder {searched}; training images belong in {searched}/<class>/")
+        return unlabelled(title, root, data)
+    if searched.name != split:
+        note(f"{title}: no folder {root / split}; {searched} is taken in its place")
+    classes = class_folders(title, root, split)
+    files, labels = labelled(root, searched, classes)
+    tell_left_out(title, searched, len(files))
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
         first = {}  # the label and the name of the first one of equal images
@@ -65,6 +56,24 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         if twice := [f"{one} and {other}" for label, one, another, other in pairs if label != another]:
             note(f"{title}: {len(twice)} images are in two classes, such as {twice[0]}")
     return dataset
+
+
+def unlabelled(title: str, root: Path, data: Data) -> Dataset:
+    """All images below `root`, without labels. Raises UserError if there are none."""
+    files = [str(path.relative_to(root)) for path in images_below(root)]
+    if not files:
+        raise UserError(f"{title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
+    tell_left_out(title, root, len(files))
+    return decoded(title, root, files, torch.full((len(files),), UNLABELLED), [], data)
+
+
+def tell_left_out(title: str, folder: Path, taken: int) -> None:
+    """Say how many files below `folder` are left out, of whose images `taken` are taken."""
+    images, others = counts(folder)
+    if loose := images - taken:
+        note(f"{title}: {loose} images below {folder} are in no class folder and are left out")
+    if others:
+        note(f"{title}: {others} files below {folder} are not images ({', '.join(sorted(SUFFIXES))}) and are left out")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

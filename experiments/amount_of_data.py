@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 import data
 from configs import cli
+from configs.errors import UserError
 from configs.schema import Config, Data, DataSet, Seed, dataclass
 from experiments import common
 from models.inference import outputs_of
@@ -57,6 +58,8 @@ quarter, half, whole = (partial(every, divisor) for divisor in PARTS.values())  
 def config_of(part: str, method: str, settings: Settings) -> Config:
     """The teacher of a part of the images, with a student of a method; both students have the same teacher."""
     base, _ = cli.parse(["--config", settings.networks])
+    if base.teacher.epochs is None or base.student.epochs is None:
+        raise UserError(f"{settings.networks}: teacher.epochs and student.epochs are needed")
     source = {"source": f"experiments/amount_of_data.py:{part}", "name": f"CIFAR-10 {part}"}
     changes = {
         "name": f"amount_of_data/{part}_{method}",

@@ -40,7 +40,7 @@ def sample_images(teacher: Teacher, images: Tensor, passes: int, key: tuple, com
     """T passes with dropout of images [N, H, W, C]."""
     sampler, _ = teacher.samplers("mc_dropout")
     with compute.autocast():
-        return samples_of(sampler, images, Plan(passes, "grouped", 256, key))
+        return samples_of(sampler, images.to(compute.device), Plan(passes, "grouped", 256, key))
 
 
 def start(experiment: Callable[[Any], None], settings: type, description: str) -> None:

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 import data
 import methods.teacher
-from configs import cli
+from configs import cli, recipe
 from configs.schema import Config, Count, Seed, dataclass
 from data.augment import augment, draw_changes
 from experiments import common, noisy_sine
@@ -69,10 +69,11 @@ def in_one_dimension(count: int, steps: int) -> dict:
 def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]:
     """Rates of the convolutions and of the head, of a teacher with concrete dropout in the place of dropout. Weights
     keep the teacher's own decay; the rates are learned from the likelihood and their entropy."""
-    settings, changes, compute = config.teacher, config.data.augmentation, choose(config.device, config.dtype)
+    changes, compute = config.data.augmentation, choose(config.device, config.dtype)
     train, _ = data.load_train(config.data, config.split_seed)
+    settings = recipe.for_teacher(config.teacher, len(train), max(config.data.shape[:2]))
     torch.manual_seed(config.seed)
-    model = build(methods.teacher.architecture(config.teacher, config.data, len(train.classes)))
+    model = build(methods.teacher.architecture(settings, config.data, len(train.classes)))
     if settings.identity_start:
         start_as_identity(model)
     methods.teacher.standardize(model, settings, train)
@@ -83,7 +84,7 @@ def learn_rates(config: Config, start: float) -> tuple[list[float], list[float]]
     model.to(compute.device)
     groups.append({"params": [layer.logit for layer in layers.values()], "lr": RATE_LR, "weight_decay": 0.0})
     optimizer = torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=settings.momentum > 0)
-    size, mirrored = settings.batch_size or 256, torch.rand(len(train)) < 0.5
+    size, mirrored = settings.batch_size, torch.rand(len(train)) < 0.5
     peaks, steps = [group["lr"] for group in optimizer.param_groups], settings.epochs * (len(train) // size)
     schedule = OneCycleLR(optimizer, peaks, steps, pct_start=settings.warmup, cycle_momentum=False)
     for epoch in progress_bar(range(settings.epochs), desc=f"rates from {start}", unit="epoch"):

@@ -196,6 +196,7 @@ def new_student(
         changes["width"] = settings.width
     architecture = replace(teacher.architecture, **changes)
     external = isinstance(teacher.network, External) and settings.network == "teacher"
+    given = external and not is_external(architecture.network)  # as a module, not by name
     for refused, reason in (
         (external and method.heads > 1, "student.method: an external network has one head; set student.network"),
         (external and settings.width is not None, "student.width: an external network has one; set student.network"),
@@ -204,10 +205,14 @@ def new_student(
             from_teacher and teacher.architecture.spectral_norm is not None,
             "student.init: a teacher with a spectral norm is another network than its student; set it to random",
         ),
+        (
+            given and not from_teacher,
+            "student.init: a network that was given as a module has no random weights; leave it at teacher",
+        ),
     ):
         if refused:
             raise UserError(reason)
-    module = teacher.network.module if external and not is_external(architecture.network) else None
+    module = teacher.network.module if given else None
     model = Student(architecture, replace(settings), train.classes, module)
     standardize(model.network, teacher_settings, train)
     copied = model.init_from(teacher.network) if from_teacher else 0
@@ -282,7 +287,8 @@ def load_student(
 
 def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Student:
     """The student of a config, for calls in autocast. Raises UserError if another teacher or other settings made it."""
-    module = teacher.network.module if isinstance(teacher.network, External) else None
+    same = isinstance(teacher.network, External) and config.student.network == "teacher"
+    module = teacher.network.module if same else None
     student = load_student(config.folder, compute.device, getattr(torch, compute.dtype), module)
     made = recipe.as_made(config.student, student.about["settings"]["student"])
     wanted = settings(replace(config, student=made)) | {"teacher": teacher.checksum}

@@ -95,6 +95,7 @@ class Teacher:
 
         Raises UserError as `require_fit`, and if nothing is random.
         """
+        images = images.to(self.network.normalize.mean.device)
         require_fit(self.network, images)
         sampler = sampler_of(self.network)
         with autocast():
@@ -111,6 +112,7 @@ class Teacher:
         """
         sampler = self._sampler()
         require_images(images, self.architecture.shape)
+        images = images.to(self.network.normalize.mean.device)
         return samples_of(sampler, images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
     def predict(self, images: str | Path, passes: int) -> Iterator[dict]:
@@ -200,7 +202,7 @@ def standardize(network: nn.Module, settings: TeacherSettings, train: Dataset) -
         network.normalize.fit(map(train.batch, some) if train.lazy else train.parts())
     else:
         network.normalize.set(settings.mean, settings.std)
-    if settings.whiten:
+    if hasattr(network, "whiten"):  # a student of another kind has none
         network.whiten.fit(network.normalize(train.batch(evenly_spaced(len(train), ENOUGH_TO_WHITEN))))
 
 

@@ -53,7 +53,8 @@ def require_fit(network: nn.Module, images: Tensor) -> None:
             "an image's logits depend on the other images of its batch: a normalization uses the batch's statistics at "
             "test time (batch norm without running statistics?); use running statistics, or another normalization"
         )
-    if bool(((whole >= 0) & (whole <= 1)).all()):
+    may_be_probabilities = not isinstance(network.classifier, nn.Linear)  # untrained, such a layer can give zeros
+    if may_be_probabilities and bool(((whole >= 0) & (whole <= 1)).all()):
         raise UserError("the network gives probabilities, not logits: leave out the softmax or sigmoid at its end")
     if any(isinstance(layer, nn.Dropout) and layer.p == 1 for layer in network.modules()):
         raise UserError("the network has a dropout of rate 1, which leaves nothing")

@@ -145,6 +145,8 @@ def test_evaluation_sets_are_limited_at_random_and_need_different_names():
     assert sets[1].names == data.load_evaluation(settings, digits, 0)[1].names != sorted(sets[1].names)
     with pytest.raises(UserError, match="class '9' is not both in the test set and"):
         data.load_evaluation(settings, digits[:9], 0)
+    with pytest.raises(UserError, match="the classes are not in the same order"):
+        data.load_evaluation(settings, digits[::-1], 0)
     settings.ood.append(DataSet("noise"))
     with pytest.raises(UserError, match="the same name"):
         data.load_evaluation(settings, digits, 0)

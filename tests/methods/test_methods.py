@@ -6,14 +6,18 @@ import scipy.special
 import scipy.stats
 import torch
 import torch.nn.functional as F
+from conftest import random_images
 from student_methods import Method, minimize, targets_of
 from torch import nn
 from torch.distributions import Dirichlet as TorchDirichlet
 from torch.distributions import Normal, kl_divergence
 
+import data
 from configs.errors import UserError
+from configs.schema import Data, TeacherSettings
 from methods import student_method, teacher_method
 from methods.students.diagonal_gaussian import centred
+from methods.teacher import standardize
 from methods.teachers import ddu, ensemble
 from models.architecture import Architecture, HeadsLinear
 from models.networks import build
@@ -231,6 +235,14 @@ def test_the_largest_singular_value_of_a_normalized_convolution(stride, kernel, 
         network.train()(basis[:1])
     after = torch.linalg.matrix_norm(network.eval()(basis).flatten(1), 2).item()
     assert after == pytest.approx(min(before, coefficient), rel=1e-3)
+
+
+def test_a_network_without_a_whitened_layer_is_standardized_as_a_whitened_teachers_student():
+    images = random_images(8, 8, 8)
+    train = data.dataset_of([(image, 0) for image in images], Data(size=8, channels=1, decoded=None), ["a"])
+    network = build(Architecture("mlp", 1.0, 8, 1, 2))
+    standardize(network, TeacherSettings(whiten=True), train)
+    assert network.normalize.mean.item() == pytest.approx(images.mean(), rel=1e-5)
 
 
 def test_a_residual_network_has_its_published_size():

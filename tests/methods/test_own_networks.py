@@ -17,8 +17,8 @@ from torch import nn
 
 from configs.cli import parse
 from configs.errors import UserError
-from configs.schema import Config, Data, StudentSettings, TeacherSettings
-from data import dataset_of
+from configs.schema import Config, Data, DataSet, StudentSettings, TeacherSettings
+from data import dataset_of, load
 from docs.examples.my_models import make_mobilenet
 from methods.student import load_student
 from methods.teacher import Teacher, load_teacher
@@ -190,6 +190,10 @@ def test_a_module_and_images_in_python(own):
     assert len(rows) == 40 and rows[0]["image"] == "photos/0.png" and rows[0]["class"] in CLASSES
     own.name, own.data.decoded = "unlabelled", None  # a folder without classes is enough; nothing is kept of it
     assert distil(teacher, "photos", views=["plain"], config=own).classes == CLASSES
+    own.name = "another network"
+    assert distil(teacher, "photos", config=own, network="vgg5", width=0.125).architecture.network == "vgg5"
+    with pytest.raises(UserError, match="has no random weights"):
+        distil(teacher, "photos", config=own, init="random", overwrite=True)
 
 
 def test_the_python_of_the_page_runs_as_it_stands(tmp_path, monkeypatch):
@@ -243,6 +247,8 @@ GREY = np.zeros((8, 8), np.uint8)
         ((GREY.astype(np.int32), 0), "but images are uint8"),
         ((GREY, [0, 1]), "one class per image is supported"),
         ((GREY, 0.5), "one class per image is supported"),
+        ((GREY, {"boxes": 1}), "one class per image is supported"),
+        ((GREY, [[1], [2, 3]]), "one class per image is supported"),
         ((GREY, -5), "a whole number from 0 upwards"),
         ((GREY, 1, 2), "3 parts"),
         ((GREY, 12), "label 12 is too large for 10 classes"),
@@ -264,6 +270,21 @@ def test_items_are_what_they_were(tmp_path, kept):
         assert torch.equal(found.images, torch.from_numpy(grey)) and found.labels.tolist() == [1] * 6
         assert found.fingerprint != dataset_of([(x[::-1], 1) for x in grey], settings, ["a", "b"]).fingerprint
         assert torch.equal(found.subset(torch.tensor([4, 1])).batch(torch.tensor([1])), found.images[1:2])
+
+
+def test_classes_that_are_no_texts_are_made_texts(tmp_path):
+    code = "import numpy as np\nclass Items(list):\n    classes = [('tench', 'Tinca'), 7]\n"
+    code += "make = lambda split: Items([(np.zeros((8, 8), np.uint8), 1)])"
+    (tmp_path / "items.py").write_text(code)
+    found = load(DataSet(f"{tmp_path}/items.py:make"), "test", Data(size=8, channels=1, decoded=None))
+    assert found.classes == ["('tench', 'Tinca')", "7"]
+
+
+def test_of_a_folder_in_python_all_images_are_taken_without_labels(tmp_path):
+    for split in ("train", "test"):
+        save_images(tmp_path / split / "wren", *random_images(3, 9, 9))
+    found = dataset_of(tmp_path, Data(size=8, channels=1, decoded=None), CLASSES)
+    assert found.labels.tolist() == [-1] * 6 and found.classes == CLASSES
 
 
 def test_a_picture_of_a_palette_is_what_it_shows(tmp_path):

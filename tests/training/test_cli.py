@@ -66,6 +66,16 @@ def test_an_error_in_a_file_is_one_line_that_names_file_and_key(tmp_path, change
     assert str(error.value).startswith(f"{path}: ") and named in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_key_that_a_file_has_twice_is_an_error_and_one_that_is_merged_is_not(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("teacher: &full {epochs: 3}\nrows: [{title: a, changes: {teacher: {<<: *full, epochs: 4}}}]\n")
+    (row,) = parse(["--config", str(path)])[0].rows
+    assert row.changes == {"teacher": {"epochs": 4}}
+    path.write_text("teacher: {epochs: 3}\nteacher: {lr: 0.5}\n")
+    with pytest.raises(UserError, match="twice.yaml: teacher is there twice"):
+        parse(["--config", str(path)])
+
+
 def test_the_config_of_a_run_is_that_of_its_folder_wherever_it_lies(tmp_path):
     config, _ = parse(["--config", DIGITS, "--name", "2024-01-02/dirichlet"])
     folder = tmp_path / "moved" / config.name

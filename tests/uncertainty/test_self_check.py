@@ -67,6 +67,14 @@ def test_what_cannot_be_a_teacher_is_refused_in_a_line(module, says):
     assert "\n" not in str(found.value)
 
 
+def test_logits_that_start_at_zero_are_no_probabilities():
+    """As those of an untrained vision transformer."""
+    untrained = Net()
+    nn.init.zeros_(untrained[-1].weight)
+    nn.init.zeros_(untrained[-1].bias)
+    assert not teacher_of(untrained).network(IMAGES).any()
+
+
 SHARED = nn.Linear(32, 32)
 
 
