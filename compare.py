@@ -20,7 +20,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,28 +199,22 @@ def with_names(value: Any, **names: Any) -> Any:
     return value.format(**names) if isinstance(value, str) else value
 
 
-@dataclass
-class Subject:
-    """A trained method: its predictor, the modules that it uses, and the seconds that its stages took."""
-
-    predict: Predictor
-    modules: list[nn.Module]
-    seconds: dict[str, float]
-
-
-def subject_of(config: Config, kind: str, trained: Teacher, train: Dataset, compute: Compute) -> Subject:
-    """The trained method that a run's config describes."""
+def subject_of(
+    config: Config, kind: str, trained: Teacher, train: Dataset, compute: Compute
+) -> tuple[Predictor, list[nn.Module], dict[str, float]]:
+    """The trained method that a run's config describes: its predictor, the modules that it uses, and the seconds that
+    its stages took."""
     members = config.teacher.members  # the other networks of an ensemble are its reference
     seconds = {"teacher": trained.seconds * members / len(trained.networks)}
     if kind == "student":
         model = student.load_distilled(config, compute, trained)
         seconds |= {"sampling": model.about["sampling_seconds"], "student": model.about["seconds"]}
-        return Subject(student_predictor(model, compute), [model], seconds)
+        return student_predictor(model, compute), [model], seconds
     networks = [folded(network) for network in trained.networks]  # as a student's network is
     started = time.monotonic()
     method = teacher_method(config.teacher.method)
     predict = method.predictor(networks, train, config.evaluation, config.seed, compute)
-    return Subject(predict, networks[:members], seconds | {"fit": time.monotonic() - started})
+    return predict, networks[:members], seconds | {"fit": time.monotonic() - started}
 
 
 class Comparison:
@@ -239,20 +233,20 @@ class Comparison:
         trained = teacher.load_teacher(config, compute)
         train, validation = data.load_train(config.data, config.split_seed)
         trained.require_same_data(train, config.student.other_images)
-        subject = subject_of(config, row.kind, trained, train, compute)
+        predict, modules, seconds = subject_of(config, row.kind, trained, train, compute)
         on_test, settings = config.compared_on == "test", config.evaluation
         if on_test:
             sets = data.load_evaluation(config.data, train.classes, config.split_seed)
         else:
             sets = [validation, *shifted_parts(validation, config.seed)]
         inside, labels = sets[0], sets[0].labels.numpy()
-        predictions = {dataset.name: subject.predict(dataset.images, dataset.name) for dataset in sets}
+        predictions = {dataset.name: predict(dataset.images, dataset.name) for dataset in sets}
         scores = {name: scores_of(prediction) for name, prediction in predictions.items()}
         record = {
             "provenance": provenance(config.seed, compute, sets),
             "teacher": config.teacher.method,
             "student": config.student.method if row.kind == "student" else None,
-            "seconds": subject.seconds,
+            "seconds": seconds,
             **measure(predictions, labels),
         }
         cache = None
@@ -274,10 +268,10 @@ class Comparison:
         }
         record["resampled"] = resampled(mean, labels, aurocs, settings.bootstrap)
         if settings.shifted:
-            record["shifts"] = self.under_shift(subject.predict, inside, cache, compared_with, config)
+            record["shifts"] = self.under_shift(predict, inside, cache, compared_with, config)
         one_pass = self.deterministic(train)
-        record["cost"] = cost(all_scores(subject.predict), all_scores(one_pass), subject.modules, inside.images[:256])
-        return record | after_temperature(subject.predict, predictions[inside.name], labels, validation)
+        record["cost"] = cost(all_scores(predict), all_scores(one_pass), modules, inside.images[:256])
+        return record | after_temperature(predict, predictions[inside.name], labels, validation)
 
     def reference(self, cache: SampleCache, dataset: Dataset, method: str, settings: Evaluation) -> Reference:
         """The reference on a data set, made once for all students of one teacher."""
@@ -359,8 +353,8 @@ def draw_maps(config: Config, done: dict[str, Config], compute: Compute) -> Figu
         if changed := next((done[name] for seed in row.seeds if (name := run_name(row, seed)) in done), None):
             trained = teacher.load_teacher(changed, choose(changed.device, changed.dtype))
             seen, _ = data.load_train(changed.data, changed.split_seed)
-            subject = subject_of(changed, row.kind, trained, seen, compute)
-            scores[row.title] = scores_of(subject.predict(grid.images, grid.name))
+            predict, _, _ = subject_of(changed, row.kind, trained, seen, compute)
+            scores[row.title] = scores_of(predict(grid.images, grid.name))
     return plots.maps(scores, train.images.numpy(), train.labels.numpy())
 
 

@@ -29,9 +29,8 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 RunName = Annotated[str, Field(pattern=rf"^{NAME}(/{NAME})*$")]
 SetName = Annotated[str, Field(pattern=rf"^{NAME}$")]
-External = Annotated[
-    str, Field(pattern=r"^[^:]+:\w+$")
-]  # a callable: my_models.py:make, torchvision:mobilenet_v3_small
+# A callable: my_models.py:make, torchvision:mobilenet_v3_small.
+External = Annotated[str, Field(pattern=r"^[^:]+:\w+$")]
 
 Toy = Literal["digits", "letters", "noise", "two_moons", "spiral", "plane"]
 Source = Literal[Toy, "cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "kmnist", "tiny_imagenet", "folder"]

@@ -14,15 +14,8 @@ from configs.schema import Data, DataSet
 from data.dataset import UNLABELLED, Dataset, Split
 
 SIDE = 8  # pixels of scikit-learn's digits
-FONTS = (
-    "DejaVuSans",
-    "DejaVuSerif",
-    "STIXGeneral",
-    "cmr10",
-    "cmss10",
-    "cmtt10",
-    "cmb10",
-)  # the text fonts of matplotlib
+# The text fonts of matplotlib.
+FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10", "cmb10")
 LOOKALIKES = "BDGIOQSZbgiloqsz"  # letters that a reader could take for a digit
 
 

@@ -27,13 +27,13 @@ from experiments import common, noisy_sine
 from experiments.batched import fit
 from experiments.concrete import ConcreteDropout, ConcretePerceptrons, negative_entropy
 from experiments.noisy_sine import GRID, PARTS, PLACES
+from methods.evaluation import measure
+from methods.interface import Prediction
 from models.architecture import start_as_identity
 from models.networks import build
 from train_teacher import parameter_groups
 from training.bar import progress_bar
 from training.compute import choose
-from uncertainty.classification import classification, ood_detection
-from uncertainty.distribution import measures_of
 
 RATE_LR = 0.5  # of the rates' logits on CIFAR-10
 STARTS = (0.1, 0.3)  # rates that learning starts from, to see whether it matters; the teacher gets what the first gives
@@ -113,11 +113,9 @@ def judge_teacher(config: Config) -> dict:
     _, validation = data.load_train(config.data, config.split_seed)
     key = (config.seed, "judge")
     samples = common.sample_images(teacher, validation.images, config.evaluation.passes, key, compute)
-    measures, labels = measures_of(samples), validation.labels.numpy()
-    quality, right = classification(samples.mean.numpy(), labels), samples.predicted.numpy() == labels
-    names = ("mutual_information", "predictive_entropy")
-    aurocs = {name: ood_detection(measures[name][right], measures[name][~right])["auroc"] for name in names}
-    return {score: quality[score] for score in ("accuracy", "nll", "ece")} | {"errors": aurocs}
+    measured = measure({"validation": Prediction(samples)}, validation.labels.numpy())
+    aurocs = {name: measured["errors"][name]["auroc"] for name in ("mutual_information", "predictive_entropy")}
+    return {score: measured["before"][score] for score in ("accuracy", "nll", "ece")} | {"errors": aurocs}
 
 
 def main(settings: Settings) -> None:

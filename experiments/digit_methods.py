@@ -71,4 +71,5 @@ def train_methods(base: Config, settings: Settings, only: tuple[str, ...] = ()) 
         teacher, compute = common.train_teacher(config)
         if config.teacher_of:
             distil(teacher, train, validation, config=config)
-        yield title, subject_of(config, "student" if config.teacher_of else "teacher", teacher, train, compute).predict
+        kind = "student" if config.teacher_of else "teacher"
+        yield title, subject_of(config, kind, teacher, train, compute)[0]

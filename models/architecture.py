@@ -21,9 +21,9 @@ class Architecture:
     conv_dropout: for the output of every convolution (or block, or hidden layer), one rate or one for each.
     head_dropout: for the input of each linear layer of the classifier. dropped: `units`, `channels` or `filters`.
     heads: the number of classifiers. spectral_norm: the largest spectral norm of a layer (Mukhoti et al. 2021), or
-    None. whiten: whether a VGG's first layer is a `Whiten`. resize: how images are made square. For a network from
-    outside (`models.external`): options: its arguments. layers: those whose outputs a student's perceptron takes.
-    digest: of its file.
+    None. whiten: whether a VGG's first layer is a `Whiten`. resize: how images get the proportions of `size`. For a
+    network from outside (`models.external`): options: its arguments. layers: those whose outputs a student's perceptron
+    takes. digest: of its file.
     """
 
     network: str

@@ -1,12 +1,13 @@
 """The contract: what teacher and student require of every network.
 
-1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; with M heads, [N, M, C]. 2.
-`network.normalize` standardizes such images; its statistics are fitted to the training images before the training
-begins. 3. `network.features(images)` gives inputs of a student's perceptron: the mean output [N, F] of each block, and
-the last hidden layer. 4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) =
-network.classifier(hidden)`. 5. Anything random in training is sampled. The fast sampler handles `nn.Dropout` among the
-layers of an `nn.Sequential`; the plain loop
-   handles everything else (`uncertainty.any_network`).
+1. `network(images)` gives the logits [N, C] of images [N, H, W, C] in 0-255; with M heads, [N, M, C].
+2. `network.normalize` standardizes such images; its statistics are fitted to the training images before the training.
+3. `network.features(images)` gives inputs of a student's perceptron: the mean output [N, F] of each block, and the last
+   hidden layer.
+4. `network.classifier` is the layer from that hidden layer to the logits: `network(images) =
+   network.classifier(hidden)`.
+5. Anything random in training is sampled. The fast sampler handles `nn.Dropout` among the layers of an
+   `nn.Sequential`; the plain loop handles everything else (`uncertainty.any_network`).
 
 `Network` meets the contract for layers in a row, `models.external.External` for any module. `check` is called when a
 network is built.

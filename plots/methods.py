@@ -51,16 +51,9 @@ def fit(axis: Axes, numbers: ndarray) -> None:
     axis.set_xlim(near.min() - margin, near.max() + margin)
     for row, of in enumerate(numbers.T):
         for is_far, ha, x, form in ((of < near.min(), "left", 0.01, "◂ {}"), (of > near.max(), "right", 0.99, "{} ▸")):
-            text = form.format(", ".join(f"{x:.3f}" for x in of[is_far]))
-            axis.text(
-                x,
-                row,
-                text if is_far.any() else "",
-                transform=axis.get_yaxis_transform(),
-                ha=ha,
-                va="center",
-                fontsize=7,
-            )
+            if is_far.any():
+                text = form.format(", ".join(f"{x:.3f}" for x in of[is_far]))
+                axis.text(x, row, text, transform=axis.get_yaxis_transform(), ha=ha, va="center", fontsize=7)
 
 
 def best_in_one_pass(done: Records, path: str) -> str:
@@ -112,9 +105,8 @@ def by_method(done: Records) -> Figure:
         else:
             axis.locator_params(axis="x", nbins=4)
             fit(axis, means)
-    axis.set(
-        yticks=range(len(done)), yticklabels=map(drawable, done), ylim=(len(done) - 0.5, -0.5)
-    )  # the first method above
+    top_down = (len(done) - 0.5, -0.5)
+    axis.set(yticks=range(len(done)), yticklabels=map(drawable, done), ylim=top_down)
     return figure
 
 

@@ -57,12 +57,8 @@ MEASURE_COLOURS = {
 }
 TRUONG = ("total_variance", "entropy_minus_variance", "predictive_entropy")  # the measures of Truong 2019
 INFORMATION = ("mutual_information", "expected_entropy")  # the other way to split the predictive entropy
-PANELS = (
-    "total_variance",
-    "mutual_information",
-    "expected_entropy",
-    "predictive_entropy",
-)  # what figures show, in this order
+# What figures show, in this order.
+PANELS = ("total_variance", "mutual_information", "expected_entropy", "predictive_entropy")
 MEASURE_NAMES = {
     "predictive_entropy": "predictive entropy",
     "expected_entropy": "expected entropy (aleatoric)",

@@ -34,9 +34,8 @@ class State:
         self.steps = len(shuffled(count, settings.batch_size, 0))
         steps = settings.epochs * self.steps
         peaks = [group["lr"] for group in optimizer.param_groups]
-        warmup = (
-            max(settings.warmup, 2 / steps) if steps > 2 else 0.9
-        )  # the schedule cannot rise in less than two steps
+        # The schedule cannot rise in less than two steps.
+        warmup = max(settings.warmup, 2 / steps) if steps > 2 else 0.9
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, peaks, steps, pct_start=warmup, cycle_momentum=False
         )

@@ -8,7 +8,7 @@ for each input, the statistics of `uncertainty.samples.statistics`, its mask gro
 import glob
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,6 +40,7 @@ Samplers = tuple[GroupSampler, GroupSampler]
 """One for students and the first half of a reference, one for its second half."""
 
 
+@dataclass
 class SampleCache:
     """The samples of one teacher, made when they are first requested.
 
@@ -48,22 +49,13 @@ class SampleCache:
     seed: of the run. seconds: the time that sampling all requests has taken, in this process or an earlier one.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        run: Run,
-        compute: Compute,
-        samplers: Samplers,
-        checksum: str,
-        seed: int,
-    ):
-        self.folder = folder
-        self.run = run
-        self.compute = compute
-        self.samplers = samplers
-        self.checksum = checksum
-        self.seed = seed
-        self.seconds = 0.0
+    folder: Path
+    run: Run
+    compute: Compute
+    samplers: Samplers
+    checksum: str
+    seed: int
+    seconds: float = 0.0
 
     def get(self, role: str, view: View, settings: McDropout) -> dict[str, Tensor]:
         """Statistics, mask groups and samples of the teacher on a view of a data set, in its order.
@@ -133,9 +125,7 @@ class SampleCache:
                     saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            others = [
-                artifact.load(share, KIND) for share in shares[1:] if share.exists()
-            ]  # of no groups there is no file
+            others = [artifact.load(share, KIND) for share in shares[1:] if share.exists()]  # of no groups: no file
             rows = joined([*parts, *(rows for rows, _ in others)])
             order = rows.pop("indices").argsort()
             for name in ("groups", "seconds"):

@@ -5,6 +5,7 @@ same measures, so evaluation and plots do not depend on the method. All entropie
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -25,6 +26,14 @@ Values = dict[str, ndarray]  # [N] of each measure
 def entropy(probs: Tensor) -> Tensor:
     """H(p) = −Σ p_c log p_c of probabilities [..., C], with 0 log 0 = 0 and a finite gradient there. Returns [...]."""
     return -(probs * probs.clamp_min(torch.finfo(probs.dtype).tiny).log()).sum(-1)
+
+
+def in_parts(work: Callable[..., Sequence[Tensor]], size: int, *tensors: Tensor) -> Sequence[Tensor]:
+    """`work(*tensors)` [N, ...], of `size` inputs at a time to save memory. In an export, whose number of inputs is
+    open, of all of them at once."""
+    if torch.compiler.is_exporting() or len(tensors[0]) <= size:
+        return work(*tensors)
+    return [torch.cat(parts) for parts in zip(*map(work, *(tensor.split(size) for tensor in tensors)))]
 
 
 class Distribution(ABC):

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from uncertainty.distribution import Distribution
+from uncertainty.distribution import Distribution, in_parts
 from uncertainty.samples import Samples
 
 DRAWS = 256  # quasi-random draws that every measure is computed from
@@ -39,9 +38,7 @@ class LogitGaussian(Distribution):
         """The samples from standard normal `noise`: [T, R], or [T, R + C] with a scale; [N, T, ...] if each input has
         its own."""
         rank = self.factor.shape[-1]
-        z = (
-            self.loc.unsqueeze(-1) + self.factor @ noise[..., :rank].mT
-        )  # [N, C, T]: a softmax of short rows would be slow
+        z = self.loc.unsqueeze(-1) + self.factor @ noise[..., :rank].mT  # [N, C, T]: a softmax of short rows is slow
         if self.scale is not None:
             z = z + self.scale.unsqueeze(-1) * noise[..., rank:].mT
         return Samples(z.log_softmax(-2).mT)
@@ -72,21 +69,16 @@ class LogitGaussian(Distribution):
         """How many normal numbers one draw takes."""
         return self.factor.shape[-1] + (0 if self.scale is None else self.scale.shape[-1])
 
-    def chunks(self) -> list["LogitGaussian"]:
-        """Parts of CHUNK inputs; in an export, whose number of inputs is open, all of them at once."""
-        if torch.compiler.is_exporting():
-            return [self]
-        scales = repeat(None) if self.scale is None else self.scale.split(CHUNK)
-        return [LogitGaussian(*part) for part in zip(self.loc.split(CHUNK), self.factor.split(CHUNK), scales)]
-
     @cached_property
     def _measures(self) -> dict[str, Tensor]:
-        noise, parts = quasi_normal(DRAWS, self.dimensions).to(self.loc), []
-        names = ("mean", "expected_entropy", "total_variance")
-        for chunk in self.chunks():
-            samples = chunk.draw(noise)
-            parts.append([getattr(samples, name) for name in names])
-        return dict(zip(names, map(torch.cat, zip(*parts))))
+        noise = quasi_normal(DRAWS, self.dimensions).to(self.loc)
+        parameters = [of for of in (self.loc, self.factor, self.scale) if of is not None]
+
+        def measures(*part: Tensor) -> tuple[Tensor, ...]:
+            samples = LogitGaussian(*part).draw(noise)
+            return samples.mean, samples.expected_entropy, samples.total_variance
+
+        return dict(zip(("mean", "expected_entropy", "total_variance"), in_parts(measures, CHUNK, *parameters)))
 
     @property
     def mean(self) -> Tensor:

@@ -18,10 +18,11 @@ from configs.schema import Count, Positive, dataclass
 from methods.interface import HIDDEN, Matched, Method, Targets
 from methods.students.moments import moments
 from uncertainty.dirichlet import Dirichlet
+from uncertainty.distribution import in_parts
 
 SMALLEST = 1e-6  # concentration
 SMALLEST_VARIANCE = 1e-12
-CHUNK = 512  # inputs whose points are in memory at once
+CHUNK = 512  # inputs whose points are in memory at once: with many classes they fill it
 Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -54,14 +55,6 @@ def laplace_bridge(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     alpha = bridge / factor.square().sum(-1).clamp_min(1e-4)
     total = alpha.sum(-1)
     return alpha / total.unsqueeze(-1), total
-
-
-def in_parts(head: Head, z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """What a head gives, computed of CHUNK inputs at a time: with many classes their points fill the memory. In an
-    export, whose number of inputs is open, of all of them at once."""
-    if torch.compiler.is_exporting() or len(z) <= CHUNK:
-        return head(z, factor)
-    return tuple(map(torch.cat, zip(*map(head, z.split(CHUNK), factor.split(CHUNK)))))
 
 
 STRUCTURED = {"cubature": cubature, "laplace_bridge": laplace_bridge}
@@ -115,7 +108,7 @@ class DirichletStudent(Method):
             z = logits + moves
             if self.head == "softplus":
                 return Dirichlet(F.softplus(z) + SMALLEST)
-            m, precision = in_parts(STRUCTURED[self.head], z, factor.unflatten(1, (z.shape[-1], -1)))
+            m, precision = in_parts(STRUCTURED[self.head], CHUNK, z, factor.unflatten(1, (z.shape[-1], -1)))
             return Dirichlet(F.softplus(scale + math.log(math.e - 1)) * precision.unsqueeze(-1) * m + SMALLEST)
 
     def loss(self, student: Dirichlet, targets: Targets, network: nn.Module) -> Tensor:

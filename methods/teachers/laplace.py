@@ -29,9 +29,8 @@ def predictor(networks: Networks, train: Dataset, settings: Evaluation, seed: in
     except ImportError:
         raise UserError("teacher.method: laplace needs laplace-torch (pip install laplace-torch)") from None
     body, last = networks[0].body, networks[0].classifier
-    features = (
-        outputs_of(body, train, compute).cpu().clone()
-    )  # the clone is no inference tensor: the fit takes gradients
+    # The clone is no inference tensor: the fit takes gradients.
+    features = outputs_of(body, train, compute).cpu().clone()
     classifier = nn.Sequential(deepcopy(last)).to("cpu")
     posterior = Laplace(classifier, "classification", subset_of_weights="all", hessian_structure="kron")
     posterior.fit(DataLoader(TensorDataset(features, train.labels.cpu()), batch_size=1024))
