@@ -77,6 +77,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "plain": lambda: students(beside("cifar10_cpu_plain")),
     "equivalents": lambda: equivalents(artifact.read_json(RESULTS / "cifar10_cpu" / "metrics.json")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
+    "vgg16 half": lambda: students(beside("cifar10_vgg16_half")),
     "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),
     "teachers": lambda: comparison.teachers(rows_of("teacher_rates")),
