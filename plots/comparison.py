@@ -155,7 +155,7 @@ def under_noise(records: list[Record]) -> str:
     return text(
         ["accuracy; entropy"],
         NOISES.items(),
-        ((title, [r]) for title, r in each(records)),
+        ((title, [r]) for title, r in each(records) if "shifts" in r),
         lambda of, path: f"{average(of, path + '/accuracy')}; {average(of, path + '/means/predictive_entropy', 2)}",
     )
 
