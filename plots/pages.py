@@ -16,7 +16,7 @@ from configs.schema import Config
 from methods import options_help
 from plots import about, comparison, records
 from plots.cells import markdown
-from plots.table import equivalents, seeds, short_students, students
+from plots.table import equivalents, short_students, students, variants
 from training import artifact
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,14 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
     "": "softplus-Dirichlet, ours",
     "_gaussian": "logit Gaussian, ours",
 }
-SEEDS = {"": "0", "_seed1": "1", "_seed2": "2"}  # the same, of students that differ in the seed alone
+# The same, of students that differ in one thing.
+SEEDS = {"": "seed 0", "_seed1": "seed 1", "_seed2": "seed 2"}
+BOUNDS = {
+    "_seed2": "today's recipe",
+    "_16_passes": "16 passes",
+    "_frozen": "the perceptron alone",
+    "_rate_3e-6": "rate 3e-6",
+}
 
 
 def beside(name: str, kinds: dict[str, str] = STUDENTS) -> dict[str, dict]:
@@ -72,7 +79,8 @@ def settings_page() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "students": lambda: short_students(beside("cifar10_cpu")),
     "all students": lambda: students(beside("cifar10_cpu")),
-    "seeds": lambda: seeds(beside("cifar10_cpu", SEEDS)),
+    "seeds": lambda: variants(beside("cifar10_cpu", SEEDS)),
+    "full-width bounds": lambda: variants(beside("cifar10_cpu", BOUNDS)),
     "half": lambda: students(beside("cifar10_half")),
     "plain": lambda: students(beside("cifar10_cpu_plain")),
     "equivalents": lambda: equivalents(artifact.read_json(RESULTS / "cifar10_cpu" / "metrics.json")),

@@ -281,16 +281,16 @@ def equivalents(metrics: dict) -> str:
     return part("", columns, rows, by_column).markdown()
 
 
-def seeds(runs: dict[str, dict]) -> str:
-    """Markdown: the equivalent passes of students that differ only in their seed, for each data set.
+def variants(runs: dict[str, dict]) -> str:
+    """Markdown: the equivalent passes of students of one teacher that differ in one thing, for each data set.
 
-    runs: {seed: metrics}.
+    runs: {name: metrics}.
     """
     lines = [
         [dataset, *(", ".join(passes(run["agreement"][dataset][m]) for run in runs.values()) for m in ALL)]
         for dataset in next(iter(runs.values()))["agreement"]
     ]
-    header = f"equivalent passes of seeds {', '.join(runs)}"
+    header = f"equivalent passes: {', '.join(runs)}"
     return markdown([header, *(MEASURE_NAMES[measure] for measure in ALL)], lines)
 
 
