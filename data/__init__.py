@@ -64,8 +64,8 @@ def dataset_of(images: Images, data: Data, classes: list[str]) -> Dataset:
     Raises UserError for an item that is not an image, or a label that is not valid.
     """
     if isinstance(images, (str, Path)):
-        root = Path(images)
-        return replace(folder.unlabelled(DataSet("folder", str(root)).title, root, data), classes=classes)
+        source = DataSet("folder", str(images))
+        return replace(folder.unlabelled(source.title, Path(images), data), classes=classes)
     return external.dataset_of(images, type(images).__name__, data, classes)
 
 

@@ -22,6 +22,7 @@ from training.bar import note, progress_bar
 from training.external import digest_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+KINDS = ", ".join(sorted(SUFFIXES))
 NOT_OURS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # made by systems and programs, like all that begins with a dot
 BACKGROUND = (255, 255, 255)  # colour behind transparent pixels
 MODES = {1: "L", 3: "RGB"}  # of an image with so many channels
@@ -62,7 +63,7 @@ def unlabelled(title: str, root: Path, data: Data) -> Dataset:
     """All images below `root`, without labels. Raises UserError if there are none."""
     files = [str(path.relative_to(root)) for path in images_below(root)]
     if not files:
-        raise UserError(f"{title}: no images ({', '.join(sorted(SUFFIXES))}) below {root}")
+        raise UserError(f"{title}: no images ({KINDS}) below {root}")
     tell_left_out(title, root, len(files))
     return decoded(title, root, files, torch.full((len(files),), UNLABELLED), [], data)
 
@@ -73,7 +74,7 @@ def tell_left_out(title: str, folder: Path, taken: int) -> None:
     if loose := images - taken:
         note(f"{title}: {loose} images below {folder} are in no class folder and are left out")
     if others:
-        note(f"{title}: {others} files below {folder} are not images ({', '.join(sorted(SUFFIXES))}) and are left out")
+        note(f"{title}: {others} files below {folder} are not images ({KINDS}) and are left out")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -179,6 +179,11 @@ def check(config: Config) -> None:
         )
 
 
+def copies_external(settings: StudentSettings, teacher: Teacher) -> bool:
+    """Whether a student's network is its teacher's, one from outside."""
+    return isinstance(teacher.network, External) and settings.network == "teacher"
+
+
 def new_student(
     settings: StudentSettings, teacher_settings: TeacherSettings, teacher: Teacher, train: Dataset
 ) -> tuple[Student, int]:
@@ -195,7 +200,7 @@ def new_student(
     if settings.width is not None:
         changes["width"] = settings.width
     architecture = replace(teacher.architecture, **changes)
-    external = isinstance(teacher.network, External) and settings.network == "teacher"
+    external = copies_external(settings, teacher)
     given = external and not is_external(architecture.network)  # as a module, not by name
     for refused, reason in (
         (external and method.heads > 1, "student.method: an external network has one head; set student.network"),
@@ -287,8 +292,7 @@ def load_student(
 
 def load_distilled(config: Config, compute: Compute, teacher: Teacher) -> Student:
     """The student of a config, for calls in autocast. Raises UserError if another teacher or other settings made it."""
-    same = isinstance(teacher.network, External) and config.student.network == "teacher"
-    module = teacher.network.module if same else None
+    module = teacher.network.module if copies_external(config.student, teacher) else None
     student = load_student(config.folder, compute.device, getattr(torch, compute.dtype), module)
     made = recipe.as_made(config.student, student.about["settings"]["student"])
     wanted = settings(replace(config, student=made)) | {"teacher": teacher.checksum}
