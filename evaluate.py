@@ -62,7 +62,8 @@ def main(config: Config, overwrite: bool = False) -> None:
     model = student.load_distilled(config, compute, trained)
     config = replace(teacher.as_trained(config), student=model.settings)
     file, settings = run / "metrics.json", settings_of(config)
-    with made_anew([config.source / "reference", file], overwrite):
+    own = [] if config.teacher_of else [run / "reference"]  # another run's has other students
+    with made_anew([*own, file], overwrite):
         if file.exists():  # one of an earlier version has no settings
             there = artifact.read_json(file)["provenance"].get("settings", settings)
             require_same(file, there, settings, config.folder)

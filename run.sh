@@ -15,8 +15,7 @@ if [[ $# -gt 0 && $1 != -* ]]; then
         config=$here/$config
     fi
     shift
-fi
-if [[ " $*" == *" --config"* ]]; then
+elif [[ " $*" == *" --config"* ]]; then
     echo "error: name the config without --config, before all options: ./run.sh birds.yaml" >&2
     exit 2
 fi

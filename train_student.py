@@ -64,7 +64,7 @@ def main(config: Config, overwrite: bool = False) -> None:
 def distil(
     trained: Teacher,
     images: Images,
-    validation: Dataset | None = None,
+    validation: Images | None = None,
     *,
     views: list[str] | None = None,
     config: Config | None = None,
@@ -86,7 +86,12 @@ def distil(
     if views is not None:
         changes["sampling"] = {"views": views}
     config = cli.override(config or Config(name="distilled"), changes, "distil")
-    train = images if isinstance(images, Dataset) else data.dataset_of(images, config.data, trained.classes)
+    train, validation = (
+        of if of is None or isinstance(of, Dataset) else data.dataset_of(of, config.data, trained.classes)
+        for of in (images, validation)
+    )
+    if len(train) < 2:
+        raise UserError(f"{train.name}: a student needs two images or more")
     student.check(config)
     config = replace(config, student=recipe.for_student(config.student, len(train), max(a.shape[:2])))
 
@@ -126,6 +131,8 @@ def train_student(
     kinds = config.sampling.views
     views = make_views(kinds, train, config.data.augmentation, config.seed, compute.device, other)
     method = student_method(config.student.method, config.student.options)
+    if method.needs_labels:
+        data.require_labels(train, "training")
     needed = [*STATISTICS, "log_probs"] if method.needs_samples else STATISTICS
 
     def samples_on(view: View, passes: int) -> dict[str, Tensor]:

@@ -44,6 +44,8 @@ def main(config: Config, overwrite: bool = False) -> None:
     """Train the single network, or the members of an ensemble one after another."""
     members = teacher.members(config)
     run, compute = begin(config, "teacher")
+    if config.rows:
+        run.log("the config's rows are for compare.py; this script trains a teacher by its other settings")
     if config.teacher_of is not None:
         teacher.load_teacher(config, compute)
         run.save_config(teacher.as_trained(config))

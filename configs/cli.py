@@ -135,7 +135,7 @@ def value_of(text: str, kind: Any) -> Any:
         return text
     except ValidationError as error:
         return text if all(part["type"] == "string_type" for part in error.errors()) else value
-    return value
+    return text if isinstance(value, str) and "#" in text else value  # which would begin a comment
 
 
 def read_yaml(file: str) -> dict:
@@ -183,7 +183,7 @@ def checked(kind: type, values: dict, where: str) -> Any:
         near = difflib.get_close_matches(key, known + sorted({key.split(".")[0] for key in known}), 1)
         every = "see --help for all keys" if kind is Config else f"there are: {', '.join(known) or 'none'}"
         hint = FORMER.get(key) or (f"did you mean {near[0]}?" if near else every)
-        raise UserError(f"{where}: unknown key {key}, {hint}")
+        raise UserError(f"{where}: unknown key {key or first['loc'][-1]}, {hint}")
     if first["type"] == "value_error":
         raise UserError(f"{where}: {first['ctx']['error']}")
     names = [name for name in key.split(".") if name not in ("float", "int", "str", "bool")]

@@ -164,7 +164,8 @@ def shifted_sets(dataset: Dataset, count: int, seed: int) -> dict[str, dict[int,
 
     def with_priors(severity: int) -> Dataset:
         frequency = PRIORS[severity - 1] ** -(dataset.labels / max(1, len(dataset.classes) - 1))
-        return dataset.subset(torch.multinomial(frequency, len(sample), generator=drawn))
+        few = len(dataset) < 5 * len(sample)  # a class would run out of images
+        return dataset.subset(torch.multinomial(frequency, len(sample), replacement=few, generator=drawn))
 
     sets = {"none": {0: sample}}
     sets |= {kind: {severity: after(kind, severity) for severity in SEVERITIES} for kind in CORRUPTIONS}

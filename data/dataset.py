@@ -1,7 +1,7 @@
 """The class of every data set: its images, in batches, with labels, names and classes."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -9,11 +9,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from configs.errors import UserError
 from configs.schema import Shape
 
 Split = Literal["train", "test"]
 UNLABELLED = -1
 PART = 1024  # images per batch, when all images are read
+
+
+def class_names(classes: Iterable) -> list[str]:
+    """The classes as texts. Raises UserError if two are equal: results are told apart by them."""
+    names = list(map(str, classes))
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two classes are called {twice!r}; give each a name of its own")
+    return names
 
 
 @dataclass(frozen=True)

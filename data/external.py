@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset
 
 from configs.errors import UserError
 from configs.schema import Data, DataSet
-from data.dataset import UNLABELLED, Dataset, LazyPixels, Split
+from data.dataset import UNLABELLED, Dataset, LazyPixels, Split, class_names
 from data.folder import MODES, eight_bits, mapped
 from data.resize import fit_to
 from training.bar import progress_bar
@@ -30,7 +30,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
     Its classes are the texts of its attribute `classes`, or else the numbers up to the largest label.
     """
     items = call(source.source, {"split": split})
-    return dataset_of(items, source.title, data, list(map(str, getattr(items, "classes", []))) or None)
+    return dataset_of(items, source.title, data, class_names(getattr(items, "classes", [])) or None)
 
 
 def dataset_of(items: Items, name: str, data: Data, classes: list[str] | None) -> Dataset:

@@ -71,7 +71,7 @@ def unlabelled(title: str, root: Path, data: Data) -> Dataset:
 def tell_left_out(title: str, folder: Path, taken: int) -> None:
     """Say how many files below `folder` are left out, of whose images `taken` are taken."""
     images, others = counts(folder)
-    if loose := images - taken:
+    if (loose := images - taken) > 0:  # a link to a class is taken twice
         note(f"{title}: {loose} images below {folder} are in no class folder and are left out")
     if others:
         note(f"{title}: {others} files below {folder} are not images ({KINDS}) and are left out")
@@ -176,8 +176,9 @@ def decode(path: Path, shape: Shape, resize: Resize = "squash") -> np.ndarray:
         raise UserError(f"data.channels: a file's image has 3 or 1, not {channels}")
     try:
         with Image.open(path) as image:
+            negative = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0  # of a TIFF
             image = eight_bits(ImageOps.exif_transpose(image))
-            image = image.convert(MODES[channels])
+            image = (ImageOps.invert(image) if negative else image).convert(MODES[channels])
     except Exception as error:  # damaged metadata can raise any error
         raise UserError(f"broken image {printable(path)}: {printable(error)}") from None
     if image.size != (width, height):

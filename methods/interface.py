@@ -20,6 +20,7 @@ Matched = Literal["total_variance", "expected_entropy"]
 """The measures that a loss can match besides the mean: a few passes estimate them without bias."""
 
 HIDDEN = 512  # units in each hidden layer of a perceptron
+FULL_RANK, LOW_RANK = 100, 16  # with more classes than FULL_RANK a full covariance would be most of a student
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,22 @@ class Targets:
     log_probs: Tensor | None = None  # [B, T, C]
 
 
+def low_rank(rank: int | None, classes: int) -> int | None:
+    """The rank of a covariance of C classes: `rank` if it is given, else full (None) up to FULL_RANK classes."""
+    return rank or (LOW_RANK if classes > FULL_RANK else None)
+
+
 class Method:
     """One way to distil: a subclass is a `configs.schema.dataclass`, whose fields are the method's options.
 
-    needs_samples: whether the loss needs the samples themselves, not only their statistics. needs_functions: whether
-    sample t has to be the same function of every input (`sampling.masks: function`). own_last_layer: whether
-    `last_layer` gives the logits of all heads. ood_score: the score that the authors use for OOD inputs. loss_name: for
-    plots.
+    needs_samples: whether the loss needs the samples themselves, not only their statistics. needs_labels: whether it
+    needs every image's label. needs_functions: whether sample t has to be the same function of every input
+    (`sampling.masks: function`). own_last_layer: whether `last_layer` gives the logits of all heads. ood_score: the
+    score that the authors use for OOD inputs. loss_name: for plots.
     """
 
     needs_samples = False
+    needs_labels = False
     needs_functions = False
     own_last_layer = False
     propagation = False  # an option of methods with a perceptron (`methods.student`)

@@ -25,7 +25,7 @@ from models.networks import NETWORKS, build
 from training import artifact
 from training.compute import Compute
 from training.external import is_external
-from training.run import require_same
+from training.run import missing, require_same
 from training.state import decay_groups
 from uncertainty.distribution import Distribution, Values
 from uncertainty.variance_propagation import propagate
@@ -277,7 +277,7 @@ def load_student(
     """
     path = Path(run) / FILE
     if not path.exists():
-        raise UserError(f"{path}: no such file; train a student first (train_student.py)")
+        raise missing(path, "train a student first (train_student.py)")
     tensors, about = artifact.load(path, "student")
     if about.get("student", {}).keys() != asdict(StudentSettings()).keys():
         raise UserError(f"{path} was made by an earlier version; train the student anew (train_student.py --overwrite)")
@@ -285,7 +285,11 @@ def load_student(
     if module is None and not (is_external(architecture.network) or architecture.network in NETWORKS):
         raise UserError(f"{path}: its network was given as a module; give one to load_student(run, module=...)")
     student = Student(architecture, StudentSettings(**about["student"]), about["classes"], module)
-    student.load_state_dict(tensors)
+    try:
+        student.load_state_dict(tensors)
+    except RuntimeError as error:
+        first_difference = str(error).splitlines()[1].strip()
+        raise UserError(f"{path}: the module is another network than this student's: {first_difference}") from None
     student.about = about
     return for_use(student.to(device), dtype)
 

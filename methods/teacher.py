@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from configs import recipe
 from configs.errors import UserError
 from configs.schema import Config, Data, Resize, TeacherSettings
-from data.dataset import PART, Dataset
+from data.dataset import PART, Dataset, class_names
 from methods import teacher_method
 from methods.interface import Samplers
 from methods.prediction import BATCH, predictions
@@ -24,7 +24,7 @@ from models.networks import build
 from training import artifact
 from training.compute import Compute
 from training.external import digest_of_code, is_external
-from training.run import require_same
+from training.run import missing, require_same
 from uncertainty.any_network import PlainLoop, cost_in_passes, sampler_of, what_is_random
 from uncertainty.mc_dropout import Plan, Sampler, samples_of
 from uncertainty.samples import Samples
@@ -65,6 +65,7 @@ class Teacher:
         mean, std: of each channel, for pixels in [0, 1], as in the module's training. The module is copied.
         Raises UserError if the module does not take such images or does not give such logits, and as `require_fit`.
         """
+        classes = class_names(classes)
         a = Architecture(type(module).__name__, 1.0, size, channels, len(classes), resize=resize)
         # called once before it is copied: a weight that a hook computes with a gradient cannot be copied
         network = copy.deepcopy(External(module, a.shape, len(classes))).eval()
@@ -108,10 +109,12 @@ class Teacher:
         """Stratified passes with dropout on images uint8 [N, H, W, C], as few as they can be: 16 are worth about
         sixty plain ones, and thirty for the total variance (results/stratified_samples/).
 
-        Raises ValueError for images of another shape or type than those it was made for.
+        Raises ValueError for images of another shape or type than those it was made for, or without any pass.
         """
         sampler = self._sampler()
         require_images(images, self.architecture.shape)
+        if not len(images) or passes < 1:
+            raise ValueError(f"{passes} passes of {len(images)} images: give one or more")
         images = images.to(self.network.normalize.mean.device)
         return samples_of(sampler, images, Plan(passes, "grouped", BATCH, (0, "call"), 1))
 
@@ -256,7 +259,7 @@ def load_teacher(config: Config, compute: Compute) -> Teacher:
     for place, member in members(config).items():
         path = config.source / place / FILE
         if not path.exists():
-            raise UserError(f"{path}: no such file; run train_teacher.py with the same --config first")
+            raise missing(path, "run train_teacher.py with the same --config first")
         tensors, metadata = artifact.load(path, "teacher")
         made = recipe.as_made(member.teacher, metadata["settings"]["teacher"])
         wanted = settings(replace(member, teacher=made))

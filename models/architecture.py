@@ -70,10 +70,12 @@ class Normalize(nn.Module):
 
     @torch.no_grad()
     def set(self, mean: list[float], std: list[float]) -> None:
-        """Take mean and standard deviation for pixels in [0, 1]. Raises UserError unless there is one number per
-        channel."""
+        """Take mean and standard deviation for pixels in [0, 1]. Raises UserError unless there is one possible number
+        per channel."""
         if not len(mean) == len(std) == len(self.mean):
             raise UserError(f"mean, std: {len(mean)} and {len(std)} numbers for {len(self.mean)} channels")
+        if not (all(0 <= x <= 1 for x in mean) and all(x > 0 for x in std)):
+            raise UserError(f"mean, std: {mean} and {std}, but pixels are in [0, 1]: divide those for 0-255 by 255")
         self.mean.copy_(255 * torch.tensor(mean))
         self.std.copy_(255 * torch.tensor(std))
 
@@ -116,10 +118,11 @@ class HeadsLinear(nn.Module):
 def require_images(images: Tensor, shape: Shape, training: bool = False) -> None:
     """Raise ValueError for images that are not uint8 [N, *shape] (any type in training): a network's outputs would be
     wrong but plausible."""
-    if images.shape[1:] != shape or not (training or images.dtype == torch.uint8):
+    given = isinstance(images, Tensor) and images.shape[1:] == shape
+    if not given or not (training or images.dtype == torch.uint8):
         raise ValueError(
-            f"a network for images uint8 [N, {', '.join(map(str, shape))}] in 0-255 was given "
-            f"{images.dtype} {list(images.shape)}"
+            f"a network for a tensor of images uint8 [N, {', '.join(map(str, shape))}] in 0-255 was given "
+            f"{type(images).__name__} {images.dtype} {list(images.shape)}"
         )
 
 

@@ -40,6 +40,8 @@ class External(nn.Module):
 
     def __init__(self, module: nn.Module, shape: Shape, outputs: int, layers: list[str] | None = None):
         super().__init__()
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError("a module of torch.jit cannot be looked into: give the one that it was made of")
         self.normalize, self.module, self.channels_last = Normalize(shape[-1]), module, True
         self.normalize.to(next((tensor.device for tensor in module.state_dict().values()), "cpu"))
         self.shape = shape

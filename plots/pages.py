@@ -29,12 +29,8 @@ STUDENTS = {  # in the tables' order: the end of a run's name, and the name in t
 }
 # The same, of students that differ in one thing.
 SEEDS = {"": "seed 0", "_seed1": "seed 1", "_seed2": "seed 2"}
-BOUNDS = {
-    "_seed2": "today's recipe",
-    "_16_passes": "16 passes",
-    "_frozen": "the perceptron alone",
-    "_rate_3e-6": "rate 3e-6",
-}
+SPLIT = {"_16_passes": "16 passes", "_frozen": "the perceptron alone"}
+BOUNDS = {"_seed2": "today's recipe", **SPLIT, "_rate_3e-6": "rate 3e-6"}
 
 
 def beside(name: str, kinds: dict[str, str] = STUDENTS) -> dict[str, dict]:
@@ -86,11 +82,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "equivalents": lambda: equivalents(artifact.read_json(RESULTS / "cifar10_cpu" / "metrics.json")),
     "vgg16": lambda: students(beside("cifar10_vgg16")),
     "vgg16 half": lambda: students(beside("cifar10_vgg16_half")),
+    "vgg16 bounds": lambda: variants(beside("cifar10_vgg16_half", {"": "today's recipe", **SPLIT})),
     "cifar100": lambda: students(beside("cifar100_cpu")),
     "digits": lambda: students(beside("digits")),
     "teachers": lambda: comparison.teachers(rows_of("teacher_rates")),
     "recipes": lambda: comparison.recipes(rows_of("fidelity")),
     "bounds": lambda: comparison.recipes(rows_of("student_bounds")),
+    "full-width trials": lambda: comparison.recipes(rows_of("tuning_full")),
     "seen": lambda: comparison.recipes(rows_of("seen_images"), "test images, on both other sets"),
     "noise": lambda: comparison.under_noise(rows_of("noise")),
     "methods": lambda: comparison.short(records.load(RESULTS / "comparison")),

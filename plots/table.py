@@ -71,7 +71,7 @@ def passes_cell(entries: list[dict]) -> str:
     if entry["equivalent_passes"] is None:
         return "-"
     low, high = entry["equivalent_passes_ci"]
-    text = passes(entry) + ("" if entry["censored"] else f" ({low:.0f}-{high:.0f})")
+    text = f"{passes(entry)} ({low:.0f}{' or more' if entry['censored'] else f'-{high:.0f}'})"
     baselines = values(entries, "baseline_pearson") + values(entries, "last_layer_pearson")
     return f"{text}, **below a baseline**" if baselines and entry["pearson"] <= max(baselines) else text
 

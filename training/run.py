@@ -120,6 +120,13 @@ def made_anew(outputs: list[Path], overwrite: bool) -> Iterator[None]:
             remove(kept)
 
 
+def missing(path: Path, first: str) -> UserError:
+    """The error for an output that is not there; it names the one that an interrupted `made_anew` has moved away."""
+    kept = path.with_name(f"{path.name}.old")
+    old = f"an --overwrite was interrupted, and the same script without it puts {kept.name} back; or "
+    return UserError(f"{path}: no such file; {old if kept.exists() else ''}{first}")
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder, if it exists."""
     if path.is_dir():

@@ -65,7 +65,7 @@ class State:
                 self.require_finite()
                 means = process_group.mean(torch.stack(list(self.sums.values()))) / self.step_of_epoch
                 row = dict(zip(self.sums, means.tolist(), strict=True))
-                row |= {"epoch": epoch + 1, "lr": self.schedule.get_last_lr()[0]}
+                row |= {"epoch": epoch + 1, "lr": self.lr}
                 row |= {f"validation_{name}": value for name, value in (self.validation or {}).items()}
                 self.history.append(row)
                 self.seconds = time.monotonic() - started
@@ -93,6 +93,7 @@ class State:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.lr = self.schedule.get_last_lr()[0]
         self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)

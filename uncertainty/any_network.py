@@ -30,6 +30,7 @@ from uncertainty.mc_dropout import (
     samples_of,
     stratified,
 )
+from uncertainty.samples import Samples
 from uncertainty.speed import in_turn
 
 ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -118,24 +119,27 @@ class PlainLoop:
             )
         for group, indices in groups:
             batch = images(indices)
-            generator = torch.cuda.default_generators[batch.device.index] if batch.is_cuda else torch.default_generator
-            state = generator.get_state()
-            if not self.checked:
-                self.random = list(draws_of(self.network, batch))
-                with training(self.network, self.random):
-                    self._check(batch)
-            drawn = plan if self.dropouts else replace(plan, blocks=0)
-            in_blocks = drawn.block > 1
+            with torch.random.fork_rng([batch.device] if batch.is_cuda else []):
+                samples = self._samples(batch, group, plan)
+            yield group, indices, samples
+
+    def _samples(self, batch: Tensor, group: int, plan: Plan) -> Samples:
+        """The passes on a group. They leave torch's random generators seeded, that of the CPU too."""
+        if not self.checked:
+            self.random = list(draws_of(self.network, batch))
             with training(self.network, self.random):
-                one_pass = self._one_pass(batch)
-                passes = []
-                for t in range(plan.passes):
-                    seed, move = drawn.draw(group, t)
-                    generator.manual_seed(seed)
-                    with masked(self.dropouts, random_bits(seed, batch.device), move) if in_blocks else nullcontext():
-                        passes.append(one_pass())
-            generator.set_state(state)
-            yield group, indices, drawn.samples(torch.stack(passes, 1).float().log_softmax(-1))
+                self._check(batch)
+        drawn = plan if self.dropouts else replace(plan, blocks=0)
+        in_blocks = drawn.block > 1
+        with training(self.network, self.random):
+            one_pass = self._one_pass(batch)
+            passes = []
+            for t in range(plan.passes):
+                seed, move = drawn.draw(group, t)
+                torch.manual_seed(seed)
+                with masked(self.dropouts, random_bits(seed, batch.device), move) if in_blocks else nullcontext():
+                    passes.append(one_pass())
+        return drawn.samples(torch.stack(passes, 1).float().log_softmax(-1))
 
     def _one_pass(self, batch: Tensor) -> Callable[[], Tensor]:
         """A function that computes the logits of one more pass."""
@@ -289,7 +293,7 @@ def _draws(network: nn.Module, images: Tensor, names: Iterable[str]) -> _Draws:
     for name, part in network.named_modules():
         part.register_forward_pre_hook(lambda _, __, name=name: draws.running.append(name))
         part.register_forward_hook(lambda *_: draws.running.pop() and None)
-    with torch.random.fork_rng(), training(network, names), draws:
+    with torch.random.fork_rng([images.device] if images.is_cuda else []), training(network, names), draws:
         network(images)
     return draws
 

@@ -125,7 +125,7 @@ class SampleCache:
                     saved = time.monotonic()
         process_group.barrier()
         if process_group.is_first():
-            others = [artifact.load(share, KIND) for share in shares[1:] if share.exists()]  # of no groups: no file
+            others = [of for share in shares[1:] if (of := self._read(share, request))]  # of no groups: none
             rows = joined([*parts, *(rows for rows, _ in others)])
             order = rows.pop("indices").argsort()
             for name in ("groups", "seconds"):

@@ -25,12 +25,15 @@ def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
     }
 
 
+LEARNT = 0.9  # of a guess's loss: less is no chance
+
+
 def chance_warning(accuracy: float, loss: float, labels: ndarray) -> str | None:
     """What is wrong with a network whose accuracy, or loss (nats), on images with these labels [N] is no better than a
     guess by the shares of the classes; None if it is better."""
     shares = np.bincount(labels) / len(labels)
     most, guess = shares.max(), entropy(shares)
-    if accuracy <= most + 2 * (most * (1 - most) / len(labels)) ** 0.5:
+    if accuracy <= most + 2 * (most * (1 - most) / len(labels)) ** 0.5 and loss > LEARNT * guess:
         return (
             f"the teacher seems to have learnt nothing: its accuracy ({accuracy:.3f}, {len(labels)} images) is in the "
             f"noise of a guess (the largest class is {most:.3f} of them); try a lower teacher.lr, more epochs or "

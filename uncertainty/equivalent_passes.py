@@ -70,7 +70,8 @@ class Resamples:
             spread = np.stack([n * saa - sa**2, n * sbb - sb**2])  # n² times the variances, which were 1
             constant = (spread < ROUNDING * n**2).any(0)  # as a resample of one group alone can be
             with np.errstate(divide="ignore", invalid="ignore"):
-                values.append(np.where(constant, np.nan, (n * sab - sa * sb) / np.sqrt(spread.prod(0))))
+                pearson = (n * sab - sa * sb) / np.sqrt(spread.prod(0))
+                values.append(np.where(constant, np.nan, pearson.clip(-1, 1)))
         return np.mean(values, 0)
 
 

@@ -37,10 +37,12 @@ class SelfCheck:
 def require_fit(network: nn.Module, images: Tensor) -> None:
     """Check on a few images [N, H, W, C], N ≥ 4, that a network can be a teacher. It is put into eval mode.
 
-    Raises UserError if two calls without dropout differ, if an image's logits depend on the other images of its batch,
-    if the outputs are probabilities, or if a dropout has the rate 1.
+    Raises UserError if its logits are not finite, if two calls without dropout differ, if an image's logits depend on
+    the other images of its batch, if the outputs are probabilities, or if a dropout has the rate 1.
     """
     whole, again, half = network.eval()(images), network(images), network(images[:2])
+    if not whole.isfinite().all():
+        raise UserError("the network's logits are not finite: look at its weights")
     if not torch.allclose(whole, again, rtol=TOLERANCE, atol=TOLERANCE):
         drawn = ", ".join(draws_of(network, images, dropout_on=False)).removeprefix("module.")
         names = drawn or "by numbers that torch does not draw"

@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Normal
 
 from configs.schema import Count, dataclass
 from methods.interface import HIDDEN, Method, Targets
@@ -35,6 +34,5 @@ class DiagonalGaussian(Method):
         return LogitGaussian(centred(logits), torch.diag_embed(F.softplus(outputs) + SMALLEST))
 
     def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
-        """−1/T Σ_t log N(z_t; loc, diag σ²) of the teacher's centred logits z_t."""
-        z, sigma = centred(targets.log_probs.float()), student.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
-        return -Normal(student.loc.unsqueeze(1), sigma).log_prob(z).sum(-1).mean()
+        """−1/T Σ_t log p(p_t), the density of the teacher's probabilities (`LogitGaussian.log_density`)."""
+        return -student.log_density(targets.log_probs).mean()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.schema import Count, Positive, dataclass
-from methods.interface import HIDDEN, Matched, Method, Targets
+from methods.interface import HIDDEN, Matched, Method, Targets, low_rank
 from methods.students.moments import moments
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import in_parts
@@ -65,7 +65,8 @@ class DirichletStudent(Method):
     """head: how α is computed (see `distribution`). objective: `moments`, or `likelihood` of the teacher's samples, as
     in Truong 2019. matched: the measures that `moments` matches besides the mean; no Dirichlet has both the right
     variance and the right expected entropy. mean_weight: the weight of the mean in `moments`. rank: R, the number of
-    columns of U; default: the number of classes. hidden, propagation: of the perceptron (`methods.student`)."""
+    columns of U; default: the number of classes, or 16 of more than 100 classes. hidden, propagation: of the perceptron
+    (`methods.student`)."""
 
     head: Literal["softplus", "last_layer", "cubature", "laplace_bridge"] = "cubature"
     objective: Literal["moments", "likelihood"] = "moments"
@@ -91,7 +92,7 @@ class DirichletStudent(Method):
     def perceptron_outputs(self, classes: int) -> int:
         """A shift of the logits and, in the heads with U, its entries and o."""
         if self.head in STRUCTURED:
-            return classes + 1 + classes * (self.rank or classes)
+            return classes + 1 + classes * (low_rank(self.rank, classes) or classes)
         return classes if self.head == "softplus" else 0
 
     def distribution(self, logits: Tensor, outputs: Tensor) -> Dirichlet:

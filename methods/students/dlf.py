@@ -32,17 +32,19 @@ class DLF(Method):
         return classes * (self.rank + 1)
 
     def distribution(self, logits: Tensor, outputs: Tensor) -> LogitGaussian:
-        """N(m, Φ Φᵀ + diag σ²) of one input, with centred logits m and columns of Φ."""
+        """N(m, Φ Φᵀ + diag σ²) of one input, with centred m and columns of Φ."""
         classes = logits.shape[-1]
         scale, factor = outputs.tensor_split((classes,), 1)
         factor = centred(factor.unflatten(1, (self.rank, classes))).mT
         return LogitGaussian(centred(logits), factor, F.softplus(scale) + SMALLEST)
 
     def loss(self, student: LogitGaussian, targets: Targets, network: nn.Module) -> Tensor:
-        """−1/(TB) Σ_t log N(z_t; m, Φ Φᵀ + diag σ²), with z_t, m, Φ and σ of all B inputs of the batch stacked."""
+        """−1/(TB) Σ_t log N(z_t; m, Φ Φᵀ + (C−1)/C diag σ²) of the teacher's centred logits z_t, with z_t, m, Φ and σ
+        of all B inputs of the batch stacked. To centre σ ε takes a C-th of its variance."""
         z = centred(targets.log_probs.float()).movedim(1, 0).flatten(1)
+        variance = (1 - 1 / student.loc.shape[-1]) * student.scale.square()
         with torch.autocast(z.device.type, enabled=False):  # a difference of two large numbers
             gaussian = LowRankMultivariateNormal(
-                student.loc.flatten(), student.factor.flatten(0, 1), student.scale.square().flatten()
+                student.loc.flatten(), student.factor.flatten(0, 1), variance.flatten()
             )
             return -gaussian.log_prob(z).mean() / len(student.loc)

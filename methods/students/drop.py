@@ -39,6 +39,11 @@ class OneDraw(Method):
     needs_samples = True
     own_last_layer = True
 
+    @property
+    def needs_labels(self) -> bool:
+        """For the correctness."""
+        return self.correctness > 0
+
     def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
         """(1 − α) CE(labels; q) + α T² 1/M Σ_m KL(p_m ‖ q_m), both softened by T in the second part (authors' code)."""
         q, p = student.log_probs, targets.log_probs.float()

@@ -61,6 +61,11 @@ class HydraPlus(HeadsAsSamples):
 
     needs_functions = True
 
+    @property
+    def needs_labels(self) -> bool:
+        """For the correctness."""
+        return self.correctness > 0
+
     def loss(self, student: Samples, targets: Targets, network: nn.Module) -> Tensor:
         """λ₁ L1 + λ₂ L2 + λ₃ L3 + λ₄ L4."""
         heads, teacher = student.log_probs, targets.log_probs.float()

@@ -12,6 +12,7 @@ from uncertainty.delta import Delta
 class Labels(Method):
     """There are no options. A view that mixes two images has a label that mixes theirs."""
 
+    needs_labels = True
     ood_score = "predictive_entropy"
     loss_name = "cross-entropy, nats"
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.schema import Count, Positive, dataclass
-from methods.interface import HIDDEN, Matched, Method, Targets
+from methods.interface import HIDDEN, Matched, Method, Targets, low_rank
 from methods.students.moments import moments
 from uncertainty.gaussian import LogitGaussian
 
@@ -19,8 +19,8 @@ from uncertainty.gaussian import LogitGaussian
 @dataclass
 class GaussianStudent(Method):
     """matched: the measures that the loss matches, besides the mean. mean_weight: the weight of the mean. rank: of a
-    covariance to which a diagonal is added; default: a full covariance. hidden, propagation: of the perceptron
-    (`methods.student`)."""
+    covariance to which a diagonal is added; default: a full covariance, or 16 with more than 100 classes. hidden,
+    propagation: of the perceptron (`methods.student`)."""
 
     matched: list[Matched] = field(default_factory=lambda: ["total_variance", "expected_entropy"])
     mean_weight: Positive = 4.0
@@ -32,7 +32,8 @@ class GaussianStudent(Method):
 
     def perceptron_outputs(self, classes: int) -> int:
         """A shift of the logits and a factor of their covariance."""
-        return classes * (classes + 3) // 2 if self.rank is None else classes * (2 + self.rank)
+        rank = low_rank(self.rank, classes)
+        return classes * (classes + 3) // 2 if rank is None else classes * (2 + rank)
 
     def distribution(self, logits: Tensor, outputs: Tensor) -> LogitGaussian:
         """N(logits + shift, L Lᵀ), L a Cholesky factor with softplus on its diagonal.
@@ -42,8 +43,8 @@ class GaussianStudent(Method):
         classes = logits.shape[-1]
         shift, scale, rest = outputs.tensor_split((classes, 2 * classes), 1)
         loc, scale = logits + shift, F.softplus(scale)
-        if self.rank is not None:
-            return LogitGaussian(loc, rest.unflatten(1, (classes, self.rank)), scale)
+        if rank := low_rank(self.rank, classes):
+            return LogitGaussian(loc, rest.unflatten(1, (classes, rank)), scale)
         rows, columns = torch.tril_indices(classes, classes, -1, device=logits.device)
         factor = torch.diag_embed(scale)
         factor[:, rows, columns] = rest

@@ -4,8 +4,11 @@ import colorsys
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import chisquare
 
-from data.corruptions import CORRUPTIONS, corrupted, plasma
+from data.corruptions import CORRUPTIONS, PRIORS, corrupted, plasma, shifted_sets
+from data.dataset import Dataset
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(60, 190, (6, 32, 32, 3)).astype(np.uint8)
@@ -44,6 +47,18 @@ def test_fog_is_a_field_of_mean_one_half():
     assert np.abs(fields.mean(0) - 0.5).max() < 0.03
     whole = np.full((500, 32, 32, 3), 255, np.uint8)
     assert changed("fog", 4, whole).mean() == pytest.approx((1 + 0.5) / 2, abs=0.02)  # (x + 1 · clouds) max / (max + 1)
+
+
+@pytest.mark.parametrize("count", [500, 80])
+def test_class_frequencies_fall_in_a_geometric_row_whatever_the_share_of_the_images(monkeypatch, count):
+    monkeypatch.setattr("data.corruptions.CORRUPTIONS", {})
+    labels = torch.arange(500) % 10
+    images = torch.zeros(500, 2, 2, 1, dtype=torch.uint8)
+    found = shifted_sets(Dataset("x", images, labels, [""] * 500, list("abcdefghij")), count, 0)["class_priors"]
+    for severity, shifted in found.items():
+        expected = PRIORS[severity - 1] ** (-np.arange(10) / 9)
+        counts = shifted.labels.bincount(minlength=10).numpy()
+        assert chisquare(counts, count * expected / expected.sum()).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)

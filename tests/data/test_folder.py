@@ -27,6 +27,13 @@ def test_sixteen_bits_become_eight_by_their_share_of_white(tmp_path):
         assert np.array_equal(decoded(tmp_path / name), np.repeat(GREY[..., None], 3, 2))
 
 
+def test_a_tiff_whose_white_is_zero_is_what_it_shows(tmp_path):
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.tag_v2[262] == 0 and np.array_equal(np.asarray(image) // 257, GREY)  # as stored
+    assert np.array_equal(decoded(tmp_path / "a.tif", 1)[..., 0], 255 - GREY)
+
+
 def test_numbers_without_a_known_white_are_named(tmp_path):
     for kind in ("float32", "int32"):
         Image.fromarray(GREY.astype(kind)).save(tmp_path / f"{kind}.tif")
@@ -76,6 +83,12 @@ def test_every_kind_is_found_other_files_are_counted_and_a_picture_in_two_classe
     said = capsys.readouterr().out
     assert "birds: 1 files below" in said and "are not images" in said
     assert "birds: 1 images are in two classes, such as train/a/3.png and train/b/same.png" in said
+
+
+def test_a_link_to_a_class_is_a_class_too(tree, tmp_path, capsys):
+    (tmp_path / "birds/train/c").symlink_to(tmp_path / "birds/train/a")
+    assert folder.load(*tree).classes == ["a", "b", "c"]
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_decoded_images_that_were_changed_are_made_again(tree, capsys):

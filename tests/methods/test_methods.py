@@ -160,12 +160,22 @@ def test_flow_matching_learns_a_gaussian_whose_spread_depends_on_the_input():
     assert found.mean().item() == pytest.approx(expected.mean().item(), rel=0.1)
 
 
-def test_the_diagonal_gaussian_is_the_likelihood_of_centred_logits(logits, targets):
-    numbers, method = torch.randn(N, C, dtype=torch.float64), Method("diagonal_gaussian")
-    z, loc = (x.numpy() - x.numpy().mean(-1, keepdims=True) for x in (targets["log_probs"].double(), logits))
-    sigma = np.log1p(np.exp(numbers.numpy())) + 1e-3
-    expected = -scipy.stats.norm.logpdf(z, loc[:, None], sigma[:, None]).sum(-1).mean()
-    assert method.loss(method.distribution(logits, numbers), targets).item() == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("name, rank", [("diagonal_gaussian", 0), ("dlf", 1)])
+def test_a_likelihood_of_logits_is_largest_at_the_gaussian_that_the_samples_are_of(name, rank):
+    """Of three classes: to centre their logits takes a third of the noise's variance."""
+    method, passes, classes = Method(name, **{"rank": 1} if rank else {}), 4000, 3
+    numbers = torch.full((8, classes * (1 + rank)), 0.5)
+    if rank:
+        numbers[:, classes:] = 0.0  # σ alone
+    targets = targets_of(method.distribution(torch.zeros(8, classes), numbers).sample(passes).log())
+
+    def loss(factor: float) -> float:
+        changed = numbers.clone()
+        changed[:, :classes] = (factor * (F.softplus(numbers[:, :classes]) + 1e-3) - 1e-3).expm1().log()
+        return method.loss(method.distribution(torch.zeros(8, classes), changed), targets).item()
+
+    below, at, above = (loss(factor) for factor in (0.95, 1.0, 1.05))
+    assert at < below and at < above
 
 
 def test_the_factor_model_is_the_likelihood_of_whole_functions(logits, targets):
@@ -173,7 +183,7 @@ def test_the_factor_model_is_the_likelihood_of_whole_functions(logits, targets):
     factor = numbers[:, C:].view(N, 3, C)
     z, loc, factor = ((x - x.mean(-1, keepdim=True)).numpy() for x in (targets["log_probs"].double(), logits, factor))
     factor, scale = factor.transpose(0, 2, 1).reshape(N * C, 3), np.log1p(np.exp(numbers[:, :C].numpy())).ravel() + 1e-3
-    gaussian = scipy.stats.multivariate_normal(loc.ravel(), factor @ factor.T + np.diag(scale**2))
+    gaussian = scipy.stats.multivariate_normal(loc.ravel(), factor @ factor.T + np.diag((1 - 1 / C) * scale**2))
     expected = -gaussian.logpdf(z.transpose(1, 0, 2).reshape(-1, N * C)).mean() / N
     assert method.loss(method.distribution(logits, numbers), targets).item() == pytest.approx(expected, rel=1e-4)
 

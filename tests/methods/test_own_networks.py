@@ -186,14 +186,38 @@ def test_a_module_and_images_in_python(own):
     torch.testing.assert_close(again(IMAGES).mean, student(IMAGES).mean, atol=2e-3, rtol=0)
     with pytest.raises(UserError, match="was given as a module"):
         load_student(own.folder)
+    with pytest.raises(UserError, match="another network than this student's: size mismatch"):
+        load_student(own.folder, module=network_of(width=6))
     rows = list(student.predict(save_images(Path("photos"), *random_images(40, 9, 9))))
     assert len(rows) == 40 and rows[0]["image"] == "photos/0.png" and rows[0]["class"] in CLASSES
     own.name, own.data.decoded = "unlabelled", None  # a folder without classes is enough; nothing is kept of it
     assert distil(teacher, "photos", views=["plain"], config=own).classes == CLASSES
+    with pytest.raises(UserError, match="40 training images have no label"):
+        distil(teacher, "photos", config=own, method="labels", overwrite=True)
     own.name = "another network"
     assert distil(teacher, "photos", config=own, network="vgg5", width=0.125).architecture.network == "vgg5"
     with pytest.raises(UserError, match="has no random weights"):
         distil(teacher, "photos", config=own, init="random", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"classes": np.array(["a", *CLASSES[:8], "a"])}, "two classes are called 'a'"),
+        ({"mean": [76.5]}, "divide those for 0-255 by 255"),
+        ({"std": [0.0]}, "divide those for 0-255 by 255"),
+        ({"weight": torch.nan}, "logits are not finite"),
+        ({"traced": True}, "give the one that it was made of"),
+    ],
+)
+def test_a_module_that_can_be_no_teacher(change, said):
+    network = network_of()
+    network.last.weight.data *= change.pop("weight", 1.0)
+    if change.pop("traced", False):
+        network = torch.jit.trace(network, torch.zeros(2, 1, 8, 8))
+    given = {"mean": [0.3], "std": [0.3], "classes": range(10)} | change
+    with pytest.raises(UserError, match=said):
+        Teacher.from_module(network, size=8, channels=1, **given)
 
 
 def test_the_python_of_the_page_runs_as_it_stands(tmp_path, monkeypatch):

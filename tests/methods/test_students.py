@@ -24,6 +24,14 @@ STRUCTURED = ("cubature", "laplace_bridge")  # heads of the Dirichlet
 IMAGES = torch.randint(0, 256, (7, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("name, numbers", [("dirichlet", 17 * 200 + 1), ("logit_gaussian", 18 * 200)])
+def test_of_many_classes_the_covariance_has_a_low_rank(name, numbers):
+    method = Method(name)
+    assert method.perceptron_outputs(200) == numbers and method.perceptron_outputs(100) > 5000
+    found = method.distribution(torch.zeros(2, 200), torch.randn(2, numbers))
+    assert found.mean.shape == (2, 200) and (found.total_variance > 0).all()
+
+
 @pytest.mark.parametrize("rank", [None, 2])
 def test_quasi_random_measures_against_monte_carlo(rank):
     torch.manual_seed(1)

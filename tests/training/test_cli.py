@@ -84,7 +84,16 @@ def test_the_config_of_a_run_is_that_of_its_folder_wherever_it_lies(tmp_path):
     assert config_of_run(folder).folder == folder and parse(["--name", "2024-01-02"])[0].name == "2024-01-02"
 
 
+def test_a_text_on_the_command_line_has_no_comment():
+    config, _ = parse(["--data.train.source", "folder", "--data.train.root", "photos #2", "--runs", "'a #1' # b"])
+    assert (config.data.train.root, config.runs) == ("photos #2", "'a #1' # b")
+    with pytest.raises(UserError, match="name"):
+        parse(["--name", "digits #2"])
+
+
 def test_an_error_on_the_command_line_names_the_nearest_key():
+    with pytest.raises(UserError, match="unknown key teacher-epochs"):
+        parse(["--teacher-epochs", "3"])
     with pytest.raises(UserError, match="student.lrr, did you mean student.lr"):
         parse(["--config", DIGITS, "--student.lrr", "1"])
     with pytest.raises(UserError, match="nowhere.yaml"):

@@ -101,6 +101,9 @@ def test_students_of_another_run_share_teacher_and_samples_and_nothing_else(trai
     assert not (trained.folder / "teacher.safetensors").exists() and not (trained.folder / "mc_samples").exists()
     assert not torch.equal(weights_of(trained, "student")["network.conv1_1.weight"], first["network.conv1_1.weight"])
     assert type(load_student(trained.folder)(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))) is Dirichlet
+    (folder := trained.source / "reference").mkdir()
+    evaluate.main(trained, overwrite=True)  # which leaves the samples of the other run's evaluations
+    assert folder.exists() and not folder.with_name("reference.old").exists() and any(folder.iterdir())
     trained.teacher_of = "nobody"
     with pytest.raises(UserError, match="nobody/teacher.safetensors: no such file"):
         train_student.main(trained, overwrite=False)

@@ -26,8 +26,9 @@ def test_nll_and_brier_against_scikit_learn_and_by_hand(predictions):
 @pytest.mark.parametrize(
     "accuracy, loss, said",
     [
-        (0.5, 0.6, "learnt nothing"),  # half of the images are of the largest class
-        (0.59, 0.6, "learnt nothing"),  # two standard errors of 100 images: .1
+        (0.5, 1.0, "learnt nothing"),  # half of the images are of the largest class
+        (0.59, 1.0, "learnt nothing"),  # two standard errors of 100 images: .1
+        (0.59, 0.6, None),  # its probabilities are better than a guess's
         (0.7, 1.2, "worse than a guess"),  # a guess by the shares .5, .3, .2: 1.03 nats
         (0.7, 0.9, None),
     ],
