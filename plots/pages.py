@@ -88,7 +88,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "teachers": lambda: comparison.teachers(rows_of("teacher_rates")),
     "recipes": lambda: comparison.recipes(rows_of("fidelity")),
     "bounds": lambda: comparison.recipes(rows_of("student_bounds")),
-    "full-width trials": lambda: comparison.recipes(rows_of("tuning_full")),
+    "full-width trials": lambda: comparison.recipes([row for row in rows_of("tuning_full") if "agreement" in row]),
     "seen": lambda: comparison.recipes(rows_of("seen_images"), "test images, on both other sets"),
     "noise": lambda: comparison.under_noise(rows_of("noise")),
     "methods": lambda: comparison.short(records.load(RESULTS / "comparison")),
