@@ -26,7 +26,7 @@ import numpy as np
 
 from configs.cli import config_of_run
 from configs.errors import UserError
-from data.folder import SUFFIXES, counts, decode
+from data.folder import SUFFIXES, counts, decode, files_below
 from methods.prediction import write_csv
 from methods.student import load_student
 from methods.teacher import load_teacher
@@ -73,7 +73,7 @@ def main() -> None:
     predicted = write_csv(options.out, rows)
     if not predicted:
         raise UserError(f"--images: no readable image ({', '.join(sorted(SUFFIXES))}) below {options.images}")
-    images, others = counts(options.images)
+    images, others = counts(files_below(options.images))
     print(f"{predicted} images: {options.out} ({images - predicted} broken images and {others} other files left out)")
     if thresholds:
         print(f"answer: yes up to a predictive entropy of {model.threshold:.3g} nats; the other columns: --help")

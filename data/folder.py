@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def load(source: DataSet, split: Split, data: Data) -> Dataset:
         note(f"{title}: no folder {root / split}; {searched} is taken in its place")
     classes = class_folders(title, root, split)
     files, labels = labelled(root, searched, classes)
-    tell_left_out(title, searched, len(files))
+    tell_left_out(title, root, searched, files)
     dataset = decoded(title, root, files, labels, classes, data)
     if not dataset.lazy:
         first = {}  # the label and the name of the first one of equal images
@@ -64,15 +64,16 @@ def unlabelled(title: str, root: Path, data: Data) -> Dataset:
     files = [str(path.relative_to(root)) for path in images_below(root)]
     if not files:
         raise UserError(f"{title}: no images ({KINDS}) below {root}")
-    tell_left_out(title, root, len(files))
+    tell_left_out(title, root, root, files)
     return decoded(title, root, files, torch.full((len(files),), UNLABELLED), [], data)
 
 
-def tell_left_out(title: str, folder: Path, taken: int) -> None:
-    """Say how many files below `folder` are left out, of whose images `taken` are taken."""
-    images, others = counts(folder)
-    if (loose := images - taken) > 0:  # a link to a class is taken twice
-        note(f"{title}: {loose} images below {folder} are in no class folder and are left out")
+def tell_left_out(title: str, root: Path, folder: Path, files: list[str]) -> None:
+    """Say how many files below `folder` are not among `files`, whose paths begin at `root`."""
+    taken = {root / file for file in files}
+    images, others = counts(path for path in files_below(folder) if path not in taken)
+    if images:
+        note(f"{title}: {images} images below {folder} are in no class folder and are left out")
     if others:
         note(f"{title}: {others} files below {folder} are not images ({KINDS}) and are left out")
 
@@ -117,9 +118,9 @@ def has_classes(folder: Path) -> bool:
     return any(path.is_dir() and next(images_below(path), None) for path in folder.iterdir() if ours(path.name))
 
 
-def counts(folder: Path) -> tuple[int, int]:
-    """How many images, and how many other files, are below `folder`."""
-    are_images = [path.suffix.lower() in SUFFIXES for path in files_below(folder)]
+def counts(paths: Iterable[Path]) -> tuple[int, int]:
+    """How many of the paths are images, and how many are other files."""
+    are_images = [path.suffix.lower() in SUFFIXES for path in paths]
     return sum(are_images), len(are_images) - sum(are_images)
 
 

@@ -19,7 +19,7 @@ from methods.prediction import predictions
 from methods.teacher import Teacher, standardize
 from models.architecture import Architecture, HeadsLinear, require_images
 from models.contract import Network
-from models.external import External
+from models.external import External, load_state
 from models.folding import folded
 from models.networks import NETWORKS, build
 from training import artifact
@@ -285,11 +285,7 @@ def load_student(
     if module is None and not (is_external(architecture.network) or architecture.network in NETWORKS):
         raise UserError(f"{path}: its network was given as a module; give one to load_student(run, module=...)")
     student = Student(architecture, StudentSettings(**about["student"]), about["classes"], module)
-    try:
-        student.load_state_dict(tensors)
-    except RuntimeError as error:
-        first_difference = str(error).splitlines()[1].strip()
-        raise UserError(f"{path}: the module is another network than this student's: {first_difference}") from None
+    load_state(student, tensors, f"{path}: the module is another network than this student's")
     student.about = about
     return for_use(student.to(device), dtype)
 

@@ -213,8 +213,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise UserError(f"teacher.weights: {path} cannot be read ({reason}); save a state_dict() there") from None
     if not finite:
         raise UserError(f"teacher.weights: {path} has numbers that are not finite")
+    load_state(network, given, f"teacher.weights: {path} does not fit the network")
+
+
+def load_state(module: nn.Module, tensors: dict[str, Tensor], refusal: str) -> None:
+    """Load a module's tensors. Raises UserError of `refusal` and the reason, if they do not fit."""
     try:
-        network.load_state_dict(given)
+        module.load_state_dict(tensors)
     except RuntimeError as error:  # torch names what is missing, unexpected, or of another shape, in many lines
         reason = textwrap.shorten(str(error).partition("\n")[2], SHOWN)
-        raise UserError(f"teacher.weights: {path} does not fit the network: {reason}") from None
+        raise UserError(f"{refusal}: {reason}") from None

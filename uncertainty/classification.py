@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, ro
 from uncertainty.equivalent_passes import Resamples
 
 BINS = 15  # of confidence
+LEARNT = 0.9  # of a guess's loss: less is no chance
 
 
 def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
@@ -23,9 +24,6 @@ def classification(probs: ndarray, labels: ndarray) -> dict[str, float]:
         "misclassification_auroc": roc_auc_score(~correct, -confidence) if 0 < correct.mean() < 1 else None,
         "aurc": aurc(confidence, correct),
     }
-
-
-LEARNT = 0.9  # of a guess's loss: less is no chance
 
 
 def chance_warning(accuracy: float, loss: float, labels: ndarray) -> str | None:

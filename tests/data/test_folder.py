@@ -89,6 +89,9 @@ def test_a_link_to_a_class_is_a_class_too(tree, tmp_path, capsys):
     (tmp_path / "birds/train/c").symlink_to(tmp_path / "birds/train/a")
     assert folder.load(*tree).classes == ["a", "b", "c"]
     assert "left out" not in capsys.readouterr().out
+    (tmp_path / "birds/train/loose.png").write_bytes((tmp_path / "birds/train/a/3.png").read_bytes())
+    folder.load(*tree)
+    assert "birds: 1 images below" in capsys.readouterr().out
 
 
 def test_decoded_images_that_were_changed_are_made_again(tree, capsys):

@@ -160,13 +160,12 @@ def test_flow_matching_learns_a_gaussian_whose_spread_depends_on_the_input():
     assert found.mean().item() == pytest.approx(expected.mean().item(), rel=0.1)
 
 
-@pytest.mark.parametrize("name, rank", [("diagonal_gaussian", 0), ("dlf", 1)])
-def test_a_likelihood_of_logits_is_largest_at_the_gaussian_that_the_samples_are_of(name, rank):
+@pytest.mark.parametrize("name, options", [("diagonal_gaussian", {}), ("dlf", {"rank": 1})])
+def test_a_likelihood_of_logits_is_largest_at_the_gaussian_that_the_samples_are_of(name, options):
     """Of three classes: to centre their logits takes a third of the noise's variance."""
-    method, passes, classes = Method(name, **{"rank": 1} if rank else {}), 4000, 3
-    numbers = torch.full((8, classes * (1 + rank)), 0.5)
-    if rank:
-        numbers[:, classes:] = 0.0  # σ alone
+    method, passes, classes = Method(name, **options), 4000, 3
+    numbers = torch.zeros(8, method.perceptron_outputs(classes))
+    numbers[:, :classes] = 0.5  # σ alone
     targets = targets_of(method.distribution(torch.zeros(8, classes), numbers).sample(passes).log())
 
     def loss(factor: float) -> float:
