@@ -110,10 +110,23 @@ def measure_published(name: str, settings: Settings) -> dict[str, dict[str, floa
 def main(settings: Settings) -> None:
     """Make the images, train all methods, and measure what their scores tell apart."""
     notmnist("test")  # if it is missing, this stops the run here, not after training
-    ambiguous_digits.load_digits()
+    *_, arrays = ambiguous_digits.load_digits()
+    save(plot_examples(arrays), Path("results/dirty_mnist/images.png"))
     record = common.provenance(settings) | {"methods": measure_split(settings)}
     record["published"] = {name: measure_published(name, settings) for name in PUBLISHED}
     common.write("dirty_mnist", record, tables)
+
+
+def plot_examples(arrays: dict[str, ndarray]) -> Figure:
+    """Ambiguous digits of the training set, and the labels that were drawn for them."""
+    figure = Figure(figsize=(12, 3.2))
+    figure.suptitle("Ambiguous digits (made here) and the labels drawn for them")
+    pairs = zip(arrays["train_ambiguous"], arrays["train_ambiguous_labels"], strict=True)
+    for axis, (image, labels) in zip(figure.subplots(2, 12).flat, pairs, strict=False):
+        axis.imshow(image, cmap="gray")
+        axis.set_title(", ".join(map(str, labels)), fontsize=8)
+        axis.axis("off")
+    return figure
 
 
 def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
