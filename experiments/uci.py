@@ -57,7 +57,7 @@ def train_teachers(rows: Rows, rates: ndarray, tau: float, hidden: int, epochs: 
     """A dropout network for each split: squared errors and weight decay l² (1 − p) / 2Nτ (Gal & Ghahramani 2016, eq.
     18).
 
-    τ is a middle one of the grid: a decay of about 1e-6 hardly changes the network, so one training serves every τ.
+    τ is a middle one of the grid: a decay of 1e-6 or less hardly changes the network, so one training serves every τ.
     """
     x, y, rates = map(torch.FloatTensor, (rows.x, rows.y, rates))
     networks = Perceptrons([x.shape[2], hidden, 1], rates, drop_inputs=True)
