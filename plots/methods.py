@@ -218,7 +218,8 @@ def is_member(record: Record, ensemble: Record) -> bool:
 
 def kept_shares(done: Records) -> dict[str, dict[str, float]]:
     """{student: {quality: share}}: what each student of an ensemble keeps of its gain over one of its members; NaN
-    where there is no gain. Empty without an ensemble and its member, or if the accuracy is no gain."""
+    where there is no gain. Empty without an ensemble and its member, or if the accuracy is no gain. Without students of
+    an ensemble that was trained again: it took other seconds."""
     teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
     several = next((of for of in teachers if of[0]["teacher"] == "ensemble"), [])
     one = next((of for of in teachers if several and is_member(of[0], several[0])), [])
@@ -234,6 +235,7 @@ def kept_shares(done: Records) -> dict[str, dict[str, float]]:
     return {
         title: {what: (mean(of, path) - mean(one, path)) / gains[what] for what, path in paths.items()}
         for title, of in students.items()
+        if values(of, "seconds/teacher")[:1] == values(several, "seconds/teacher")[:1]
     }
 
 

@@ -132,6 +132,8 @@ def test_what_a_student_keeps_of_an_ensemble_is_a_share_of_the_gain_over_its_mem
     assert kept(ENSEMBLE | students) == ""
     other_size = of("wide", "teacher", "deterministic", 0.7, width=2)
     assert kept(other_size | ENSEMBLE | MEMBER | students) == kept(ENSEMBLE | MEMBER | students)
+    students["student"][0]["seconds"] = {"teacher": 9}  # the ensemble was trained again
+    assert kept(ENSEMBLE | MEMBER | students) == ""
 
 
 def test_what_is_kept_of_an_ensembles_gain_is_drawn_for_students_of_several_lengths():
