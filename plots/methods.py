@@ -192,7 +192,7 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
     lowest = np.inf
     for passes, cost, title in points:
         colour = ORANGE if title.endswith(", ours") else BLUE
-        axis.plot(cost, passes, "o", color=colour, markersize=6)
+        axis.plot(cost, passes, "o", color=colour, markersize=6, zorder=4)  # no label covers a point
         lowest = min(passes, lowest / LABEL_STEP)  # labels of one cost do not overlap
         room = np.log(cost / 1.1 / ends[0]) > LETTER * len(title)
         left = room and any(cost < x < 3 * cost and 0.7 < y / passes < 1.4 for y, x, _ in points)
