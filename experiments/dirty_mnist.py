@@ -8,6 +8,7 @@ Fashion-MNIST, and on MNIST, are set beside published figures. Takes MNIST and F
 downloads them, and notMNIST from datasets/notmnist/. Writes results/dirty_mnist/; networks are in runs/dirty_mnist/.
 """
 
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -131,17 +132,20 @@ def plot_examples(arrays: dict[str, ndarray]) -> Figure:
 
 def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     """A row for each method, a column for each score: its density on clean, ambiguous and unknown images."""
-    figure = Figure(figsize=(15, 2.1 * len(scores)))
+    figure = Figure(figsize=(14, 2.1 * len(scores)))
     figure.suptitle("Clean, ambiguous and unknown images, by every uncertainty (density)")
-    for row, (title, sets) in zip(figure.subplots(len(scores), 5), scores.items(), strict=True):
+    for row, (title, sets) in zip(figure.subplots(len(scores), 4), scores.items(), strict=True):
         columns = dict.fromkeys(["predictive_entropy", "expected_entropy", "mutual_information", OWN_SCORES[title]])
-        for axis, score in zip(row, columns, strict=False):
-            if score in sets[0]:
-                bins = np.linspace(*np.quantile(np.concatenate([values[score] for values in sets]), [0, 0.995]), 60)
-                for values, (name, colour) in zip(sets, COLOURS.items(), strict=True):
-                    clipped = values[score].clip(bins[0], bins[-1])
-                    axis.hist(clipped, bins, density=True, histtype="step", color=colour, label=name)
-                axis.set(title=f"{title}: {SCORES[score]}", yscale="log")
+        for axis, score in zip_longest(row, columns):
+            if score not in sets[0]:
+                axis.axis("off")
+                continue
+            bins = np.linspace(*np.quantile(np.concatenate([values[score] for values in sets]), [0, 0.995]), 60)
+            for values, (name, colour) in zip(sets, COLOURS.items(), strict=True):
+                clipped = values[score].clip(bins[0], bins[-1])
+                axis.hist(clipped, bins, density=True, histtype="step", color=colour, label=name)
+            axis.set_yscale("log")
+            axis.set_title(f"{title}: {SCORES[score]}", fontsize=9)
     figure.axes[0].legend()
     return figure
 
