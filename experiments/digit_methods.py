@@ -41,12 +41,13 @@ def base_config(name: str, train: str, ood: list[str], settings: Settings) -> Co
     images = {"train": {"source": train, "name": name}, "max_ood": 10_000, "size": 28, "channels": 1}
     images |= {"ood": [{"source": source, "name": source.split(":")[-1]} for source in ood]}
     lenet = {"network": f"{DIGITS}:lenet", "options": {"rate": 0.3}, "batch_size": 128, "lr": 0.02}
-    lenet |= {"train_on_all": True}  # an ambiguous image would be in both parts: it is there once for each label
+    # An ambiguous image is there once for each label: with some held out, it would be in both parts.
+    lenet |= {"epochs": settings.epochs, "train_on_all": True}
     changes = {
         "name": f"dirty_mnist/{name}",
         "seed": settings.seed,
         "data": images | {"augmentation": {"flip": False, "crop": 2}},
-        "teacher": lenet | {"epochs": settings.epochs},
+        "teacher": lenet,
         "sampling": {"passes": 16, "views": ["plain", "augmented", "mixup"]},
         "student": {"epochs": settings.student_epochs, "batch_size": 128},
         "evaluation": {"passes": PASSES, "masks": "independent"},
@@ -66,11 +67,11 @@ def train_methods(base: Config, settings: Settings, only: tuple[str, ...] = ()) 
         "softmax": {"teacher": no_dropout | {"method": "deterministic"}},
         "DDU": {"teacher": resnet | {"method": "ddu", "options": None, "epochs": settings.ddu_epochs}},
     }
-    train, validation = data.load_train(base.data, base.split_seed, base.teacher.train_on_all)
+    train, _ = data.load_train(base.data, base.split_seed, base.teacher.train_on_all)
     for title in only or changes:
         config = cli.override(base, {"name": f"{base.name}/{title}".replace(" ", "-")} | changes[title], title)
         teacher, compute = common.train_teacher(config)
         if config.teacher_of:
-            distil(teacher, train, validation, config=config)
+            distil(teacher, train, config=config)
         kind = "student" if config.teacher_of else "teacher"
         yield title, subject_of(config, kind, teacher, train, compute)[0]

@@ -8,7 +8,6 @@ Fashion-MNIST, and on MNIST, are set beside published figures. Takes MNIST and F
 downloads them, and notMNIST from datasets/notmnist/. Writes results/dirty_mnist/; networks are in runs/dirty_mnist/.
 """
 
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from experiments import ambiguous_digits, common
 from experiments.digit_methods import DIGITS, OWN_SCORES, Settings, base_config, train_methods
 from methods.evaluation import scores_of
 from methods.interface import Prediction
-from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, passes, save
+from plots.style import BLUE, GREEN, MEASURE_NAMES, ORANGE, panels, passes, save
 from uncertainty.classification import classification, ood_detection
 from uncertainty.equivalent_passes import equivalent_passes
 
@@ -31,6 +30,8 @@ LETTERS = Path("datasets/notmnist/t10k-images-idx3-ubyte")
 HERE = "experiments/dirty_mnist.py"
 COLOURS = {"clean": BLUE, "ambiguous": ORANGE, "unknown": GREEN}
 PARTS = ("expected_entropy", "mutual_information")
+OWN = "own"  # a score that is in no other column
+COLUMNS = ("predictive_entropy", *PARTS, OWN)
 SCORES = MEASURE_NAMES | {
     "energy": "energy",
     "negative_log_density": "feature density",
@@ -120,10 +121,9 @@ def main(settings: Settings) -> None:
 
 def plot_examples(arrays: dict[str, ndarray]) -> Figure:
     """Ambiguous digits of the training set, and the labels that were drawn for them."""
-    figure = Figure(figsize=(12, 3.2))
-    figure.suptitle("Ambiguous digits (made here) and the labels drawn for them")
-    pairs = zip(arrays["train_ambiguous"], arrays["train_ambiguous_labels"], strict=True)
-    for axis, (image, labels) in zip(figure.subplots(2, 12).flat, pairs, strict=False):
+    figure, axes = panels("Ambiguous digits (made here) and the labels drawn for them", range(2), range(12), 1)
+    shown = arrays["train_ambiguous"], arrays["train_ambiguous_labels"]
+    for axis, image, labels in zip(axes.values(), *shown, strict=False):
         axis.imshow(image, cmap="gray")
         axis.set_title(", ".join(map(str, labels)), fontsize=8)
         axis.axis("off")
@@ -132,20 +132,19 @@ def plot_examples(arrays: dict[str, ndarray]) -> Figure:
 
 def plot_densities(scores: dict[str, tuple[dict[str, ndarray], ...]]) -> Figure:
     """A row for each method, a column for each score: its density on clean, ambiguous and unknown images."""
-    figure = Figure(figsize=(14, 2.1 * len(scores)))
-    figure.suptitle("Clean, ambiguous and unknown images, by every uncertainty (density)")
-    for row, (title, sets) in zip(figure.subplots(len(scores), 4), scores.items(), strict=True):
-        columns = dict.fromkeys(["predictive_entropy", "expected_entropy", "mutual_information", OWN_SCORES[title]])
-        for axis, score in zip_longest(row, columns):
-            if score not in sets[0]:
-                axis.axis("off")
-                continue
-            bins = np.linspace(*np.quantile(np.concatenate([values[score] for values in sets]), [0, 0.995]), 60)
-            for values, (name, colour) in zip(sets, COLOURS.items(), strict=True):
-                clipped = values[score].clip(bins[0], bins[-1])
-                axis.hist(clipped, bins, density=True, histtype="step", color=colour, label=name)
-            axis.set_yscale("log")
-            axis.set_title(f"{title}: {SCORES[score]}", fontsize=9)
+    figure, axes = panels("Clean, ambiguous and unknown images, by every uncertainty (density)", scores, COLUMNS)
+    for (method, column), axis in axes.items():
+        sets, score = scores[method], OWN_SCORES[method] if column == OWN else column
+        if score not in sets[0] or (column == OWN and score in COLUMNS):
+            axis.axis("off")
+            continue
+        bins = np.linspace(*np.quantile(np.concatenate([values[score] for values in sets]), [0, 0.995]), 60)
+        for values, (name, colour) in zip(sets, COLOURS.items(), strict=True):
+            clipped = values[score].clip(bins[0], bins[-1])
+            axis.hist(clipped, bins, density=True, histtype="step", color=colour, label=name)
+        axis.set(title=SCORES[score], yscale="log")
+        if column == COLUMNS[0]:
+            axis.set_ylabel(method)
     figure.axes[0].legend()
     return figure
 
