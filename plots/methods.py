@@ -182,7 +182,7 @@ def worth(points: list[tuple[float, float, str]]) -> Figure:
     """The points of `worths`. Above the line a method is worth more than the passes that take its time."""
     figure = Figure(figsize=(7, 4.6))
     passes, cost, best = points[0]
-    figure.suptitle(f"{best}: worth {passes:.0f} passes of its teacher, in the time of {cost:.1f}")
+    figure.suptitle(f"{best}: worth {passes:.0f} passes of its teacher, in the time of {cost:.1f}", wrap=True)
     axis = figure.subplots()
     numbers = [number for point in points for number in point[:2]]
     low, high = min(1, *numbers), max(100, *numbers)
