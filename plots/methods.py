@@ -218,25 +218,30 @@ def is_member(record: Record, ensemble: Record) -> bool:
 
 def kept_shares(done: Records) -> dict[str, dict[str, float]]:
     """{student: {quality: share}}: what each student of an ensemble keeps of its gain over one of its members; NaN
-    where there is no gain. Empty without an ensemble and its member, or if the accuracy is no gain. Without students of
-    an ensemble that was trained again: it took other seconds."""
+    where there is no gain. Empty without an ensemble and its member, or if the accuracy is no gain. A student of several
+    seeds is compared with the ensembles of these seeds. Without students of an ensemble that was trained again: it took
+    other seconds."""
     teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
     several = next((of for of in teachers if of[0]["teacher"] == "ensemble"), [])
     one = next((of for of in teachers if several and is_member(of[0], several[0])), [])
-    if not several or not one:
+    if not several or not one or mean(several, "before/accuracy") <= mean(one, "before/accuracy"):
         return {}
     paths = {"accuracy": "before/accuracy", "NLL": "before/nll"}
     paths |= {f"AUROC {name}, by entropy": f"ood/{name}/predictive_entropy/auroc" for name in several[0]["ood"]}
-    gains = {what: mean(several, path) - mean(one, path) for what, path in paths.items()}
-    if gains["accuracy"] <= 0:
-        return {}
-    gains = {what: gain if (gain < 0) == (what == "NLL") else np.nan for what, gain in gains.items()}
-    students = {t: of for t, of in done.items() if of[0]["kind"] == "student" and of[0]["teacher"] == "ensemble"}
-    return {
-        title: {what: (mean(of, path) - mean(one, path)) / gains[what] for what, path in paths.items()}
-        for title, of in students.items()
-        if values(of, "seconds/teacher")[:1] == values(several, "seconds/teacher")[:1]
-    }
+
+    def training(record: Record) -> tuple:
+        return record["teacher"], record["seed"], *values([record], "seconds/teacher")
+
+    ensembles = {training(record): record for record in several}
+    shares = {}
+    for title, of in done.items():
+        students = [record for record in of if record["kind"] == "student" and training(record) in ensembles]
+        if students:
+            own = [ensembles[training(record)] for record in students]
+            gains = {what: mean(own, path) - mean(one, path) for what, path in paths.items()}
+            gains = {what: gain if (gain < 0) == (what == "NLL") else np.nan for what, gain in gains.items()}
+            shares[title] = {w: (mean(students, path) - mean(one, path)) / gains[w] for w, path in paths.items()}
+    return shares
 
 
 def kept_by_epochs(done: Records) -> dict[str, list[tuple[int, dict[str, float]]]]:

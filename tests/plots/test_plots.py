@@ -108,7 +108,7 @@ def of(
 ) -> dict[str, list]:
     """A comparison's row with one seed."""
     row = {
-        "title": title, "kind": kind, "teacher": teacher, "cost": {"ratio": cost, "flops": 7 * cost}, "draws": cost,
+        "title": title, "seed": 0, "kind": kind, "teacher": teacher, "cost": {"ratio": cost, "flops": 7 * cost}, "draws": cost,
         "student": kind == "student" and "dirichlet",
         "settings": {
             "student": {"epochs": epochs},
@@ -132,6 +132,10 @@ def test_what_a_student_keeps_of_an_ensemble_is_a_share_of_the_gain_over_its_mem
     assert kept(ENSEMBLE | students) == ""
     other_size = of("wide", "teacher", "deterministic", 0.7, width=2)
     assert kept(other_size | ENSEMBLE | MEMBER | students) == kept(ENSEMBLE | MEMBER | students)
+    better = [*ENSEMBLE["five"], of("", "teacher", "ensemble", 0.94, 0.3)[""][0] | {"seed": 1}]
+    again = [*students["student"], of("", "student", "ensemble", 0.89, 0.3)[""][0] | {"seed": 1}]
+    for seeds, share in ((students["student"], "50%"), (again, "58%")):  # .05 of .10; .07 of .12
+        assert share in kept({"five": better, "student": seeds} | MEMBER)
     students["student"][0]["seconds"] = {"teacher": 9}  # the ensemble was trained again
     assert kept(ENSEMBLE | MEMBER | students) == ""
 
