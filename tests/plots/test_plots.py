@@ -108,8 +108,8 @@ def of(
 ) -> dict[str, list]:
     """A comparison's row with one seed."""
     row = {
-        "title": title, "seed": 0, "kind": kind, "teacher": teacher, "cost": {"ratio": cost, "flops": 7 * cost}, "draws": cost,
-        "student": kind == "student" and "dirichlet",
+        "title": title, "seed": 0, "kind": kind, "teacher": teacher, "draws": cost,
+        "cost": {"ratio": cost, "flops": 7 * cost}, "student": kind == "student" and "dirichlet",
         "settings": {
             "student": {"epochs": epochs},
             "teacher": {"width": width, "head_dropout": 0.3 * ("passes" in title)},
