@@ -217,9 +217,9 @@ def is_member(record: Record, ensemble: Record) -> bool:
 
 
 def kept_shares(done: Records) -> dict[str, dict[str, float]]:
-    """{student: {quality: share}}: what each student of an ensemble keeps of the gain over one of its members. Gains are
-    those of the ensembles of the student's seeds; NaN where there is none. Empty without an ensemble and its member, or
-    if the accuracy is no gain. Without students of an ensemble that was trained again: it took other seconds."""
+    """{student: {quality: share}}: what each student of an ensemble keeps of the gain over one of its members, the gain
+    of the ensembles of its seeds; NaN where there is none. Empty without an ensemble and its member, or if the accuracy
+    is no gain. Without students of an ensemble that was trained again: it took other seconds."""
     teachers = [of for of in done.values() if of[0]["kind"] == "teacher"]
     several = next((of for of in teachers if of[0]["teacher"] == "ensemble"), [])
     one = next((of for of in teachers if several and is_member(of[0], several[0])), [])
