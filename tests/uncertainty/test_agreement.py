@@ -111,15 +111,6 @@ def test_equivalent_passes_of_a_curve_that_obeys_the_law():
     assert Curve(np.array([8, 16, 32]), noise).equivalent(np.full(100, 0.5))["equivalent_passes"] is None
 
 
-def test_the_curve_follows_theory(curves):
-    """Expected entropy is a mean over passes: its reliability is r(N) = N / (N + k), and c(N) = sqrt(r(N) r(100))."""
-    assert all((np.diff(curve.pearson[0]) > -0.005).all() for curve in curves.values())
-    curve = curves["expected_entropy"]
-    k = PASSES * (1 - curve.pearson[0, -1]) / curve.pearson[0, -1]
-    expected = np.sqrt(curve.passes / (curve.passes + k) * PASSES / (PASSES + k))
-    assert curve.pearson[0] == pytest.approx(expected, abs=0.02)
-
-
 def test_correlations_against_numpy_and_resampled_by_hand():
     x, a, b = RNG.normal(size=(3, 60))
     rows = Resamples(np.arange(60) // 3, 5, 0)

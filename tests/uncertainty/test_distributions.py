@@ -11,7 +11,7 @@ import torch
 from uncertainty.dirichlet import Dirichlet
 from uncertainty.distribution import MEASURES, entropy
 from uncertainty.gaussian import LogitGaussian
-from uncertainty.samples import Samples, statistics
+from uncertainty.samples import Samples
 
 ALPHAS = [
     [1.0, 1.0, 1.0],
@@ -66,16 +66,6 @@ def test_the_mutual_information_of_nearly_certain_samples_is_not_negative():
     logits = 0.01 * torch.randn(500, 20, 10) + 12 * torch.eye(10)[0]
     for of in (Samples(logits.log_softmax(-1)), LogitGaussian(logits[:, 0], 0.01 * torch.randn(500, 10, 3))):
         assert (of.predictive_entropy < of.expected_entropy).any() and of.mutual_information.min() == 0
-
-
-def test_likelihood_from_statistics_is_the_mean_over_all_samples():
-    torch.manual_seed(0)
-    alpha = torch.rand(8, 10, dtype=torch.float64) * 5 + 0.05
-    log_probs = torch.randn(8, 25, 10, dtype=torch.float64).mul(2).log_softmax(-1)
-    reference = -torch.distributions.Dirichlet(alpha[:, None]).log_prob(log_probs.exp()).mean(1)
-    torch.testing.assert_close(
-        Dirichlet(alpha).nll(statistics(Samples(log_probs))["mean_log_prob"]), reference, rtol=1e-10, atol=1e-10
-    )
 
 
 def test_the_entropy_of_a_probability_that_underflows_has_a_gradient():

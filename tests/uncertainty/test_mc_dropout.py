@@ -8,7 +8,7 @@ import uncertainty.mc_dropout
 from models.architecture import Architecture
 from models.networks import build
 from uncertainty.any_network import PlainLoop
-from uncertainty.mc_dropout import Plan, Sampler, keep_mask, random_bits, samples_of, stratified
+from uncertainty.mc_dropout import Plan, Sampler, keep_mask, samples_of, stratified
 from uncertainty.samples import STATISTICS, Samples, statistics
 
 COUNT = 12
@@ -81,17 +81,6 @@ def test_every_mode_has_the_moments_of_torchs_own_dropout(network, images, masks
     assert ((probs.var(1) - variance).abs() < 5 * ((fourth - variance**2) * 2 / passes).sqrt()).all()
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_masks_keep_units_independently_at_their_rate(p):
-    """Of independent units the sums along rows and columns are binomial; a chi-squared value of many is near 1."""
-    bits = random_bits(3, torch.device("cpu"))
-    kept = torch.stack([keep_mask(bits(2000), p) for _ in range(500)]) != 0
-    assert kept.double().mean().item() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / 1e6) ** 0.5 + 2**-15)
-    for dim, count in ((0, 500), (1, 2000)):
-        spread = (kept.sum(dim) - count * (1 - p)).square().mean().item() / (count * p * (1 - p))
-        assert spread == pytest.approx(1, abs=5 * (2 * count / 1e6) ** 0.5)
-
-
 @pytest.mark.parametrize("block", [2, 8, 16])
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.5])
 def test_each_stratified_pass_alone_is_plain_and_a_block_drops_every_unit_equally_often(block, p):
@@ -100,8 +89,7 @@ def test_each_stratified_pass_alone_is_plain_and_a_block_drops_every_unit_equall
     passes = [stratified(words, t * 2**16 // block) for t in range(block)]
     assert all(torch.equal(moved.sort().values, words) for moved in passes)
     dropped = torch.stack([keep_mask(moved.clone(), p) == 0 for moved in passes])
-    expected = (words.numel() - (keep_mask(words.clone(), p) != 0).sum()).expand(block)
-    assert torch.equal(dropped.sum(1), expected)
+    assert (dropped.double().mean(1) - p).abs().max() <= 2**-15
     often = dropped.sum(0)
     assert often.min() >= int(p * block - 1e-3) and often.max() <= int(p * block + 1e-3) + 1
 
